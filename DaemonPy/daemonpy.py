@@ -1,0 +1,227 @@
+"""Start, stop, restart, status and foreground of a Unix daemon. Override `run()`; the rest is Unix.
+
+`start` in order: lock the pid file; a pipe; fork, so that the shell's process can wait for the outcome;
+setsid, away from the terminal; fork, so that no terminal can ever become ours; /, umask 022, standard
+streams to /dev/null; our number into the locked file; `run()`. What goes wrong until `ready()` goes
+through the pipe to the shell.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import sys
+from typing import TextIO
+
+from .notify import Notifier
+from .pidfile import AlreadyRunning, Holder, PidFile, PidFileError
+
+log = logging.getLogger(__name__)
+
+READY = b"\0"
+"""What the daemon says through the pipe when it is up; anything else is why it is not."""
+READY_WITHIN = 60.0
+KILLED_WITHIN = 5.0
+
+RUNNING, DEAD_WITH_PID_FILE, NOT_RUNNING = 0, 1, 3
+"""Exit codes of status, as LSB has them."""
+
+
+class StartError(Exception):
+    """Raised by run() before ready(): why it cannot begin, one line for a person to act on."""
+
+
+class Daemon:
+    """A program that runs in the background once, or in the foreground."""
+
+    name = "daemon"
+
+    def __init__(
+        self,
+        pidfile: str,
+        *,
+        out: TextIO = sys.stdout,
+        err: TextIO = sys.stderr,
+        grace: float = 10.0,
+    ) -> None:
+        """`grace` is how many seconds `stop` waits for a clean end before it kills."""
+        self.detached = False
+        """Whether this is the background process, without a terminal."""
+        self.notifier = Notifier("", None)
+        self._pidfile = PidFile(os.path.abspath(pidfile))
+        self._out = out
+        self._err = err
+        self._grace = grace
+        self._pipe = -1
+        self._is_ready = False
+
+    def run(self) -> int:
+        """The work, to be overridden: returns the exit code, calls `ready()` once when it is up.
+
+        Raises StartError when it cannot begin. Signals, log and threads are its own affair; it is called
+        after the forks.
+        """
+        raise NotImplementedError
+
+    def ready(self) -> None:
+        """We are up: the shell that started us may go on."""
+        self._is_ready = True
+        self.notifier.ready()
+        self._tell_parent(READY)
+
+    def start(self) -> int:
+        """Become a daemon. Returns the shell's exit code; in the daemon it ends with SystemExit."""
+        try:
+            self._pidfile.lock()
+            self._pidfile.write(os.getpid())
+        except AlreadyRunning as error:
+            return self._trouble(f"{self.name} is {error}", 1)
+        except PidFileError as error:
+            return self._trouble(str(error), 1)
+        reader, self._pipe = os.pipe()
+        self._flush()
+        child = os.fork()
+        if child:
+            os.close(self._pipe)
+            self._pidfile.let_go()
+            return self._wait_until_ready(reader, child)
+        os.close(reader)
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        self._detach()
+        try:
+            self._pidfile.write(os.getpid())
+            sys.exit(self._run())
+        finally:
+            self._pidfile.release()
+
+    def stop(self) -> int:
+        """End the daemon: asked first, killed after the grace time."""
+        try:
+            holder = self._pidfile.holder()
+            if not holder.locked:
+                return self._not_running(holder)
+        except PidFileError as error:
+            return self._trouble(str(error), 1)
+        if holder.pid is None:
+            path = self._pidfile.path
+            return self._trouble(f"{self.name} is running, but {path} does not say as which process", 1)
+        for number, seconds in ((signal.SIGTERM, self._grace), (signal.SIGKILL, KILLED_WITHIN)):
+            try:
+                if _end(holder.pid, number, seconds):
+                    return self._say(f"{self.name} stopped", 0)
+            except PermissionError:
+                return self._trouble(f"not allowed to stop pid {holder.pid}; run with sudo", 1)
+        return self._trouble(f"pid {holder.pid} does not end, not even when killed", 1)
+
+    def restart(self) -> int:
+        """Stop it if it runs, then start it."""
+        return self.stop() or self.start()
+
+    def status(self) -> int:
+        """Say whether it runs."""
+        try:
+            holder = self._pidfile.holder()
+        except PidFileError as error:
+            return self._trouble(str(error), 1)
+        if holder.locked:
+            return self._say(f"{self.name} is running, pid {holder.pid}", RUNNING)
+        if holder.exists and holder.pid is not None:
+            path = self._pidfile.path
+            return self._say(f"{self.name} is dead, but its pid file {path} remains", DEAD_WITH_PID_FILE)
+        return self._say(f"{self.name} is not running", NOT_RUNNING)
+
+    def foreground(self) -> int:
+        """Run here, without a pid file, as systemd wants it."""
+        self.notifier = Notifier.from_environment(os.environ, os.getpid())
+        try:
+            return self._run()
+        except KeyboardInterrupt:  # before run() took the signals
+            return 0
+        finally:
+            self.notifier.stopping()
+
+    def _run(self) -> int:
+        """run(), with what it raises told to the terminal and the log."""
+        try:
+            return self.run()
+        except StartError as error:
+            return self._failed(str(error))
+        except Exception as error:  # a defect: in full to the log, in a line to whoever waits
+            log.exception("%s ended by a defect", self.name)
+            return self._failed(f"{type(error).__name__}: {error}")
+
+    def _failed(self, reason: str) -> int:
+        if not self._is_ready:
+            if self.detached:
+                self._tell_parent(reason.encode(errors="replace"))
+            else:
+                self._trouble(f"{self.name}: {reason}", 1)
+        return 1
+
+    def _detach(self) -> None:
+        self.detached = True
+        os.chdir("/")
+        os.umask(0o022)
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        if null > 2:
+            os.close(null)
+
+    def _tell_parent(self, message: bytes) -> None:
+        if self._pipe < 0:
+            return
+        # The parent may have given up or been killed; the daemon is up all the same.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._pipe, message[:4000])
+        os.close(self._pipe)
+        self._pipe = -1
+
+    def _wait_until_ready(self, reader: int, child: int) -> int:
+        os.waitpid(child, 0)  # it ends at once, its own child is the daemon
+        if not select.select([reader], [], [], READY_WITHIN)[0]:
+            return self._trouble(f"{self.name} is not ready after {READY_WITHIN:.0f} s; see its log", 1)
+        message = os.read(reader, 4096)
+        os.close(reader)
+        if message == READY:
+            holder = self._pidfile.holder()
+            return self._say(f"{self.name} started, pid {holder.pid}", 0)
+        reason = message.decode(errors="replace") or "it ended before it was ready; see its log"
+        return self._trouble(f"{self.name} could not start: {reason}", 1)
+
+    def _not_running(self, holder: Holder) -> int:
+        if not holder.exists:
+            return self._trouble(f"{self.name} is not running", 0)
+        self._pidfile.remove_stale()
+        return self._trouble(f"{self.name} is not running; removed the stale {self._pidfile.path}", 0)
+
+    def _say(self, text: str, code: int) -> int:
+        print(text, file=self._out, flush=True)
+        return code
+
+    def _trouble(self, text: str, code: int) -> int:
+        print(text, file=self._err, flush=True)
+        return code
+
+    def _flush(self) -> None:
+        """What is still in a buffer would be written by each of the forked processes."""
+        for stream in (self._out, self._err, sys.stdout, sys.stderr):
+            stream.flush()
+
+
+def _end(pid: int, number: signal.Signals, seconds: float) -> bool:
+    """Signal the process; whether it ended within so many seconds. Raises PermissionError."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        signal.pidfd_send_signal(process, number)
+        return bool(select.select([process], [], [], seconds)[0])
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(process)

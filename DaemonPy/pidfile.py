@@ -1,0 +1,131 @@
+"""A locked file with our number in it: whether we run, and as which process.
+
+The lock is the truth and the number only tells whom to signal: the kernel drops a flock when its last
+holder dies, however it dies, so neither a stale file nor a number that another process has by now can
+deceive. A flock stays with its descriptor across both forks (a POSIX lock would not).
+"""
+
+import contextlib
+import fcntl
+import os
+from typing import NamedTuple
+
+
+class PidFileError(Exception):
+    """The file cannot be used; the text says what to do."""
+
+
+class AlreadyRunning(PidFileError):
+    """Somebody holds the lock."""
+
+    def __init__(self, pid: int | None) -> None:
+        super().__init__(f"already running, pid {'unknown' if pid is None else pid}")
+        self.pid = pid
+
+
+class Holder(NamedTuple):
+    """What a look at the file shows."""
+
+    locked: bool
+    """Whether a process holds it."""
+    pid: int | None
+    """The number in it; None without a file or with something else in it."""
+    exists: bool
+
+
+class PidFile:
+    """The file at `path`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def lock(self) -> None:
+        """Make the file ours. Raises AlreadyRunning, or PidFileError when it cannot be written."""
+        while True:
+            descriptor = self._open(os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = _number(descriptor)
+                os.close(descriptor)
+                raise AlreadyRunning(pid) from None
+            # Between open and lock its holder may have ended and removed it: then we hold a lock on a
+            # file that nobody else will ever see.
+            if self._is_at_path(descriptor):
+                self._descriptor = descriptor
+                return
+            os.close(descriptor)
+
+    def write(self, pid: int) -> None:
+        """Put the number into the locked file."""
+        content = f"{pid}\n".encode()
+        try:
+            os.pwrite(self._descriptor, content, 0)
+            os.ftruncate(self._descriptor, len(content))
+        except OSError as error:
+            raise PidFileError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def release(self) -> None:
+        """Remove the file while it is still ours, or empty it where that is not allowed."""
+        if self._descriptor < 0:
+            return
+        try:
+            os.unlink(self.path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def let_go(self) -> None:
+        """Close our descriptor; a process forked since keeps file and lock."""
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def holder(self) -> Holder:
+        """Who runs, without disturbing him. Raises PidFileError when the file cannot be read."""
+        try:
+            descriptor = self._open(os.O_RDONLY)
+        except FileNotFoundError:
+            return Holder(locked=False, pid=None, exists=False)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            locked = False
+        except BlockingIOError:
+            locked = True
+        pid = _number(descriptor)
+        os.close(descriptor)
+        return Holder(locked, pid, exists=True)
+
+    def remove_stale(self) -> None:
+        """Remove a file that nobody holds. Raises AlreadyRunning if somebody does by now."""
+        self.lock()
+        self.release()
+
+    def _open(self, flags: int) -> int:
+        try:
+            return os.open(self.path, flags | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            if not flags & os.O_CREAT:
+                raise
+            reason = "its directory does not exist; choose another with --pidfile"
+        except PermissionError:
+            reason = "permission denied; run with sudo, or choose another with --pidfile"
+        except OSError as error:
+            reason = f"{error.strerror}; choose another with --pidfile"
+        raise PidFileError(f"cannot open the pid file {self.path}: {reason}")
+
+    def _is_at_path(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+
+def _number(descriptor: int) -> int | None:
+    try:
+        content = os.pread(descriptor, 32, 0).strip()
+    except OSError:  # a directory
+        return None
+    return int(content) if content.isdigit() and int(content) > 0 else None

@@ -1,0 +1,389 @@
+"""The configuration file: one row an option; from the rows the parsing, the defaults, the documents.
+
+INI, read as configparser has it: keys of any case, `#` comments on lines of their own, no interpolation.
+"""
+
+import configparser
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, NoReturn
+
+from .errors import ConfigError
+
+PATH = "/etc/goodwe.conf"
+
+
+class Secret(str):
+    """A text that shows itself only to who asks for it by name."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'" if self else "''"
+
+
+class InverterSettings(NamedTuple):
+    """Section [inverter]."""
+
+    loglevel: int
+    pollinterval: int
+    """Milliseconds between two running-info queries."""
+    vendorid: int
+    modelid: int
+    logfile: str
+    device: str
+
+
+class MqttSettings(NamedTuple):
+    """Section [mqtt]."""
+
+    server: tuple[str, ...]
+    port: int
+    topic: str
+    clientid: str
+    username: str
+    password: Secret
+    qos: int
+    retain: bool
+    keepalive: int
+    """Seconds."""
+    tls: bool
+    cafile: str
+    certfile: str
+    keyfile: str
+
+
+class Config(NamedTuple):
+    """The whole file."""
+
+    inverter: InverterSettings
+    mqtt: MqttSettings
+
+
+# --- how a text becomes a value; a ValueError says what would be right
+
+
+def text(raw: str) -> str:
+    """Any text."""
+    return raw
+
+
+def full_path(raw: str) -> str:
+    """A file, from here on with its full path: the daemon works in /."""
+    return os.path.abspath(raw) if raw else raw
+
+
+def level(raw: str) -> int:
+    """A Python logging level by name."""
+    found = logging.getLevelNamesMapping().get(raw.upper())
+    if not found:
+        raise ValueError("one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+    return found
+
+
+def whole(lowest: int, highest: int) -> Callable[[str], int]:
+    """A whole number in a range."""
+
+    def parse(raw: str) -> int:
+        # Not int(): that also takes 1_000 and digits of other scripts.
+        if raw.isascii() and raw.isdigit() and lowest <= int(raw) <= highest:
+            return int(raw)
+        raise ValueError(f"a whole number from {lowest} to {highest}")
+
+    return parse
+
+
+def usb_id(raw: str) -> int:
+    """A USB number in hex, of any case, with or without 0x."""
+    digits = raw.lower().removeprefix("0x")
+    if 1 <= len(digits) <= 4 and all(digit in "0123456789abcdef" for digit in digits):
+        return int(digits, 16)
+    raise ValueError("up to four hexadecimal digits, such as 0084")
+
+
+def switch(raw: str) -> bool:
+    """on or off, in the words that configparser knows."""
+    found = configparser.ConfigParser.BOOLEAN_STATES.get(raw.lower())
+    if found is None:
+        raise ValueError("on or off")
+    return found
+
+
+def servers(raw: str) -> tuple[str, ...]:
+    """Host names or addresses, separated by commas."""
+    hosts = tuple(host.strip() for host in raw.split(","))
+    if not all(hosts) or any(character.isspace() or character == "/" for host in hosts for character in host):
+        raise ValueError("a host name or address, or several separated by commas (the port has its own key)")
+    return hosts
+
+
+def topic(raw: str) -> str:
+    """A topic to publish below."""
+    if not raw or any(character in "+#" or not character.isprintable() for character in raw):
+        raise ValueError("a topic without + and #")
+    return raw
+
+
+def device(raw: str) -> str:
+    """Nothing, a node, or a stand-in's socket."""
+    if raw and not raw.startswith("/") and (not raw.startswith("unix:") or raw == "unix:"):
+        raise ValueError("/dev/hidrawN, unix:/path of a stand-in, or nothing to find the inverter")
+    return "unix:" + full_path(raw[5:]) if raw.startswith("unix:") else raw
+
+
+def log_file(raw: str) -> str:
+    """Where to log."""
+    if not raw:
+        raise ValueError("the path of a file to log to")
+    return full_path(raw)
+
+
+def existing_file(raw: str) -> str:
+    """A file that can be read."""
+    if raw and not (os.path.isfile(raw) and os.access(raw, os.R_OK)):
+        raise ValueError("the path of a file that can be read")
+    return full_path(raw)
+
+
+class Option(NamedTuple):
+    """One key of the file."""
+
+    section: str
+    key: str
+    default: str
+    parse: Callable[[str], Any]
+    meaning: str
+
+
+OPTIONS = (
+    Option(
+        "inverter",
+        "loglevel",
+        "INFO",
+        level,
+        "How much is logged: DEBUG (each frame and report), INFO, WARNING, ERROR.",
+    ),
+    Option(
+        "inverter",
+        "pollinterval",
+        "2500",
+        whole(500, 300_000),
+        "Milliseconds between two readings, at least 500.",
+    ),
+    Option("inverter", "vendorId", "0084", usb_id, "USB vendor number of the inverter, hexadecimal."),
+    Option("inverter", "modelId", "0041", usb_id, "USB product number of the inverter, hexadecimal."),
+    Option(
+        "inverter",
+        "logfile",
+        "/var/log/goodwe.log",
+        log_file,
+        "Where the daemon logs; in the foreground it is the terminal.",
+    ),
+    Option(
+        "inverter",
+        "device",
+        "",
+        device,
+        "Empty: every inverter that is plugged in. /dev/hidrawN: only that node."
+        " unix:/path: a simulated inverter's socket.",
+    ),
+    Option(
+        "mqtt",
+        "server",
+        "localhost",
+        servers,
+        "Broker's host; several, separated by commas, are tried in turn.",
+    ),
+    Option("mqtt", "port", "1883", whole(1, 65535), "Broker's port; with TLS mostly 8883."),
+    Option("mqtt", "topic", "goodwe", topic, "Topics begin with this; it may have several levels."),
+    Option("mqtt", "clientid", "goodwe-usb", text, "Name of our connection; no two programs may share it."),
+    Option("mqtt", "username", "", text, "Login at the broker; empty for none."),
+    Option("mqtt", "password", "", Secret, "Password of the login; taken as it stands, # and % included."),
+    Option("mqtt", "qos", "0", whole(0, 2), "MQTT quality of service of data, 0 to 2."),
+    Option("mqtt", "retain", "off", switch, "Whether the broker keeps the last data for later subscribers."),
+    Option(
+        "mqtt",
+        "keepalive",
+        "60",
+        whole(5, 65535),
+        "Seconds of silence after which the broker is asked for a sign of life.",
+    ),
+    Option("mqtt", "tls", "off", switch, "Encrypt and verify the connection, TLS 1.2 or newer."),
+    Option("mqtt", "cafile", "", existing_file, "Certificates to trust, PEM; empty for the system's."),
+    Option("mqtt", "certfile", "", existing_file, "Our own certificate, PEM, if the broker asks for one."),
+    Option("mqtt", "keyfile", "", existing_file, "The key to certfile, PEM."),
+)
+
+LEFT_OVER = {("inverter", "dev"), ("inverter", "debug")}
+"""Keys of the oldest versions: accepted, without effect."""
+
+SECTIONS = {"inverter": InverterSettings, "mqtt": MqttSettings}
+
+
+def load(path: str, *, required: bool) -> tuple[Config, list[str]]:
+    """The settings in the file at `path`, and warnings about it.
+
+    A missing file means all defaults unless it is `required`. Raises ConfigError.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            content = file.read()
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"{path}: no such file; leave --config out to run with the defaults") from None
+        return parse("", path)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse(content, path)
+
+
+def parse(content: str, path: str) -> tuple[Config, list[str]]:
+    """The settings in the text of a file, and warnings about it. Raises ConfigError."""
+    # No default section: one named [DEFAULT] would silently give its keys to the others.
+    parser = configparser.ConfigParser(interpolation=None, default_section="", allow_no_value=True)
+    try:
+        parser.read_string(content, path)
+    except configparser.Error as error:
+        raise ConfigError(_malformed(error, path)) from error
+    given = [(section, key) for section in parser.sections() for key in _keys(parser, section)]
+    warnings = [_known(content, path, section, key) for section, key in given]
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for option in OPTIONS:
+        raw = parser.get(option.section, option.key, fallback=option.default) or ""
+        try:
+            if "\n" in raw:
+                raise ValueError("on one line; is the next line indented by mistake?")
+            values[option.section][option.key.lower()] = option.parse(raw)
+        except ValueError as error:
+            shown = "" if option.parse is Secret else " = " + raw.partition("\n")[0]
+            _refuse(content, path, option.section, option.key, f"{option.key}{shown}: must be {error}")
+    config = Config(InverterSettings(**values["inverter"]), MqttSettings(**values["mqtt"]))
+    _check_together(config, content, path)
+    return config, [warning for warning in warnings if warning]
+
+
+def _malformed(error: configparser.Error, path: str) -> str:
+    """What is wrong with the form of the file; never the line itself, which may hold a password."""
+    match error:
+        case configparser.MissingSectionHeaderError(lineno=line):
+            return f"{path}:{line}: stands before the first section; begin with [inverter] or [mqtt]"
+        case configparser.DuplicateSectionError(lineno=line, section=section):
+            return f"{path}:{line}: section [{section}] is there twice; join the two"
+        case configparser.DuplicateOptionError(lineno=line, option=key):
+            return f"{path}:{line}: {key} is there twice; delete one"
+        case configparser.ParsingError(errors=[(line, _), *_]):
+            return f"{path}:{line}: neither [section] nor key = value"
+    return f"{path}: {type(error).__name__}"
+
+
+def _keys(parser: configparser.ConfigParser, section: str) -> Iterable[str]:
+    # A section that nobody knows is refused even when empty.
+    return [*parser.options(section)] or [""]
+
+
+def _known(content: str, path: str, section: str, key: str) -> str:
+    """A warning about a key that has no effect, or nothing. Raises ConfigError for an unknown one."""
+    if section not in SECTIONS:
+        known = _nearest(section, SECTIONS)
+        _refuse(content, path, section, "", f"unknown section [{section}]; {known}")
+    keys = [option.key for option in OPTIONS if option.section == section]
+    if not key or key in (known.lower() for known in keys):
+        return ""
+    if (section, key) not in LEFT_OVER:
+        _refuse(content, path, section, key, f"unknown key {key} in [{section}]; {_nearest(key, keys)}")
+    return f"{path}: {key} in [{section}] is of an old version and has no effect; it can be deleted"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib  # here, since only a mistake needs it
+
+    names = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    return f"is {names[near[0]]} meant?" if near else f"known are {', '.join(names.values())}"
+
+
+def _check_together(config: Config, content: str, path: str) -> None:
+    """What single keys cannot show."""
+    mqtt = config.mqtt
+    if bool(mqtt.certfile) != bool(mqtt.keyfile):
+        given, missing = ("certfile", "keyfile") if mqtt.certfile else ("keyfile", "certfile")
+        _refuse(content, path, "mqtt", given, f"{given} is set; {missing} must be set too")
+    files = [key for key in ("cafile", "certfile") if getattr(mqtt, key)]
+    if files and not mqtt.tls:
+        _refuse(content, path, "mqtt", files[0], f"{files[0]} is set, but TLS is off; add tls = on")
+
+
+def _refuse(content: str, path: str, section: str, key: str, message: str) -> NoReturn:
+    line = _line_of(content, section, key)
+    raise ConfigError(f"{path}:{line}: {message}" if line else f"{path}: {message}")
+
+
+def _line_of(content: str, section: str, key: str) -> int:
+    """Number of the line that sets the key (of the section's heading without one); 0 if none does."""
+    current = ""
+    for number, line in enumerate(content.splitlines(), 1):
+        stripped = line.strip()
+        if stripped.startswith("[") and stripped.endswith("]"):
+            current = stripped[1:-1]
+            if current == section and not key:
+                return number
+        elif current == section and key and _key_of(stripped) == key.lower():
+            return number
+    return 0
+
+
+def _key_of(line: str) -> str:
+    return line.replace(":", "=").partition("=")[0].strip().lower()
+
+
+# --- the documents made of the rows
+
+_ABOUT = """\
+# Configuration of GoodWeUSBLogger. Everything is optional; what stands here behind # is the default.
+# A comment has its own line; a value is taken as it stands.
+"""
+
+
+def sample() -> str:
+    """The commented file etc/goodwe.conf: all defaults."""
+    lines = [_ABOUT]
+    for section in SECTIONS:
+        lines.append(f"[{section}]")
+        for option in OPTIONS:
+            if option.section == section:
+                lines += [f"# {option.meaning}", f"#{option.key} = {option.default}".rstrip(), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def table() -> str:
+    """The table of the README, in Markdown."""
+    rows = ["| section | key | default | meaning |", "|---|---|---|---|"]
+    rows += [f"| {o.section} | {o.key} | {o.default or '(empty)'} | {o.meaning} |" for o in OPTIONS]
+    return "\n".join(rows) + "\n"
+
+
+def shown(config: Config) -> str:
+    """What is in force, one `key = value` a line, without the password."""
+    lines = []
+    for section, settings in zip(SECTIONS, config, strict=True):
+        lines.append(f"[{section}]")
+        for option in OPTIONS:
+            if option.section == section:
+                value = _shown(option, getattr(settings, option.key.lower()))
+                lines.append(f"{option.key} = {value}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _shown(option: Option, value: Any) -> str:
+    if option.parse is Secret:
+        return "***" if value else ""
+    if option.parse is level:
+        return str(logging.getLevelName(value))
+    if option.parse is usb_id:
+        return f"{value:04x}"
+    if option.parse is switch:
+        return "on" if value else "off"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,36 @@
+"""What can go wrong, and whose job it is to mend it.
+
+GoodWeError
+  ConfigError   the file is wrong: where, what, what would be right       -> terminal, exit 2
+  StartError    the program cannot begin: a log file, a library           -> terminal, exit 1
+  DeviceError   no permission, not an inverter, reports we do not know    -> logged, tried again
+  FieldError    a payload that is not what its function code promises     -> counted, never published
+
+A cable that is pulled is not in this tree: it is an OSError to the link and an Offline to the world.
+"""
+
+
+class GoodWeError(Exception):
+    """Base of all our errors; its text is one line for a person to act on."""
+
+
+class ConfigError(GoodWeError):
+    """A mistake in the configuration file."""
+
+
+class StartError(GoodWeError):
+    """Something the program cannot begin without."""
+
+
+class DeviceError(GoodWeError):
+    """A device node that cannot serve as an inverter's wire now."""
+
+
+class FieldError(GoodWeError):
+    """A payload with the wrong length or impossible content."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        """The counter this goes under, a few words that do not vary."""
+        self.detail = detail

@@ -1,0 +1,57 @@
+"""What can happen on a wire, in the order in which it happened."""
+
+from typing import NamedTuple
+
+from .fields import Values
+from .frame import Frame
+
+
+class Send(NamedTuple):
+    """This frame is to be written now."""
+
+    frame: Frame
+
+
+class Found(NamedTuple):
+    """An inverter has asked for an address and is given this one."""
+
+    serial: str
+    address: int
+
+
+class Online(NamedTuple):
+    """The inverter has confirmed its address; the queries begin."""
+
+    serial: str
+    address: int
+
+
+class Reading(NamedTuple):
+    """A good answer to the running-info query."""
+
+    serial: str
+    address: int
+    inverter_type: int
+    """1 single-phase, 3 three-phase."""
+    values: Values
+    when: float = 0.0
+    """Seconds since 1970 of reception; stamped where the reading leaves the link."""
+
+
+class Offline(NamedTuple):
+    """The inverter is known to be away."""
+
+    serial: str
+    address: int
+    reason: str
+
+
+class Refused(NamedTuple):
+    """Bytes that count as bad input: under which reason, what of them, how many times."""
+
+    reason: str
+    detail: str
+    times: int = 1
+
+
+Event = Send | Found | Online | Reading | Offline | Refused

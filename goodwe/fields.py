@@ -1,0 +1,353 @@
+"""What the bytes of an answer mean: one row a fact, read in both directions (PROTOCOL 5 and 6).
+
+A payload is a list of big-endian words. The rows of the running info carry the document's index, which
+is the word's place in the three-phase answer; the single-phase answer is the same list without the rows
+marked `three_phase` (the ten "DT only" comments of the document).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from .errors import FieldError
+
+Value = int | float | str | list[int]
+Values = dict[str, Value]
+
+
+class Field(NamedTuple):
+    """One value of the running info or the setting info."""
+
+    position: int
+    """Index of its first word in the document's table."""
+    key: str
+    """Its published name, never changed (CONTRACT 2)."""
+    words: int
+    divisor: int
+    """What the raw number is divided by; 1 leaves an integer."""
+    unit: str
+    label: str
+    three_phase: bool = False
+    """Only in the answer of three-phase inverters; others report 0 in its place."""
+    signed: str = ""
+    """`always`, or `hybrid` for the rows that only hybrids report signed."""
+    absent: tuple[int, ...] = ()
+    """Raw numbers that mean "not fitted", published as 0 (PROTOCOL 5.4)."""
+
+
+class Layout(NamedTuple):
+    """How one length of running info is laid out."""
+
+    phases: int
+    hybrid: bool
+
+
+NOT_FITTED = (0xFFFF,)
+
+RUNNING = (
+    Field(0x00, "vpv1", 1, 10, "V", "PV string 1 voltage", absent=NOT_FITTED),
+    Field(0x01, "vpv2", 1, 10, "V", "PV string 2 voltage", absent=NOT_FITTED),
+    Field(0x02, "ipv1", 1, 10, "A", "PV string 1 current", absent=NOT_FITTED),
+    Field(0x03, "ipv2", 1, 10, "A", "PV string 2 current", absent=NOT_FITTED),
+    Field(0x04, "vac1", 1, 10, "V", "Phase L1 voltage", absent=NOT_FITTED),
+    Field(0x05, "vac2", 1, 10, "V", "Phase L2 voltage", three_phase=True, absent=NOT_FITTED),
+    Field(0x06, "vac3", 1, 10, "V", "Phase L3 voltage", three_phase=True, absent=NOT_FITTED),
+    Field(0x07, "iac1", 1, 10, "A", "Phase L1 current", absent=NOT_FITTED),
+    Field(0x08, "iac2", 1, 10, "A", "Phase L2 current", three_phase=True, absent=NOT_FITTED),
+    Field(0x09, "iac3", 1, 10, "A", "Phase L3 current", three_phase=True, absent=NOT_FITTED),
+    Field(0x0A, "fac1", 1, 100, "Hz", "Phase L1 frequency", absent=NOT_FITTED),
+    Field(0x0B, "fac2", 1, 100, "Hz", "Phase L2 frequency", three_phase=True, absent=NOT_FITTED),
+    Field(0x0C, "fac3", 1, 100, "Hz", "Phase L3 frequency", three_phase=True, absent=NOT_FITTED),
+    Field(0x0D, "pac", 1, 1, "W", "Feeding power", signed="hybrid"),
+    Field(0x0E, "workMode", 1, 1, "", "Work mode"),
+    # Sibling decoders read both patterns as "no sensor"; 0xFFFF would be -0.1 °C, published as 0.0.
+    Field(0x0F, "temp", 1, 10, "°C", "Inverter temperature", signed="always", absent=(0xFFFF, 0x7FFF)),
+    Field(0x10, "errorMessage", 2, 1, "", "Error bits"),
+    Field(0x12, "eTotal", 2, 10, "kWh", "Energy since installation"),
+    Field(0x14, "hTotal", 2, 1, "h", "Hours of feeding since installation"),
+    # The words from here to GFCI are fault values only by the document of 2011; newer firmware puts
+    # other things there (PROTOCOL 5.3).
+    Field(0x16, "tempFault", 1, 10, "°C", "Temperature fault value"),
+    Field(0x17, "pv1Fault", 1, 10, "V", "PV string 1 fault value"),
+    Field(0x18, "pv2Fault", 1, 10, "V", "PV string 2 fault value"),
+    Field(0x19, "line1VFault", 1, 10, "V", "Phase L1 voltage fault value"),
+    Field(0x1A, "line2VFault", 1, 10, "V", "Phase L2 voltage fault value", three_phase=True),
+    Field(0x1B, "line3VFault", 1, 10, "V", "Phase L3 voltage fault value", three_phase=True),
+    Field(0x1C, "line1FFault", 1, 100, "Hz", "Phase L1 frequency fault value"),
+    Field(0x1D, "line2FFault", 1, 100, "Hz", "Phase L2 frequency fault value", three_phase=True),
+    Field(0x1E, "line3FFault", 1, 100, "Hz", "Phase L3 frequency fault value", three_phase=True),
+    Field(0x1F, "gcfiFault", 1, 1, "mA", "Ground current fault value"),
+    Field(0x20, "eDay", 1, 10, "kWh", "Energy today"),
+)
+"""Running info, 01 81 (PROTOCOL 5.1). `gcfiFault` is the predecessor's spelling of GFCI."""
+
+SETTING = (
+    Field(0x00, "vpvStart", 1, 10, "V", "PV voltage at which feeding starts"),
+    Field(0x01, "tStart", 1, 1, "s", "Time to reconnect to the grid"),
+    Field(0x02, "vacMin", 1, 10, "V", "Lowest grid voltage allowed"),
+    Field(0x03, "vacMax", 1, 10, "V", "Highest grid voltage allowed"),
+    Field(0x04, "facMin", 1, 100, "Hz", "Lowest grid frequency allowed"),
+    Field(0x05, "facMax", 1, 100, "Hz", "Highest grid frequency allowed"),
+)
+"""Setting info, 01 83 (PROTOCOL 5.6)."""
+
+
+class Text(NamedTuple):
+    """One value of the ID info: a run of bytes, mostly text."""
+
+    offset: int
+    length: int
+    key: str
+    label: str
+
+
+ID = (
+    Text(0, 5, "firmwareVersion", "Firmware version"),
+    Text(5, 10, "modelName", "Model name"),
+    Text(15, 16, "manufacturer", "Manufacturer"),
+    Text(31, 16, "serial", "Serial number"),
+    Text(47, 4, "nominalVpv", "Nominal PV voltage"),
+    Text(51, 12, "internalVersion", "Internal version"),
+)
+"""ID info, 01 82, the part that every length has (PROTOCOL 5.5)."""
+SAFETY_COUNTRY_OFFSET = 63
+ID_LENGTH = 64
+ID_SECOND_VERSION = Text(64, 12, "secondInternalVersion", "Second internal version")
+ID_WITH_SECOND_VERSION = 77
+"""Only answers of this length are known to end in a second version; the tail of 76 is unknown."""
+
+WORK_MODES = {0: "wait", 1: "normal", 2: "fault", 3: "permanent fault", 4: "check"}
+"""Work modes of string inverters (PROTOCOL 6.1); 3 and 4 differ from source to source."""
+
+ERROR_BITS = {
+    31: "internal communication failure",
+    30: "EEPROM failure",
+    29: "grid frequency out of range",
+    28: "DSP communication failure",
+    27: "phase angle failure",
+    25: "relay check failure",
+    23: "grid voltage measured differently by the two processors",
+    22: "grid frequency measured differently by the two processors",
+    20: "backup overload",
+    19: "DC injection too high",
+    18: "isolation failure",
+    17: "grid voltage out of range",
+    16: "fan failure",
+    15: "PV voltage too high",
+    14: "auto test failure",
+    13: "temperature too high",
+    12: "firmware mismatch between the processors",
+    11: "DC bus voltage too high",
+    10: "ground current too high",
+    9: "utility loss",
+    8: "AC current sensor failure",
+    7: "relay device failure",
+    6: "GFCI device failure",
+    4: "GFCI measured differently by the two processors",
+    3: "DC injection measured differently by the two processors",
+    1: "AC current sensor check failure",
+    0: "GFCI device check failure",
+}
+"""Error bits, 0 the least significant (PROTOCOL 6.2); bits that no document assigns have no row."""
+
+SAFETY_COUNTRIES = {
+    0: "Italy",
+    1: "Czech Republic",
+    2: "Germany",
+    3: "Spain",
+    4: "Greece, mainland",
+    5: "Denmark",  # Greece, islands in the document of 2011
+    6: "Belgium",
+    7: "Romania",  # Italy, special in the document of 2011
+    8: "Great Britain G83",
+    9: "Australia",
+    10: "France",
+    11: "China",
+    12: "60 Hz default",
+    13: "Poland",
+    14: "South Africa",
+    16: "Brazil 220 V",
+    17: "Thailand",
+    18: "Thailand",
+    19: "Mauritius",
+    20: "Netherlands",
+    21: "Northern Ireland",
+    23: "France, islands",
+    24: "France, islands",
+    25: "Australia, Ergon",
+    26: "Australia, Energex",
+    27: "Netherlands 16/20 A",
+    28: "Korea",
+    30: "Austria",
+    31: "India",
+    32: "50 Hz default",
+    33: "Warehouse",
+    34: "Philippines",
+    35: "Ireland",
+    36: "Taiwan",
+    37: "Bulgaria",
+    38: "Barbados",
+    40: "Great Britain G99",
+    41: "Sweden",
+    42: "Chile",
+    44: "New Zealand",
+    57: "Slovakia",
+    59: "Hungary",
+    66: "Switzerland",
+    69: "Cyprus",
+    70: "Australia",
+    71: "Australia, Ausgrid",
+    72: "Australia",
+    73: "Australia, Victoria",
+    129: "Estonia",
+}
+"""Safety country codes, the later meaning where two documents differ (PROTOCOL 6.3)."""
+
+
+ALL_ZERO = "all-zero reading"
+SERIAL_LENGTH = 16
+
+
+def decode_serial(data: bytes) -> str:
+    """The serial number of a register request, as sent.
+
+    Raises FieldError for a length that is not 16 and for characters that cannot stand in an MQTT topic
+    level (CONTRACT 1).
+    """
+    if len(data) != SERIAL_LENGTH:
+        raise FieldError("serial of the wrong length", f"{len(data)} bytes, not {SERIAL_LENGTH}")
+    if not _printable(data) or any(character in b"+#/" for character in data):
+        raise FieldError("serial with characters that a topic cannot hold", repr(data)[1:])
+    return data.decode("ascii")
+
+
+def layout(length: int) -> Layout:
+    """How a running info of `length` bytes is laid out (PROTOCOL 5.2).
+
+    Raises FieldError below 46 bytes, where E-Day would be missing.
+    """
+    if length < SINGLE_PHASE_LENGTH:
+        raise FieldError("running info too short", f"{length} bytes, the shortest has {SINGLE_PHASE_LENGTH}")
+    # 66 is the DT; everything else seen is single-phase with a tail of another kind each.
+    return Layout(3 if length == THREE_PHASE_LENGTH else 1, hybrid=length == HYBRID_LENGTH)
+
+
+def offsets(rows: Iterable[Field], phases: int) -> list[tuple[int, Field]]:
+    """(byte offset, row) of the rows that an inverter with so many phases sends."""
+    placed = []
+    offset = 0
+    for row in rows:
+        if phases == 3 or not row.three_phase:
+            placed.append((offset, row))
+            offset += 2 * row.words
+    return placed
+
+
+_PLACED = {phases: offsets(RUNNING, phases) for phases in (1, 3)}
+_PLACED_SETTING = offsets(SETTING, 1)
+SINGLE_PHASE_LENGTH = sum(2 * row.words for _, row in _PLACED[1])
+THREE_PHASE_LENGTH = sum(2 * row.words for _, row in _PLACED[3])
+HYBRID_LENGTH = 130
+SETTING_LENGTH = sum(2 * row.words for _, row in _PLACED_SETTING)
+_ZEROS: Values = {row.key: 0.0 for row in RUNNING if row.three_phase}
+
+
+def decode_running(data: bytes) -> Values:
+    """Published key to value, every key of CONTRACT 2 that comes from the inverter's words.
+
+    Raises FieldError for a payload that is too short, or in which every standard byte is zero: a
+    booting inverter sends those with a correct checksum (PROTOCOL 5.4).
+    """
+    phases, hybrid = layout(len(data))
+    placed = _PLACED[phases]
+    if not any(data[: THREE_PHASE_LENGTH if phases == 3 else SINGLE_PHASE_LENGTH]):
+        raise FieldError(ALL_ZERO, f"{len(data)} bytes")
+    values = {} if phases == 3 else dict(_ZEROS)
+    values |= _decode(placed, data, hybrid=hybrid)
+    return values
+
+
+def encode_running(values: Mapping[str, Value], length: int) -> bytes:
+    """The payload of `length` bytes that holds `values`; what is missing is 0, so is the tail."""
+    phases, hybrid = layout(length)
+    return _encode(_PLACED[phases], values, hybrid=hybrid).ljust(length, b"\0")
+
+
+def decode_setting(data: bytes) -> Values:
+    """Key to value of a setting info. Raises FieldError when it is too short."""
+    if len(data) < SETTING_LENGTH:
+        raise FieldError("setting info too short", f"{len(data)} bytes, not {SETTING_LENGTH}")
+    return _decode(_PLACED_SETTING, data, hybrid=False)
+
+
+def encode_setting(values: Mapping[str, Value]) -> bytes:
+    """The payload that holds `values`; what is missing is 0."""
+    return _encode(_PLACED_SETTING, values, hybrid=False)
+
+
+def decode_id(data: bytes) -> Values:
+    """Key to value of an ID info; text without its padding, blank where it is not text at all.
+
+    Raises FieldError when it is too short.
+    """
+    if len(data) < ID_LENGTH:
+        raise FieldError("ID info too short", f"{len(data)} bytes, the shortest has {ID_LENGTH}")
+    rows = (*ID, ID_SECOND_VERSION) if len(data) == ID_WITH_SECOND_VERSION else ID
+    values: Values = {row.key: _text(data[row.offset : row.offset + row.length]) for row in rows}
+    values["safetyCountry"] = data[SAFETY_COUNTRY_OFFSET]
+    return values
+
+
+def encode_id(values: Mapping[str, Value], length: int = ID_LENGTH) -> bytes:
+    """The payload of `length` bytes that holds `values`; missing texts are zeros."""
+    data = bytearray(length)
+    for row in (*ID, ID_SECOND_VERSION) if length == ID_WITH_SECOND_VERSION else ID:
+        text = str(values.get(row.key, "")).encode("ascii", "replace")[: row.length]
+        data[row.offset : row.offset + row.length] = text.ljust(row.length, b" " if text else b"\0")
+    country = values.get("safetyCountry", 0)
+    data[SAFETY_COUNTRY_OFFSET] = country if isinstance(country, int) else 0
+    return bytes(data)
+
+
+def set_bits(raw: int) -> list[int]:
+    """Numbers of the bits set in a 32-bit word, ascending."""
+    return [bit for bit in range(32) if raw >> bit & 1]
+
+
+def _bits(numbers: Iterable[int]) -> int:
+    return sum(1 << number for number in numbers)
+
+
+def _decode(placed: Iterable[tuple[int, Field]], data: bytes, *, hybrid: bool) -> Values:
+    values: Values = {}
+    for offset, row in placed:
+        signed = row.signed == "always" or (hybrid and row.signed == "hybrid")
+        word = data[offset : offset + 2 * row.words]
+        if row.absent and int.from_bytes(word, "big") in row.absent:
+            raw = 0
+        else:
+            raw = int.from_bytes(word, "big", signed=signed)
+        if row.key == "errorMessage":
+            values[row.key] = set_bits(raw)
+        else:
+            values[row.key] = raw if row.divisor == 1 else raw / row.divisor
+    return values
+
+
+def _encode(placed: Iterable[tuple[int, Field]], values: Mapping[str, Value], *, hybrid: bool) -> bytes:
+    data = b""
+    for _, row in placed:
+        value = values.get(row.key, 0)
+        raw = _bits(value) if isinstance(value, list) else round(float(value) * row.divisor)
+        signed = row.signed == "always" or (hybrid and row.signed == "hybrid")
+        data += raw.to_bytes(2 * row.words, "big", signed=signed)
+    return data
+
+
+def _text(raw: bytes) -> str:
+    """Text without padding; empty for bytes that are no text (zeros, blanks, FF, binary)."""
+    stripped = raw.strip(b" \0\xff")
+    return stripped.decode("ascii") if stripped.isascii() and _printable(stripped) else ""
+
+
+def _printable(raw: bytes) -> bool:
+    return all(0x20 <= byte < 0x7F for byte in raw)

@@ -1,0 +1,145 @@
+"""Sleep until something is readable or due, then say so. One thread, poll(), deadlines.
+
+A part does its step and returns; nobody sleeps and nobody waits. What has to block (a hidraw write
+holds its caller for 5 s when the device does not listen, PROTOCOL 2.6; a name server likewise) is given
+to a Worker, and its outcome comes back as a step of the loop.
+"""
+
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import NoReturn, Protocol, TypeVar
+
+T = TypeVar("T")
+
+NEVER = float("inf")
+
+
+class Part(Protocol):
+    """Anything the loop can run."""
+
+    @property
+    def closed(self) -> bool:
+        """True when it is to be dropped."""
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` is to be called, on the loop's clock; NEVER if nothing is due."""
+
+    def poll_for(self) -> tuple[int, int] | None:
+        """File descriptor and events of poll() to wait for; None without one."""
+
+    def ready(self, now: float) -> None:
+        """The descriptor has something, errors and hang-ups included."""
+
+    def tick(self, now: float) -> None:
+        """The deadline has passed."""
+
+
+class Loop:
+    """Runs parts until it is told to stop."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` gives seconds that only grow, as time.monotonic does."""
+        self.clock = clock
+        self._parts: list[Part] = []
+        self._posted: deque[Callable[[], None]] = deque()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def add(self, part: Part) -> None:
+        """Run `part` from the next turn on, until it is closed."""
+        self._parts.append(part)
+
+    def post(self, step: Callable[[], None]) -> None:
+        """Call `step` in the loop's thread, soon. The one method that other threads may call."""
+        self._posted.append(step)
+        os.eventfd_write(self._bell, 1)
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Turn until `until()` is true; it is asked before each sleep."""
+        while not until():
+            self.turn()
+
+    def turn(self) -> None:
+        """One sleep, and all that is to be done after it."""
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
+        waiting: dict[int, Part] = {}
+        deadline = NEVER
+        for part in self._parts:
+            deadline = min(deadline, part.deadline)
+            wanted = part.poll_for()
+            if wanted is not None:
+                poll.register(*wanted)
+                waiting[wanted[0]] = part
+        seconds = deadline - self.clock()
+        ready = poll.poll(None if seconds == NEVER else max(0.0, seconds * 1000))
+        now = self.clock()
+        for descriptor, _ in ready:
+            if descriptor == self._bell:
+                self._answer_bell()
+            elif not waiting[descriptor].closed:
+                waiting[descriptor].ready(now)
+        for part in list(self._parts):
+            if not part.closed and part.deadline <= now:
+                part.tick(now)
+        self._parts = [part for part in self._parts if not part.closed]
+
+    def close(self) -> None:
+        """Give the descriptor back; the loop cannot be used any more."""
+        os.close(self._bell)
+
+    def _answer_bell(self) -> None:
+        os.eventfd_read(self._bell)
+        # As many as are there now: a step that posts again is for the next turn.
+        for _ in range(len(self._posted)):
+            self._posted.popleft()()
+
+
+class Worker:
+    """A thread for calls that may block, one after the other; their outcomes go back to the loop."""
+
+    def __init__(self, post: Callable[[Callable[[], None]], None], name: str) -> None:
+        self._post = post
+        self._name = name
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def do(self, call: Callable[[], T], then: Callable[[Callable[[], T]], None]) -> None:
+        """Make the call in the thread, then `then(outcome)` in the loop.
+
+        `outcome()` gives what the call returned, or raises what it raised.
+        """
+        self._jobs.put(lambda: self._make(call, then))
+        if self._thread is None:
+            # A daemon thread: the end of the program waits for no device and no name server.
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+
+    def finish(self) -> None:
+        """End the thread when it has done what it was given so far."""
+        self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def _make(self, call: Callable[[], T], then: Callable[[Callable[[], T]], None]) -> None:
+        outcome: Callable[[], T]
+        try:
+            result = call()
+        except Exception as error:  # not handled here: raised again in the loop, where it is expected
+            outcome = _raiser(error)
+        else:
+            outcome = lambda: result  # noqa: E731 (mypy cannot see a def with the generic type)
+        self._post(lambda: then(outcome))
+
+
+def _raiser(error: Exception) -> Callable[[], NoReturn]:
+    def outcome() -> NoReturn:
+        raise error
+
+    return outcome

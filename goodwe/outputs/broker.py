@@ -1,0 +1,357 @@
+"""A connection to an MQTT broker that comes back for ever.
+
+paho's own thread would wake up once a second (its loop() polls at that rate), so the client is driven by
+our loop: its socket is polled, its keep-alive has a deadline. Only what blocks, finding the host, the
+TCP and TLS handshakes, is done in a Worker. Each attempt has a new client: nothing of an old one, and no
+thread that is late, can disturb it.
+"""
+
+import logging
+import select
+import socket
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import paho.mqtt.client as mqtt
+
+from ..errors import StartError
+from ..loop import NEVER, Loop, Worker
+
+if TYPE_CHECKING:
+    import ssl
+
+    from ..config import MqttSettings
+
+log = logging.getLogger(__name__)
+
+PORT = 1883
+CONNACK_WITHIN = 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before all servers are tried again; doubled each time, less up to half by chance."""
+STEADY_AFTER = 10.0
+"""A connection that lasted so long counts as good: the next pause is the first again."""
+GOODBYE_WITHIN = 2.0
+MOST_UNACKNOWLEDGED = 100
+
+REFUSALS = {
+    # CONNACK of MQTT 3.1.1, and the reason codes that paho 2 translates them into
+    1: "it does not speak MQTT 3.1.1",
+    132: "it does not speak MQTT 3.1.1",
+    2: "it refuses our client id; change clientid in [mqtt]",
+    133: "it refuses our client id; change clientid in [mqtt]",
+    3: "it says that it is not available",
+    136: "it says that it is not available",
+    4: "it refuses the login; check username and password in [mqtt]",
+    134: "it refuses the login; check username and password in [mqtt]",
+    5: "it refuses us; check username and password in [mqtt] and what the broker allows",
+    135: "it refuses us; check username and password in [mqtt] and what the broker allows",
+}
+
+
+class Will(NamedTuple):
+    """What the broker publishes, retained, with QoS 1, when we are gone without a word."""
+
+    topic: str
+    payload: str
+
+
+def paho_client(client_id: str) -> Any:
+    """A client of paho-mqtt 1.6 (Debian 12) or 2 (Debian 13)."""
+    # Without reconnect_on_failure=False a refusal would make paho connect again inside its callback.
+    options = {"client_id": client_id, "reconnect_on_failure": False}
+    version = getattr(mqtt, "CallbackAPIVersion", None)
+    return mqtt.Client(**options) if version is None else mqtt.Client(version.VERSION2, **options)
+
+
+def tls_context(cafile: str, certfile: str, keyfile: str) -> "ssl.SSLContext":
+    """Verified TLS 1.2 or newer. Raises StartError when a file cannot be used."""
+    import ssl
+
+    try:
+        context = ssl.create_default_context(cafile=cafile or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if certfile:
+            context.load_cert_chain(certfile, keyfile)
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(f"cafile, certfile or keyfile in [mqtt] cannot be used: {error}") from error
+    return context
+
+
+class Connection:
+    """A part of the loop that keeps one connection."""
+
+    def __init__(
+        self,
+        settings: "MqttSettings",
+        client_id: str,
+        *,
+        loop: Loop,
+        random: Random,
+        tls: "ssl.SSLContext | None",
+        client_factory: Callable[[str], Any],
+    ) -> None:
+        self.closed = False
+        self.deadline = -NEVER
+        self._settings = settings
+        self._client_id = client_id
+        self._clock = loop.clock
+        self._random = random
+        self._tls = tls
+        self._client_factory = client_factory
+        self._worker = Worker(loop.post, f"mqtt {client_id}")
+        # Two thirds, so that a dead connection is noticed before one and a half of what is configured.
+        self._keepalive = max(1, settings.keepalive * 2 // 3)
+        self._step: Callable[[float], None] = self._begin
+        """What is to be done at the deadline: the state we are in."""
+        self._client: Any = None
+        """The client of this attempt, once its handshakes are made."""
+        self._server = 0
+        self._pause = FIRST_PAUSE
+        self._will: Will | None = None
+        self._connected: Callable[[], None] | None = None
+        self._attempt_will: Will | None = None
+        self._connack: int | None = None
+        self._is_connected = False
+        self._since = 0.0
+        self._last_in = self._last_out = 0.0
+        self._unacknowledged: list[Any] = []
+        self._said: set[str] = set()
+        """The troubles told since the last connection, so that each is one line however often it comes."""
+        self._told_connected = False
+        self._stopping = False
+        self._goodbye_said = False
+
+    def serve(self, will: Will, connected: Callable[[], None]) -> None:
+        """From now on with this will; `connected` is called after each connection that has it."""
+        self._will = will
+        self._connected = connected
+        if self._is_connected:
+            self._reopen(self._clock())
+
+    @property
+    def serving(self) -> bool:
+        """Whether there is a connection, with the will that was asked for."""
+        return self._is_connected and self._attempt_will == self._will
+
+    def publish(self, topic: str, payload: str, *, qos: int, retain: bool) -> bool:
+        """Hand a message to the broker without waiting; False if it could not even be queued."""
+        info = self._client.publish(topic, payload, qos=qos, retain=retain)
+        now = self._last_out = self._clock()
+        if qos and info.rc == mqtt.MQTT_ERR_SUCCESS:
+            self._unacknowledged = [*(old for old in self._unacknowledged if not old.is_published()), info]
+        if self._client.socket() is None:
+            self._lost(now, mqtt.error_string(info.rc))
+        return bool(info.rc == mqtt.MQTT_ERR_SUCCESS)
+
+    def stop(self, now: float) -> None:
+        """Say goodbye once the broker has acknowledged everything; `closed` is then true."""
+        self._stopping = True
+        if not self._is_connected:
+            self._close()
+            return
+        self._step = self._give_up
+        self.deadline = now + GOODBYE_WITHIN
+        self._say_goodbye(now)
+
+    # what the loop wants of a part
+
+    def poll_for(self) -> tuple[int, int] | None:
+        if self._client is None:
+            return None
+        writing = select.POLLOUT if self._client.want_write() else 0
+        return self._client.socket().fileno(), select.POLLIN | writing
+
+    def ready(self, now: float) -> None:
+        result = self._transfer()
+        self._last_in = now
+        if self._client.socket() is None:
+            self._lost(now, mqtt.error_string(result))
+        elif self._connack == 0 and not self._is_connected:
+            self._succeeded(now)
+        elif self._is_connected and not self._stopping:
+            self.deadline = self._keepalive_deadline()
+        if self._stopping and not self.closed:
+            self._say_goodbye(now)
+
+    def tick(self, now: float) -> None:
+        self.deadline = NEVER
+        self._step(now)
+
+    # the states, in order
+
+    def _begin(self, now: float) -> None:
+        """Nothing -> connecting."""
+        host = self._settings.server[self._server]
+        client = self._client_factory(self._client_id)
+        client.max_queued_messages_set(MOST_UNACKNOWLEDGED)
+        client.on_connect = self._on_connect
+        if self._settings.username:
+            client.username_pw_set(self._settings.username, self._settings.password or None)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
+        if self._will is not None:
+            client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
+        self._attempt_will = self._will
+        self._connack = None
+        port, keepalive = self._settings.port, self._keepalive
+        self._worker.do(
+            lambda: client.connect(host, port, keepalive),
+            lambda outcome: self._connected_to(client, outcome),
+        )
+
+    def _connected_to(self, client: Any, outcome: Callable[[], Any]) -> None:
+        """Connecting -> waiting for CONNACK."""
+        if self.closed:
+            return
+        now = self._clock()
+        try:
+            outcome()
+        except (OSError, ValueError) as error:  # ValueError: a host name that is none
+            self._failed(now, _why(error))
+            return
+        self._client = client
+        # `online` follows `data` at once; Nagle's algorithm would hold it until the broker acknowledges.
+        client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._last_in = self._last_out = now
+        self._step = self._no_connack
+        self.deadline = now + CONNACK_WITHIN
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, *_: Any) -> None:
+        """paho's word that the broker has answered; acted upon when paho has returned."""
+        self._connack = getattr(reason, "value", reason)
+
+    def _no_connack(self, now: float) -> None:
+        self._drop()
+        self._failed(now, "it accepts connections but does not answer; is it an MQTT broker?")
+
+    def _succeeded(self, now: float) -> None:
+        """Waiting for CONNACK -> connected."""
+        self._is_connected = True
+        self._since = now
+        self._step = self._keep_alive
+        self.deadline = self._keepalive_deadline()
+        if self._attempt_will != self._will:
+            self._reopen(now)
+            return
+        if not self._told_connected:
+            log.info("Connected to MQTT %s", self._where())
+            self._told_connected = True
+            self._said.clear()
+        if self._connected is not None:
+            self._connected()
+
+    def _keepalive_deadline(self) -> float:
+        # A little late, so that paho, with a clock of its own, agrees that it is time.
+        return min(self._last_in, self._last_out) + self._keepalive + 0.1
+
+    def _keep_alive(self, now: float) -> None:
+        """Connected -> connected, or lost when the broker did not answer the last ping."""
+        result = self._client.loop_misc()
+        if self._client.socket() is None:
+            self._lost(now, mqtt.error_string(result))
+            return
+        # After a ping its answer is due a keep-alive later; when paho saw no need for one, ask it again.
+        self.deadline = now + self._keepalive + 0.1
+
+    def _lost(self, now: float, why: str) -> None:
+        """Connected or waiting for CONNACK -> pause."""
+        self._client = None
+        if self._stopping:
+            self._close()
+            return
+        if not self._is_connected:
+            refused = "it closed the connection without an answer"
+            self._failed(now, refused if self._connack is None else REFUSALS.get(self._connack, why))
+            return
+        self._is_connected = False
+        if now - self._since >= STEADY_AFTER:
+            self._pause = FIRST_PAUSE
+        self._failed(now, f"connection lost: {why}")
+
+    def _failed(self, now: float, why: str) -> None:
+        """Anything -> the next server, after the last of them a pause."""
+        trouble = f"MQTT {self._where()}: {why}"
+        if trouble not in self._said:
+            log.warning("%s; trying again until it works", trouble)
+            self._said.add(trouble)
+        self._told_connected = False
+        self._step = self._begin
+        self._server = (self._server + 1) % len(self._settings.server)
+        if self._server:
+            self.deadline = now
+            return
+        self.deadline = now + self._pause * (0.5 + self._random.random() / 2)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+    def _reopen(self, now: float) -> None:
+        """Connected -> nothing, on purpose: the same again with another will."""
+        self._client.disconnect()
+        self._drop()
+        self._is_connected = False
+        self._step = self._begin
+        self.deadline = now
+
+    def _say_goodbye(self, now: float) -> None:
+        """DISCONNECT, once nothing is on its way; the broker then forgets the will."""
+        if not self._goodbye_said and all(info.is_published() for info in self._unacknowledged):
+            self._goodbye_said = True
+            self._client.disconnect()
+            if self._client.socket() is None:
+                self._close()
+
+    def _give_up(self, now: float) -> None:
+        """The broker did not acknowledge in time: without DISCONNECT, so that it publishes the will."""
+        self._drop()
+        self._close()
+
+    # the client
+
+    def _transfer(self) -> int:
+        """Read what is there and write what is waiting; paho's result code."""
+        result = self._client.loop_read()
+        # TLS reads whole records: what is in the buffer does not make the socket readable again.
+        while result == mqtt.MQTT_ERR_SUCCESS and _pending(self._client.socket()):
+            result = self._client.loop_read()
+        if self._client.socket() is not None and self._client.want_write():
+            result = self._client.loop_write()
+        return int(result)
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        if client is not None and client.socket() is not None:
+            client.socket().close()
+
+    def _close(self) -> None:
+        self._drop()
+        self._is_connected = False
+        self.closed = True
+        self._worker.finish()
+
+    def _where(self) -> str:
+        host = self._settings.server[self._server]
+        return host if self._settings.port == PORT else f"{host}:{self._settings.port}"
+
+
+def _pending(client_socket: Any) -> int:
+    return client_socket.pending() if hasattr(client_socket, "pending") else 0
+
+
+def _why(error: Exception) -> str:
+    """Why a connection could not be made, for a person."""
+    import ssl  # paho has loaded it in any case
+
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {error.verify_message}; check cafile in [mqtt]"
+        case ssl.SSLError():
+            return f"no TLS connection ({error.reason}); check port and tls in [mqtt]"
+        case socket.gaierror():
+            return "its name is not known; check server in [mqtt]"
+        case ConnectionRefusedError():
+            return "nothing listens there; is the broker running, are server and port in [mqtt] right?"
+        case TimeoutError():
+            return "no answer; is the machine on, are server and port in [mqtt] right?"
+        case OSError():
+            return error.strerror or str(error)
+    return f"not a host name ({error}); check server in [mqtt]"

@@ -1,0 +1,342 @@
+"""Registration and query of the inverters on one wire, as the AP sees it (PROTOCOL 4, 5 and 9).
+
+Bytes and times in seconds go in, events come out in the order in which they happened. No file, no
+clock: call `tick()` when `deadline` has passed.
+
+Theory of operation: the wire is a bus with one master. A USB cable is the bus with one inverter on it.
+One query is under way at a time. Its answer, or the silence behind its last try, decides what is next:
+
+    clearing   remove 11 (ours), 0x11 (the vendor program's), 0x7F; without a wait for confirmation
+       |
+    searching  off-line query, often at first -- silent for a minute: remove 1..126 once, search on
+       | register request
+    allocated  allocate, up to three tries more -- no confirmation: forget it, clearing
+       | address confirm
+    registered query every interval, three tries more each -- three rounds missed: Offline, clearing
+
+No state waits for ever: each has a deadline that leads out of it.
+"""
+
+from typing import NamedTuple
+
+from . import fields
+from .errors import FieldError
+from .events import Event, Found, Offline, Online, Reading, Refused, Send
+from .frame import KINDS, OWN_ADDRESS, UNREGISTERED, Frame, Packet, Splitter, frame
+
+FIRST_ADDRESS = 0x0B
+"""The address handed out first, as the predecessor did; users see it as `address` in the JSON."""
+VENDOR_ADDRESS = 0x11
+"""The address that the vendor's program gives (PROTOCOL 3)."""
+LAST_ADDRESS = 0x7E
+
+ANSWER_TIME = 0.5
+"""Within so many seconds an answer begins; after it the query is repeated (PROTOCOL 4)."""
+LONGEST_ANSWER = 2.0
+"""An answer that keeps coming in pieces is waited for so long, then its query counts as unanswered."""
+QUERY_GAP = 0.5
+"""Two queries are at least so far apart (PROTOCOL 9.5)."""
+FRAME_GAP = 1.0
+"""A frame whose rest has not come for so long is dropped (PROTOCOL 9.2)."""
+REMOVE_GAP = 0.1
+"""Removes go to different addresses and wait for nothing; a frame takes some 10 ms on the wire."""
+RETRIES = 3
+ROUNDS = 3
+SEARCH_OFTEN, SEARCH_SELDOM = 1.0, 10.0
+"""Seconds between off-line queries, at first and later (PROTOCOL 9.5)."""
+SEARCH_OFTEN_FOR = 120.0
+SWEEP_AFTER = 60.0
+
+NEVER = float("inf")
+
+
+class Session:
+    """One inverter that has asked for an address."""
+
+    def __init__(self, serial: str, address: int) -> None:
+        self.serial = serial
+        self.address = address
+        self.registered = False
+        self.next_query = NEVER
+        self.missed_rounds = 0
+
+
+class Query(NamedTuple):
+    """What is under way: the frame, the answer that counts, and how often and when it was sent."""
+
+    frame: Frame
+    answer: tuple[int, int]
+    source: int
+    session: Session | None
+    """None for the off-line query, whose answer nobody is known to give."""
+    tries: int
+    sent: float
+
+
+class Bus:
+    """The AP's end of one wire, with room for `capacity` inverters (one on a USB cable)."""
+
+    def __init__(self, interval: float, *, capacity: int = 1) -> None:
+        """`interval` is the time in seconds between two queries of one inverter."""
+        self._interval = interval
+        self._capacity = capacity
+        self._splitter = Splitter()
+        self._addresses: dict[str, int] = {}
+        """Serial to address; kept when an inverter goes, so that it gets the same again."""
+        self._sessions: dict[str, Session] = {}
+        self._query: Query | None = None
+        self._last_query = -NEVER
+        self._last_data = -NEVER
+        self._removes: list[int] = []
+        self._next_remove = NEVER
+        self._next_search = NEVER
+        self._search_since = 0.0
+        self._swept = False
+        self._sent: list[bytes] = []
+        """The last two frames written: what a stale tail can be made of (PROTOCOL 2.3)."""
+        self._checksum_errors_told = 0
+        self._partial_frames_told = 0
+
+    @property
+    def deadline(self) -> float:
+        """When `tick()` has something to do, on the clock that the calls are given."""
+        due = [self._partial_frame_deadline()]
+        if self._removes:
+            due.append(self._next_remove)
+        elif self._query is not None:
+            due.append(self._answer_deadline(self._query))
+        else:
+            earliest = min([self._next_search, *(s.next_query for s in self._sessions.values())])
+            due.append(max(earliest, self._last_query + QUERY_GAP))
+        return min(due)
+
+    def start(self, now: float) -> list[Event]:
+        """The wire is there: clear what earlier programs left, and search."""
+        return self._clear(now)
+
+    def receive(self, data: bytes, now: float) -> list[Event]:
+        """Bytes that arrived, however cut."""
+        self._last_data = now
+        return self._take(self._splitter.feed(data), now)
+
+    def tick(self, now: float) -> list[Event]:
+        """Do what is due. Harmless when nothing is."""
+        events: list[Event] = []
+        if now >= self._partial_frame_deadline():
+            events += self._drop_partial_frame(now)
+        if self._removes:
+            events += self._remove_next(now)
+        elif self._query is not None:
+            if now >= self._answer_deadline(self._query):
+                events += self._no_answer(now)
+        elif now >= self._last_query + QUERY_GAP:
+            events += self._next(now)
+        return events
+
+    def stop(self, now: float, reason: str) -> list[Event]:
+        """The end of this wire: say goodbye to every inverter on it."""
+        events: list[Event] = []
+        for session in list(self._sessions.values()):
+            events += self._send(frame("remove_register", OWN_ADDRESS, session.address))
+            events += self._forget(session, reason)
+        self._query = None
+        self._removes = []
+        self._next_search = NEVER
+        return events
+
+    # what is sent
+
+    def _send(self, out: Frame) -> list[Event]:
+        self._sent = [*self._sent[-1:], out.encode()]
+        return [Send(out)]
+
+    def _ask(self, query: Query, now: float) -> list[Event]:
+        self._query = query._replace(tries=query.tries + 1, sent=now)
+        self._last_query = now
+        return self._send(query.frame)
+
+    def _next(self, now: float) -> list[Event]:
+        """The query that has been due longest; none if nothing is due."""
+        due = min(self._sessions.values(), key=lambda session: session.next_query, default=None)
+        if due is not None and due.next_query <= min(now, self._next_search):
+            return self._query_running_info(due, now)
+        if self._next_search <= now:
+            return self._search(now)
+        return []
+
+    def _query_running_info(self, session: Session, now: float) -> list[Event]:
+        # A fixed grid, so that the rate does not drift; but no catching up after a suspended machine.
+        session.next_query = max(session.next_query + self._interval, now + QUERY_GAP)
+        out = frame("query_running_info", OWN_ADDRESS, session.address)
+        return self._ask(Query(out, KINDS["running_info"], session.address, session, 0, now), now)
+
+    def _search(self, now: float) -> list[Event]:
+        searched = now - self._search_since
+        if searched >= SWEEP_AFTER and not self._swept and not self._sessions:
+            # It may count itself registered at an address that somebody else gave (PROTOCOL 9.6).
+            self._swept = True
+            self._removes = list(range(1, UNREGISTERED))
+            return self._remove_next(now)
+        self._next_search = now + (SEARCH_OFTEN if searched < SEARCH_OFTEN_FOR else SEARCH_SELDOM)
+        out = frame("off_line_query", OWN_ADDRESS, UNREGISTERED)
+        return self._ask(Query(out, KINDS["register_request"], UNREGISTERED, None, RETRIES, now), now)
+
+    def _clear(self, now: float) -> list[Event]:
+        """Remove the addresses that an inverter may think it has.
+
+        An inverter whose confirmation was lost counts itself registered and ignores the off-line query
+        for ten minutes (PROTOCOL 9.6), so this comes before every search.
+        """
+        taken = {session.address for session in self._sessions.values()}
+        own = {FIRST_ADDRESS, *self._addresses.values()}
+        self._removes = [a for a in (*sorted(own), VENDOR_ADDRESS, UNREGISTERED) if a not in taken]
+        self._query = None
+        self._search_since = now
+        self._swept = False
+        self._next_search = now
+        self._next_remove = now
+        return self._remove_next(now)
+
+    def _remove_next(self, now: float) -> list[Event]:
+        if now < self._next_remove:
+            return []
+        address = self._removes.pop(0)
+        self._next_remove = now + REMOVE_GAP
+        if not self._removes:
+            # The query that follows keeps the same distance.
+            self._last_query = max(self._last_query, now + REMOVE_GAP - QUERY_GAP)
+            self._next_remove = -NEVER
+        return self._send(frame("remove_register", OWN_ADDRESS, address))
+
+    # what does not come
+
+    def _answer_deadline(self, query: Query) -> float:
+        deadline = query.sent + ANSWER_TIME
+        if self._splitter.collecting:
+            deadline = max(deadline, min(self._last_data + ANSWER_TIME, query.sent + LONGEST_ANSWER))
+        return deadline
+
+    def _partial_frame_deadline(self) -> float:
+        return self._last_data + FRAME_GAP if self._splitter.collecting else NEVER
+
+    def _drop_partial_frame(self, now: float) -> list[Event]:
+        self._last_data = now
+        return self._take(self._splitter.expire(), now)
+
+    def _no_answer(self, now: float) -> list[Event]:
+        # The answer may stand behind something that only looked like a header.
+        events = self._drop_partial_frame(now) if self._splitter.collecting else []
+        query = self._query
+        if query is None or query.sent == now:
+            return events
+        if query.tries <= RETRIES:
+            return events + self._ask(query, now)
+        self._query = None
+        session = query.session
+        if session is None:
+            return events
+        session.missed_rounds += 1
+        if session.registered and session.missed_rounds < ROUNDS:
+            return events
+        reason = "no answer" if session.registered else "no confirmation of its address"
+        return events + self._forget(session, reason) + self._clear(now)
+
+    def _forget(self, session: Session, reason: str) -> list[Event]:
+        del self._sessions[session.serial]
+        return [Offline(session.serial, session.address, reason)] if session.registered else []
+
+    # what comes
+
+    def _take(self, packets: list[Packet], now: float) -> list[Event]:
+        events = self._tell_refused(packets)
+        for packet in packets:
+            events += self._answer(packet.frame, now)
+        return events
+
+    def _answer(self, answer: Frame, now: float) -> list[Event]:
+        """Addressee, kind, state, payload: the order of the checks is that of the counters."""
+        if answer.destination != OWN_ADDRESS:
+            return [Refused("frame for another AP", str(answer))]
+        if answer.kind == KINDS["remove_confirm"]:
+            return []  # nobody waits for it; the off-line query comes next in any case
+        query = self._query
+        if answer.kind == KINDS["register_request"] and answer.source == UNREGISTERED:
+            # Also a late one, to an off-line query that is no longer waited for.
+            if query is None or query.session is None:
+                return self._register_request(answer, now)
+        elif query is not None and (answer.kind, answer.source) == (query.answer, query.source):
+            assert query.session is not None  # only the off-line query has none
+            if answer.kind == KINDS["address_confirm"]:
+                return self._address_confirm(query.session, now)
+            return self._running_info(query.session, answer)
+        return [Refused("frame that nobody asked for", str(answer))]
+
+    def _register_request(self, answer: Frame, now: float) -> list[Event]:
+        try:
+            serial = fields.decode_serial(answer.data)
+        except FieldError as error:
+            return [Refused(error.reason, error.detail)]
+        if serial not in self._sessions and len(self._sessions) >= self._capacity:
+            return [Refused("register request on a full wire", serial)]
+        address = self._addresses.setdefault(serial, self._free_address())
+        session = self._sessions[serial] = Session(serial, address)
+        self._removes = []
+        self._next_search = NEVER
+        out = frame("allocate_register_address", OWN_ADDRESS, UNREGISTERED, answer.data + bytes([address]))
+        query = Query(out, KINDS["address_confirm"], address, session, 0, now)
+        return [Found(serial, address), *self._ask(query, now)]
+
+    def _free_address(self) -> int:
+        taken = {*self._addresses.values(), VENDOR_ADDRESS}
+        return next(a for a in range(FIRST_ADDRESS, LAST_ADDRESS + 1) if a not in taken)
+
+    def _address_confirm(self, session: Session, now: float) -> list[Event]:
+        self._query = None
+        session.registered = True
+        session.next_query = max(now, self._last_query + QUERY_GAP)
+        if len(self._sessions) < self._capacity:
+            self._search_since = now
+            self._next_search = now
+        return [Online(session.serial, session.address)]
+
+    def _running_info(self, session: Session, answer: Frame) -> list[Event]:
+        try:
+            values = fields.decode_running(answer.data)
+        except FieldError as error:
+            if error.reason == fields.ALL_ZERO:
+                self._answered(session)  # it booted, it is there, it has nothing to say yet
+            return [Refused(error.reason, error.detail)]
+        self._answered(session)
+        phases = fields.layout(len(answer.data)).phases
+        return [Reading(session.serial, session.address, phases, values)]
+
+    def _answered(self, session: Session) -> None:
+        self._query = None
+        session.missed_rounds = 0
+
+    # what is refused
+
+    def _tell_refused(self, packets: list[Packet]) -> list[Event]:
+        """What the splitter refused since it was last asked."""
+        events: list[Event] = []
+        wrong = self._splitter.checksum_errors - self._checksum_errors_told
+        partial = self._splitter.partial_frames - self._partial_frames_told
+        self._checksum_errors_told += wrong
+        self._partial_frames_told += partial
+        skipped = [*(packet.skipped for packet in packets), self._splitter.take_skipped()]
+        shown = b"".join(skipped)[:24].hex()
+        if wrong:
+            events.append(Refused("wrong checksum", shown, wrong))
+        if partial:
+            events.append(Refused("frame without an end", shown, partial))
+        if not (wrong or partial):
+            events += [
+                Refused("bytes outside a frame", run[:24].hex(), len(run))
+                for run in skipped
+                if not self._expected_filling(run)
+            ]
+        return events
+
+    def _expected_filling(self, run: bytes) -> bool:
+        """Zeros, and what a short answer leaves standing of our own last report (PROTOCOL 2.3)."""
+        return any(run.strip(b"\0") in sent for sent in self._sent) or not any(run)

@@ -1,0 +1,82 @@
+"""`decode`: hexadecimal bytes in, one JSON object a line for each frame found (CONTRACT 8)."""
+
+import re
+import sys
+from typing import TextIO
+
+import simplejson
+
+from .. import fields
+from ..device import ENVELOPE
+from ..errors import FieldError
+from ..fields import Values
+from ..frame import Frame, Packet, Splitter, either_way
+
+PREFIX_LENGTH = len(ENVELOPE) + 1
+"""CC 99 n in front of a frame that goes to the inverter."""
+
+
+def main(
+    arguments: list[str], *, source: TextIO = sys.stdin, out: TextIO = sys.stdout, err: TextIO = sys.stderr
+) -> int:
+    """Decode the arguments, or the source without any; 0 if there was at least one frame."""
+    text = " ".join(arguments) if arguments else source.read()
+    digits = re.sub(r"0[xX]|[\s,]", "", text)
+    try:
+        data = bytes.fromhex(digits)
+    except ValueError:
+        print("decode: not hexadecimal bytes, two digits each, such as AA55807F00000001FE", file=err)
+        return 1
+    splitter = Splitter(either_way)
+    packets = splitter.feed(data)
+    while splitter.collecting:
+        packets += splitter.expire()
+    dropped = len(splitter.take_skipped())
+    prefixes = 0
+    for packet in packets:
+        prefix = _prefix(packet)
+        prefixes += prefix
+        dropped += len(packet.skipped) - prefix
+        print(simplejson.dumps(described(packet.frame, packet.offset - prefixes)), file=out)
+    summary = {"frames": len(packets), "droppedBytes": dropped, "checksumErrors": splitter.checksum_errors}
+    print(simplejson.dumps(summary), file=out)
+    return 0 if packets else 1
+
+
+def described(frame: Frame, offset: int) -> dict[str, object]:
+    """What a frame is, in the keys of CONTRACT 8."""
+    return {
+        "name": frame.name,
+        "offset": offset,
+        "source": frame.source,
+        "destination": frame.destination,
+        "control": frame.control,
+        "function": frame.function,
+        "length": len(frame.data),
+        "values": _values(frame),
+    }
+
+
+def _prefix(packet: Packet) -> int:
+    """Bytes of CC 99 n right in front of the frame: part of it on USB, so neither counted nor dropped."""
+    expected = ENVELOPE + bytes([len(packet.frame.encode())])
+    return PREFIX_LENGTH if packet.skipped.endswith(expected) else 0
+
+
+def _values(frame: Frame) -> Values:
+    """The decoded payload; what cannot be decoded says why."""
+    try:
+        match frame.name:
+            case "running_info":
+                return {"function": frame.function, **fields.decode_running(frame.data)}
+            case "id_info":
+                return fields.decode_id(frame.data)
+            case "setting_info":
+                return fields.decode_setting(frame.data)
+            case "register_request":
+                return {"serial": fields.decode_serial(frame.data)}
+            case "allocate_register_address":
+                return {"serial": fields.decode_serial(frame.data[:-1]), "address": frame.data[-1]}
+    except (FieldError, IndexError) as error:
+        return {"error": str(error), "data": frame.data.hex()}
+    return {"data": frame.data.hex()} if frame.data else {}

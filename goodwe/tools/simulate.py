@@ -1,0 +1,335 @@
+"""`simulate`: an inverter that is not there, on a socket that behaves like its hidraw node (CONTRACT 8)."""
+
+import argparse
+import contextlib
+import os
+import select
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable
+from random import Random
+
+from .. import fields
+from ..device import STAND_IN
+from ..fields import Values
+from ..loop import NEVER, Loop
+from ..simulator import Day, Habits, Inverter, Port
+
+SERIALS = {1: "15000SIM268W0001", 3: "1010KSIM268W0002"}
+"""Invented ones, by phases: four characters of rated power, three of family, nine more."""
+UNPLUGGED_FOR = 2.0
+
+
+class ListenError(Exception):
+    """The socket cannot be had; the text says what to do."""
+
+
+class Socket:
+    """The node: a listening socket that is there while the cable is plugged in."""
+
+    def __init__(self, path: str, plugged: Callable[[socket.socket], None]) -> None:
+        """Raises ListenError."""
+        self.closed = False
+        self.deadline = NEVER
+        self._path = path
+        self._plugged = plugged
+        self._listener: socket.socket | None = None
+        self.open()
+
+    def open(self) -> None:
+        """Be there. Raises ListenError."""
+        if self._listener is not None:
+            return
+        _make_room(self._path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            listener.bind(self._path)
+        except OSError as error:
+            listener.close()
+            raise ListenError(f"cannot listen on {self._path}: {error.strerror or error}") from error
+        listener.listen()
+        self._listener = listener
+
+    def close(self) -> None:
+        """Be gone, the file too."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+
+    def poll_for(self) -> tuple[int, int] | None:
+        return None if self._listener is None else (self._listener.fileno(), select.POLLIN)
+
+    def ready(self, now: float) -> None:
+        assert self._listener is not None  # only then it is polled
+        connection, _ = self._listener.accept()
+        connection.setblocking(False)
+        self._plugged(connection)
+
+    def tick(self, now: float) -> None:
+        """Nothing is ever due."""
+
+
+def _make_room(path: str) -> None:
+    """Remove a socket that nobody listens on any more; nothing else."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
+    if not stat.S_ISSOCK(mode):
+        raise ListenError(f"{path} is there and is no socket; choose another with --listen")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            os.unlink(path)
+            return
+    raise ListenError(f"somebody listens on {path} already; stop it, or choose another with --listen")
+
+
+class Cable:
+    """One connection of the program, from plugged in to pulled."""
+
+    def __init__(self, connection: socket.socket, port: Port, is_awake: Callable[[float], bool]) -> None:
+        self.closed = False
+        self._connection = connection
+        self._port = port
+        self._is_awake = is_awake
+
+    @property
+    def deadline(self) -> float:
+        return self._port.deadline
+
+    def poll_for(self) -> tuple[int, int] | None:
+        return self._connection.fileno(), select.POLLIN
+
+    def ready(self, now: float) -> None:
+        try:
+            message = self._connection.recv(4096)
+        except OSError:
+            message = b""
+        if not message:
+            self.pull()
+        elif self._is_awake(now):
+            self._port.write(message, now)
+
+    def tick(self, now: float) -> None:
+        for report in self._port.reports(now):
+            try:
+                self._connection.send(report)
+            except OSError:  # nobody reads: what the kernel's queue cannot hold is dropped (PROTOCOL 2.6)
+                return
+
+    def pull(self) -> None:
+        """The cable is out."""
+        self._port.unplug()
+        self._connection.close()
+        self.closed = True
+
+
+class Simulation:
+    """One inverter on one roof: joins day, inverter, port and socket, and plays what happens to them."""
+
+    def __init__(self, options: argparse.Namespace, loop: Loop) -> None:
+        """Raises ListenError."""
+        self.closed = False
+        self._options = options
+        self._loop = loop
+        self._began = loop.clock()
+        self._day = Day(options.phases, seed=options.seed)
+        self._inverter = Inverter(options.serial, length=options.length)
+        self._port = Port(self._inverter, self._measure, _habits(options), Random(options.seed))
+        self._cable: Cable | None = None
+        self._booted = True
+        self._replug = self._began + options.replug if options.replug else NEVER
+        self._plug_in_again = NEVER
+        self._reboot = self._began + options.reboot if options.reboot else NEVER
+        self._socket = Socket(options.listen, self._plugged)
+        loop.add(self._socket)
+        loop.add(self)
+        self.tick(self._began)
+
+    @property
+    def deadline(self) -> float:
+        return min(self._replug, self._plug_in_again, self._reboot, self._sun_deadline)
+
+    def poll_for(self) -> tuple[int, int] | None:
+        return None
+
+    def ready(self, now: float) -> None:
+        """Nothing to read here."""
+
+    def tick(self, now: float) -> None:
+        """Play what is due: cable out, cable in, restart, dusk, dawn."""
+        if now >= self._replug:
+            self._replug = now + self._options.replug
+            self._plug_in_again = now + UNPLUGGED_FOR
+            self._pull()
+        if now >= self._plug_in_again:
+            self._plug_in_again = NEVER
+        if now >= self._reboot:
+            self._reboot = now + self._options.reboot
+            self._inverter.forget()
+            self._booted = False
+        awake = self._is_awake(now)
+        if not awake:
+            self._inverter.forget()
+        if not awake and self._options.night == "gone":
+            self._pull()
+        elif self._plug_in_again == NEVER:
+            self._socket.open()
+        self._sun_deadline = self._next_dusk_or_dawn(now)
+
+    def stop(self) -> None:
+        """The end: the cable is out and the socket's file is gone."""
+        self._pull()
+
+    def _pull(self) -> None:
+        self._socket.close()
+        if self._cable is not None:
+            self._cable.pull()
+
+    def _plugged(self, connection: socket.socket) -> None:
+        if self._cable is not None and not self._cable.closed:
+            connection.close()  # a cable has one end; whoever was first keeps it
+            return
+        self._cable = Cable(connection, self._port, self._is_awake)
+        self._loop.add(self._cable)
+
+    def _time(self, now: float) -> float:
+        """Simulated seconds since midnight of day 0."""
+        return float(self._options.start + (now - self._began) * self._options.speed)
+
+    def _is_awake(self, now: float) -> bool:
+        return self._day.is_light(self._time(now))
+
+    def _measure(self, now: float) -> Values:
+        if not self._booted:
+            self._booted = True
+            return {}  # all zero with a right checksum, as booting ones send (PROTOCOL 5.4)
+        return self._day.values(self._time(now))
+
+    def _next_dusk_or_dawn(self, now: float) -> float:
+        time = self._time(now)
+        midnight = time // 86400 * 86400
+        sun = self._day.sunrise, self._day.sunset
+        change = min(at for at in (*sun, sun[0] + 86400) if at > time - midnight)
+        # A little later, so that rounding cannot put it before the change.
+        return float(now + (midnight + change - time) / self._options.speed + 0.001)
+
+
+def _habits(options: argparse.Namespace) -> Habits:
+    return Habits(
+        leading_zeros=not options.plain,
+        stale_tail=not options.plain,
+        lose=options.lose,
+        corrupt=options.corrupt,
+        garbage=options.garbage,
+        delay=options.delay,
+        report_interval=options.report_interval,
+    )
+
+
+def main(arguments: list[str], stop_on_signal: Callable[[Loop, Callable[[], None]], None]) -> int:
+    """Simulate until a signal comes; `stop_on_signal` adds to a loop what calls back when one does."""
+    options = parse(arguments)
+    loop = Loop(time.monotonic)
+    stopped = []
+    stop_on_signal(loop, lambda: stopped.append(True))
+    try:
+        simulation = Simulation(options, loop)
+    except ListenError as error:
+        print(f"simulate: {error}", file=sys.stderr)
+        return 1
+    where = options.listen
+    print(f"Simulated inverter {options.serial} listens on {where}; press Ctrl-C to end it.", flush=True)
+    loop.run(until=lambda: bool(stopped))
+    simulation.stop()
+    return 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    parser = argparse.ArgumentParser(prog="GoodWe.py simulate", description=__doc__)
+    parser.add_argument("--listen", type=_listen, required=True, metavar="unix:PATH", help="the socket")
+    parser.add_argument("--serial", type=_serial, help="16 characters")
+    parser.add_argument("--phases", type=int, choices=(1, 3), default=1)
+    parser.add_argument("--length", type=int, metavar="N", help="bytes of a reading")
+    parser.add_argument("--seed", type=int, default=1, help="for the weather and the faults")
+    parser.add_argument("--speed", type=_above_zero, default=1.0, help="simulated seconds in a second")
+    parser.add_argument(
+        "--start", type=_time_of_day, default=12 * 3600, metavar="HH:MM", help="simulated time"
+    )
+    parser.add_argument(
+        "--night", choices=("silent", "gone"), default="silent", help="what it does without sun"
+    )
+    parser.add_argument(
+        "--lose", type=_probability, default=0.0, metavar="P", help="lost queries and answers, 0..1"
+    )
+    parser.add_argument(
+        "--corrupt", type=_probability, default=0.0, metavar="P", help="answers with a wrong byte"
+    )
+    parser.add_argument(
+        "--garbage", type=_probability, default=0.0, metavar="P", help="rubbish before an answer"
+    )
+    parser.add_argument("--delay", type=_seconds, default=0.05, help="seconds before an answer begins")
+    parser.add_argument("--report-interval", type=_seconds, default=0.01, help="seconds between two reports")
+    parser.add_argument("--replug", type=_seconds, default=0.0, help="pull the cable every so many seconds")
+    parser.add_argument(
+        "--reboot", type=_seconds, default=0.0, help="restart the inverter every so many seconds"
+    )
+    parser.add_argument(
+        "--plain", action="store_true", help="no leading zeros, no stale bytes behind a frame"
+    )
+    options = parser.parse_args(arguments)
+    options.serial = options.serial or SERIALS[options.phases]
+    if options.length is None:
+        options.length = fields.THREE_PHASE_LENGTH if options.phases == 3 else fields.SINGLE_PHASE_LENGTH
+    if not fields.SINGLE_PHASE_LENGTH <= options.length <= 255:
+        parser.error(f"--length must be from {fields.SINGLE_PHASE_LENGTH} to 255")
+    if (options.length == fields.THREE_PHASE_LENGTH) != (options.phases == 3):
+        parser.error(f"--length {fields.THREE_PHASE_LENGTH} goes with --phases 3, and only that does")
+    return options
+
+
+def _listen(text: str) -> str:
+    if not text.startswith(STAND_IN) or text == STAND_IN:
+        raise argparse.ArgumentTypeError("must be unix: and the path of the socket")
+    return os.path.abspath(text.removeprefix(STAND_IN))
+
+
+def _serial(text: str) -> str:
+    if len(text) != fields.SERIAL_LENGTH or not text.isascii():
+        raise argparse.ArgumentTypeError(f"must have {fields.SERIAL_LENGTH} ASCII characters")
+    return text
+
+
+def _number(text: str, lowest: float, highest: float) -> float:
+    number = float(text)
+    if not lowest <= number <= highest:
+        raise argparse.ArgumentTypeError(f"must be from {lowest:g} to {highest:g}")
+    return number
+
+
+def _probability(text: str) -> float:
+    return _number(text, 0.0, 1.0)
+
+
+def _seconds(text: str) -> float:
+    return _number(text, 0.0, 86400.0)
+
+
+def _above_zero(text: str) -> float:
+    return _number(text, 0.001, 100_000.0)
+
+
+def _time_of_day(text: str) -> int:
+    hours, _, minutes = text.partition(":")
+    if not (hours.isdigit() and minutes.isdigit() and int(hours) < 24 and int(minutes) < 60):
+        raise argparse.ArgumentTypeError("must be HH:MM, such as 06:30")
+    return int(hours) * 3600 + int(minutes) * 60
