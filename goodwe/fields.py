@@ -5,7 +5,9 @@ is the word's place in the three-phase answer; the single-phase answer is the sa
 marked `three_phase` (the ten "DT only" comments of the document).
 """
 
+import struct
 from collections.abc import Iterable, Mapping
+from operator import truediv
 from typing import NamedTuple
 
 from .errors import FieldError
@@ -31,14 +33,7 @@ class Field(NamedTuple):
     signed: str = ""
     """`always`, or `hybrid` for the rows that only hybrids report signed."""
     absent: tuple[int, ...] = ()
-    """Raw numbers that mean "not fitted", published as 0 (PROTOCOL 5.4)."""
-
-
-class Layout(NamedTuple):
-    """How one length of running info is laid out."""
-
-    phases: int
-    hybrid: bool
+    """Raw numbers, signed as the row is, that mean "not fitted", published as 0 (PROTOCOL 5.4)."""
 
 
 NOT_FITTED = (0xFFFF,)
@@ -59,8 +54,8 @@ RUNNING = (
     Field(0x0C, "fac3", 1, 100, "Hz", "Phase L3 frequency", three_phase=True, absent=NOT_FITTED),
     Field(0x0D, "pac", 1, 1, "W", "Feeding power", signed="hybrid"),
     Field(0x0E, "workMode", 1, 1, "", "Work mode"),
-    # Sibling decoders read both patterns as "no sensor"; 0xFFFF would be -0.1 °C, published as 0.0.
-    Field(0x0F, "temp", 1, 10, "°C", "Inverter temperature", signed="always", absent=(0xFFFF, 0x7FFF)),
+    # Sibling decoders read both patterns as "no sensor"; -1 would be -0.1 °C, published as 0.0.
+    Field(0x0F, "temp", 1, 10, "°C", "Inverter temperature", signed="always", absent=(-1, 0x7FFF)),
     Field(0x10, "errorMessage", 2, 1, "", "Error bits"),
     Field(0x12, "eTotal", 2, 10, "kWh", "Energy since installation"),
     Field(0x14, "hTotal", 2, 1, "h", "Hours of feeding since installation"),
@@ -220,35 +215,81 @@ def decode_serial(data: bytes) -> str:
     return data.decode("ascii")
 
 
-def layout(length: int) -> Layout:
-    """How a running info of `length` bytes is laid out (PROTOCOL 5.2).
+def sent_rows(rows: Iterable[Field], phases: int) -> list[Field]:
+    """The rows that an inverter with so many phases sends, in order, without gaps."""
+    return [row for row in rows if phases == 3 or not row.three_phase]
+
+
+class Codec:
+    """Rows in the order of their words, to values and back."""
+
+    def __init__(self, rows: list[Field], *, hybrid: bool = False) -> None:
+        self.rows = rows
+        codes = [_code(row, hybrid=hybrid) for row in rows]
+        self._struct = struct.Struct(">" + "".join(codes))
+        self._keys = [row.key for row in rows]
+        self._divisors = [row.divisor for row in rows]
+        self._whole = [(row.key, at) for at, row in enumerate(rows) if row.divisor == 1]
+        self._absent = frozenset(raw for row in rows for raw in row.absent)
+        self.length = self._struct.size
+        """Bytes of all the rows; what stands behind them is not looked at."""
+
+    def decode(self, data: bytes) -> Values:
+        """Key to value; `data` must have the length at least."""
+        raws = self._struct.unpack_from(data)
+        if not self._absent.isdisjoint(raws):
+            raws = tuple(0 if raw in row.absent else raw for row, raw in zip(self.rows, raws, strict=True))
+        values: Values = dict(zip(self._keys, map(truediv, raws, self._divisors), strict=True))
+        for key, at in self._whole:
+            values[key] = set_bits(raws[at]) if key == ERRORS else raws[at]
+        return values
+
+    def encode(self, values: Mapping[str, Value]) -> bytes:
+        """The bytes that hold `values`; what is missing is 0."""
+        return self._struct.pack(*(_raw(values.get(row.key, 0), row.divisor) for row in self.rows))
+
+
+def _code(row: Field, *, hybrid: bool) -> str:
+    """The row's word or words in the language of struct."""
+    signed = row.signed == "always" or (hybrid and row.signed == "hybrid")
+    code = "I" if row.words == 2 else "H"
+    return code.lower() if signed else code
+
+
+def _raw(value: Value, divisor: int) -> int:
+    if isinstance(value, list):
+        return sum(1 << bit for bit in value)
+    return round(float(value) * divisor)
+
+
+ERRORS = "errorMessage"
+_SINGLE_PHASE = Codec(sent_rows(RUNNING, 1))
+_THREE_PHASE = Codec(sent_rows(RUNNING, 3))
+_HYBRID = Codec(sent_rows(RUNNING, 1), hybrid=True)
+_SETTING = Codec(list(SETTING))
+SINGLE_PHASE_LENGTH = _SINGLE_PHASE.length
+THREE_PHASE_LENGTH = _THREE_PHASE.length
+HYBRID_LENGTH = 130
+SETTING_LENGTH = _SETTING.length
+_OTHER_PHASES: Values = {row.key: 0.0 for row in RUNNING if row.three_phase}
+
+
+def codec(length: int) -> Codec:
+    """How a running info of `length` bytes is read (PROTOCOL 5.2).
 
     Raises FieldError below 46 bytes, where E-Day would be missing.
     """
+    if length == THREE_PHASE_LENGTH:
+        return _THREE_PHASE
     if length < SINGLE_PHASE_LENGTH:
         raise FieldError("running info too short", f"{length} bytes, the shortest has {SINGLE_PHASE_LENGTH}")
     # 66 is the DT; everything else seen is single-phase with a tail of another kind each.
-    return Layout(3 if length == THREE_PHASE_LENGTH else 1, hybrid=length == HYBRID_LENGTH)
+    return _HYBRID if length == HYBRID_LENGTH else _SINGLE_PHASE
 
 
-def offsets(rows: Iterable[Field], phases: int) -> list[tuple[int, Field]]:
-    """(byte offset, row) of the rows that an inverter with so many phases sends."""
-    placed = []
-    offset = 0
-    for row in rows:
-        if phases == 3 or not row.three_phase:
-            placed.append((offset, row))
-            offset += 2 * row.words
-    return placed
-
-
-_PLACED = {phases: offsets(RUNNING, phases) for phases in (1, 3)}
-_PLACED_SETTING = offsets(SETTING, 1)
-SINGLE_PHASE_LENGTH = sum(2 * row.words for _, row in _PLACED[1])
-THREE_PHASE_LENGTH = sum(2 * row.words for _, row in _PLACED[3])
-HYBRID_LENGTH = 130
-SETTING_LENGTH = sum(2 * row.words for _, row in _PLACED_SETTING)
-_ZEROS: Values = {row.key: 0.0 for row in RUNNING if row.three_phase}
+def phases(length: int) -> int:
+    """1 or 3, by the length of the running info."""
+    return 3 if length == THREE_PHASE_LENGTH else 1
 
 
 def decode_running(data: bytes) -> Values:
@@ -257,31 +298,28 @@ def decode_running(data: bytes) -> Values:
     Raises FieldError for a payload that is too short, or in which every standard byte is zero: a
     booting inverter sends those with a correct checksum (PROTOCOL 5.4).
     """
-    phases, hybrid = layout(len(data))
-    placed = _PLACED[phases]
-    if not any(data[: THREE_PHASE_LENGTH if phases == 3 else SINGLE_PHASE_LENGTH]):
+    rows = codec(len(data))
+    if not any(data[: rows.length]):
         raise FieldError(ALL_ZERO, f"{len(data)} bytes")
-    values = {} if phases == 3 else dict(_ZEROS)
-    values |= _decode(placed, data, hybrid=hybrid)
-    return values
+    values = rows.decode(data)
+    return values if rows is _THREE_PHASE else {**_OTHER_PHASES, **values}
 
 
 def encode_running(values: Mapping[str, Value], length: int) -> bytes:
     """The payload of `length` bytes that holds `values`; what is missing is 0, so is the tail."""
-    phases, hybrid = layout(length)
-    return _encode(_PLACED[phases], values, hybrid=hybrid).ljust(length, b"\0")
+    return codec(length).encode(values).ljust(length, b"\0")
 
 
 def decode_setting(data: bytes) -> Values:
     """Key to value of a setting info. Raises FieldError when it is too short."""
     if len(data) < SETTING_LENGTH:
         raise FieldError("setting info too short", f"{len(data)} bytes, not {SETTING_LENGTH}")
-    return _decode(_PLACED_SETTING, data, hybrid=False)
+    return _SETTING.decode(data)
 
 
 def encode_setting(values: Mapping[str, Value]) -> bytes:
     """The payload that holds `values`; what is missing is 0."""
-    return _encode(_PLACED_SETTING, values, hybrid=False)
+    return _SETTING.encode(values)
 
 
 def decode_id(data: bytes) -> Values:
@@ -310,37 +348,7 @@ def encode_id(values: Mapping[str, Value], length: int = ID_LENGTH) -> bytes:
 
 def set_bits(raw: int) -> list[int]:
     """Numbers of the bits set in a 32-bit word, ascending."""
-    return [bit for bit in range(32) if raw >> bit & 1]
-
-
-def _bits(numbers: Iterable[int]) -> int:
-    return sum(1 << number for number in numbers)
-
-
-def _decode(placed: Iterable[tuple[int, Field]], data: bytes, *, hybrid: bool) -> Values:
-    values: Values = {}
-    for offset, row in placed:
-        signed = row.signed == "always" or (hybrid and row.signed == "hybrid")
-        word = data[offset : offset + 2 * row.words]
-        if row.absent and int.from_bytes(word, "big") in row.absent:
-            raw = 0
-        else:
-            raw = int.from_bytes(word, "big", signed=signed)
-        if row.key == "errorMessage":
-            values[row.key] = set_bits(raw)
-        else:
-            values[row.key] = raw if row.divisor == 1 else raw / row.divisor
-    return values
-
-
-def _encode(placed: Iterable[tuple[int, Field]], values: Mapping[str, Value], *, hybrid: bool) -> bytes:
-    data = b""
-    for _, row in placed:
-        value = values.get(row.key, 0)
-        raw = _bits(value) if isinstance(value, list) else round(float(value) * row.divisor)
-        signed = row.signed == "always" or (hybrid and row.signed == "hybrid")
-        data += raw.to_bytes(2 * row.words, "big", signed=signed)
-    return data
+    return [bit for bit in range(raw.bit_length()) if raw >> bit & 1]
 
 
 def _text(raw: bytes) -> str:

@@ -8,7 +8,8 @@ One query is under way at a time. Its answer, or the silence behind its last try
 
     clearing   remove 11 (ours), 0x11 (the vendor program's), 0x7F; without a wait for confirmation
        |
-    searching  off-line query, often at first -- silent for a minute: remove 1..126 once, search on
+    searching  off-line query, often at first, now and then the removes again
+       |       -- silent for a minute: remove 1..126 once, search on
        | register request
     allocated  allocate, up to three tries more -- no confirmation: forget it, clearing
        | address confirm
@@ -45,6 +46,8 @@ ROUNDS = 3
 SEARCH_OFTEN, SEARCH_SELDOM = 1.0, 10.0
 """Seconds between off-line queries, at first and later (PROTOCOL 9.5)."""
 SEARCH_OFTEN_FOR = 120.0
+REMOVE_AGAIN_OFTEN, REMOVE_AGAIN_SELDOM = 5.0, 60.0
+"""Seconds between the removes while it stays silent: they, too, get lost."""
 SWEEP_AFTER = 60.0
 
 NEVER = float("inf")
@@ -90,6 +93,7 @@ class Bus:
         self._removes: list[int] = []
         self._next_remove = NEVER
         self._next_search = NEVER
+        self._next_clearing = 0.0
         self._search_since = 0.0
         self._swept = False
         self._sent: list[bytes] = []
@@ -165,8 +169,7 @@ class Bus:
         return []
 
     def _query_running_info(self, session: Session, now: float) -> list[Event]:
-        # A fixed grid, so that the rate does not drift; but no catching up after a suspended machine.
-        session.next_query = max(session.next_query + self._interval, now + QUERY_GAP)
+        session.next_query = _next_time(session.next_query, self._interval, now)
         out = frame("query_running_info", OWN_ADDRESS, session.address)
         return self._ask(Query(out, KINDS["running_info"], session.address, session, 0, now), now)
 
@@ -177,25 +180,35 @@ class Bus:
             self._swept = True
             self._removes = list(range(1, UNREGISTERED))
             return self._remove_next(now)
-        self._next_search = now + (SEARCH_OFTEN if searched < SEARCH_OFTEN_FOR else SEARCH_SELDOM)
+        often = searched < SEARCH_OFTEN_FOR
+        if now >= self._next_clearing:
+            self._next_clearing = now + (REMOVE_AGAIN_OFTEN if often else REMOVE_AGAIN_SELDOM)
+            self._removes = self._usual_addresses()
+            return self._remove_next(now)
+        self._next_search = _next_time(self._next_search, SEARCH_OFTEN if often else SEARCH_SELDOM, now)
         out = frame("off_line_query", OWN_ADDRESS, UNREGISTERED)
         return self._ask(Query(out, KINDS["register_request"], UNREGISTERED, None, RETRIES, now), now)
 
     def _clear(self, now: float) -> list[Event]:
-        """Remove the addresses that an inverter may think it has.
+        """Begin the search with the removes.
 
         An inverter whose confirmation was lost counts itself registered and ignores the off-line query
-        for ten minutes (PROTOCOL 9.6), so this comes before every search.
+        for ten minutes (PROTOCOL 9.6).
         """
-        taken = {session.address for session in self._sessions.values()}
-        own = {FIRST_ADDRESS, *self._addresses.values()}
-        self._removes = [a for a in (*sorted(own), VENDOR_ADDRESS, UNREGISTERED) if a not in taken]
+        self._removes = self._usual_addresses()
+        self._next_clearing = now + REMOVE_AGAIN_OFTEN
         self._query = None
         self._search_since = now
         self._swept = False
         self._next_search = now
         self._next_remove = now
         return self._remove_next(now)
+
+    def _usual_addresses(self) -> list[int]:
+        """Those that an inverter may think it has: ours, the vendor program's, none."""
+        taken = {session.address for session in self._sessions.values()}
+        own = {FIRST_ADDRESS, *self._addresses.values()}
+        return [a for a in (*sorted(own), VENDOR_ADDRESS, UNREGISTERED) if a not in taken]
 
     def _remove_next(self, now: float) -> list[Event]:
         if now < self._next_remove:
@@ -307,7 +320,7 @@ class Bus:
                 self._answered(session)  # it booted, it is there, it has nothing to say yet
             return [Refused(error.reason, error.detail)]
         self._answered(session)
-        phases = fields.layout(len(answer.data)).phases
+        phases = fields.phases(len(answer.data))
         return [Reading(session.serial, session.address, phases, values)]
 
     def _answered(self, session: Session) -> None:
@@ -340,3 +353,8 @@ class Bus:
     def _expected_filling(self, run: bytes) -> bool:
         """Zeros, and what a short answer leaves standing of our own last report (PROTOCOL 2.3)."""
         return any(run.strip(b"\0") in sent for sent in self._sent) or not any(run)
+
+
+def _next_time(due: float, interval: float, now: float) -> float:
+    """On a fixed grid, so that the rate does not drift; without catching up after a suspended machine."""
+    return due + interval if due + interval > now else now + interval

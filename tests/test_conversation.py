@@ -1,0 +1,108 @@
+"""Both ends of the cable joined, on a wire as bad as one can be: time is a number, nothing sleeps."""
+
+from random import Random
+
+import pytest
+
+from goodwe import fields
+from goodwe.device import wrap
+from goodwe.events import Event, Offline, Online, Reading, Send
+from goodwe.frame import UNREGISTERED
+from goodwe.session import Bus
+from goodwe.simulator import Day, Habits, Inverter, Port
+
+SERIAL = "15000DTU166W0157"
+NOON = 12 * 3600.0
+
+
+class Joined:
+    """A bus and a port on one clock, which jumps from deadline to deadline."""
+
+    def __init__(self, habits: Habits, seed: int, address: int = UNREGISTERED) -> None:
+        """`address` is one that the inverter believes to have when the cable is plugged in."""
+        self.day = Day(3, seed=seed)
+        self.inverter = Inverter(SERIAL, length=66)
+        self.inverter.address = address
+        self.port = Port(self.inverter, lambda now: self.day.values(NOON + now), habits, Random(seed))
+        self.bus = Bus(2.5)
+        self.now = 0.0
+        self.happened: list[tuple[float, Event]] = []
+        self._carry_out(self.bus.start(0.0))
+
+    def run(self, until: float) -> None:
+        while (due := min(self.bus.deadline, self.port.deadline)) <= until:
+            self.now = max(due, self.now)
+            for report in self.port.reports(self.now):
+                self._carry_out(self.bus.receive(report, self.now))
+            if self.bus.deadline <= self.now:
+                self._carry_out(self.bus.tick(self.now))
+        self.now = until
+
+    def times(self, kind: type) -> list[float]:
+        return [at for at, event in self.happened if isinstance(event, kind)]
+
+    def _carry_out(self, events: list[Event]) -> None:
+        for event in events:
+            self.happened.append((self.now, event))
+            if isinstance(event, Send):
+                self.port.write(wrap(event.frame.encode()), self.now)
+
+
+def test_good_wire_gives_every_reading():
+    joined = Joined(Habits(), seed=1)
+    joined.run(60.0)
+    assert len(joined.times(Online)) == 1
+    assert len(joined.times(Reading)) == 24
+    assert joined.times(Offline) == []
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_wire_that_loses_and_corrupts_30_percent_still_gives_true_readings(seed):
+    joined = Joined(Habits(lose=0.3, corrupt=0.3, garbage=0.3), seed)
+    joined.run(1800.0)
+    readings = [event for _, event in joined.happened if isinstance(event, Reading)]
+    # Two of three answers are lost or wrong in one way or the other; the retries make up for it.
+    assert len(readings) > 400
+    assert joined.times(Reading)[0] < 120.0
+    expected = {str(joined.day.values(NOON + at)) for at, event in joined.happened if isinstance(event, Send)}
+    for reading in readings:
+        measured = {key: reading.values[key] for key in joined.day.values(NOON)}
+        assert str(measured) in expected, "a reading that the inverter did not give"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_comes_back_after_every_restart_of_the_inverter(seed):
+    joined = Joined(Habits(lose=0.2), seed)
+    for n in range(1, 11):
+        joined.run(n * 120.0)
+        joined.inverter.forget()
+        joined.run(n * 120.0 + 60.0)
+        assert joined.times(Reading)[-1] > n * 120.0, "no reading within a minute"
+
+
+def test_inverter_whose_confirmation_was_lost_is_found_without_waiting_ten_minutes():
+    joined = Joined(Habits(), seed=1, address=0x0B)
+    joined.run(5.0)
+    assert joined.times(Reading)
+
+
+def test_inverter_registered_at_an_unknown_address_is_found_by_the_sweep():
+    joined = Joined(Habits(), seed=1, address=0x42)
+    joined.run(90.0)
+    assert 60.0 < joined.times(Reading)[0] < 90.0
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.45, 0.7, 1.2])
+def test_slow_answers_still_give_readings(delay):
+    joined = Joined(Habits(delay=delay, report_interval=0.02), seed=2)
+    joined.run(120.0)
+    assert len(joined.times(Reading)) >= 40
+    assert joined.times(Offline) == []
+
+
+def test_values_survive_both_ends_exactly():
+    joined = Joined(Habits(), seed=9)
+    joined.run(30.0)
+    for _, event in joined.happened:
+        if isinstance(event, Reading):
+            assert fields.decode_running(fields.encode_running(event.values, 66)) == event.values
