@@ -202,7 +202,9 @@ def test_silent_wire_is_asked_every_second_then_every_ten():
     assert queries[:4] == pytest.approx([0.3, 1.0, 2.0, 3.0])
     assert sum(at < 60 for at in queries) == 60
     late = [at for at in queries if at > 130]
-    assert [b - a for a, b in zip(late, late[1:], strict=False)] == pytest.approx([10.0] * (len(late) - 1))
+    pauses = [b - a for a, b in zip(late, late[1:], strict=False)]
+    # once a minute the removes come first, which takes 0.3 s
+    assert pauses == pytest.approx([10.0] * (len(late) - 1), abs=0.31)
 
 
 def test_silent_wire_is_swept_once_after_a_minute():

@@ -1,0 +1,94 @@
+"""Stand-ins that obey the real interfaces: a clock, a part, nodes on a real pipe."""
+
+import errno
+import os
+from collections.abc import Callable
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Nodes:
+    """What udev would say, told by the test; readable like a netlink socket."""
+
+    def __init__(self, *paths: str) -> None:
+        self.paths = set(paths)
+        self._removed: set[str] = set()
+        self._reader, self._writer = os.pipe()
+
+    def plug(self, path: str) -> None:
+        self.paths.add(path)
+        os.write(self._writer, b"!")
+
+    def unplug(self, path: str) -> None:
+        self.paths.discard(path)
+        self._removed.add(path)
+        os.write(self._writer, b"!")
+
+    def replug(self, path: str) -> None:
+        self.unplug(path)
+        self.plug(path)
+
+    def present(self) -> set[str]:
+        return set(self.paths)
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def removed(self) -> set[str]:
+        os.read(self._reader, 4096)
+        removed, self._removed = self._removed, set()
+        return removed
+
+    def close(self) -> None:
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+class Wire:
+    """A wire whose other end is the test."""
+
+    name = "wire"
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.to_read: list[bytes | OSError] = []
+        self.open_error: Exception | None = None
+        self.write_error: OSError | None = None
+        self.late = False
+        """Whether open() answers only when the test calls `finish_open`."""
+        self.is_closed = False
+        self.finish_open: Callable[[], None] = lambda: None
+
+    def open(self, opened: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        error = self.open_error
+        self.finish_open = opened if error is None else lambda: failed(error)
+        if not self.late:
+            self.finish_open()
+
+    def fileno(self) -> int:
+        return 99
+
+    def read(self) -> bytes:
+        if not self.to_read:
+            raise BlockingIOError(errno.EAGAIN, "nothing there")
+        report = self.to_read.pop(0)
+        if isinstance(report, OSError):
+            raise report
+        return report
+
+    def write(self, frame: bytes, failed: Callable[[OSError], None]) -> None:
+        self.written.append(frame)
+        if self.write_error is not None:
+            failed(self.write_error)
+
+    def close(self, closed: Callable[[], None]) -> None:
+        self.is_closed = True
+        closed()

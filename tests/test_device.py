@@ -1,0 +1,472 @@
+"""Finding, checking, reading and writing nodes; a Unix socket stands in for the kernel's hidraw."""
+
+import ctypes
+import errno
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from goodwe.device import (
+    Hidraw,
+    Ids,
+    Scanner,
+    StandIn,
+    StandInDialer,
+    UdevNodes,
+    has_report_numbers,
+    hid_ids,
+    open_node,
+    udev_nodes,
+    wrap,
+)
+from goodwe.errors import DeviceError
+from goodwe.loop import NEVER, Loop, Worker
+
+from .captures import raw
+from .fakes import Nodes
+from .test_loop import turn_until
+
+IDS = Ids(0x0084, 0x0041)
+# made up: 8-byte input and output reports of a vendor's page, no report numbers (PROTOCOL 2.1)
+REPORT_DESCRIPTOR = bytes.fromhex("0600ff0901a101150026ff007508950809018102950809019102c0")
+
+
+@pytest.fixture
+def loop():
+    loop = Loop(time.monotonic)
+    yield loop
+    loop.close()
+
+
+def fake_ioctl(ids=IDS, descriptor=REPORT_DESCRIPTOR, error=None):
+    """The three hidraw requests, on buffers laid out as linux/hidraw.h has them."""
+
+    def ioctl(fd, request, buffer):
+        if error is not None:
+            raise OSError(error, os.strerror(error))
+        number = request & 0xFF
+        if number == 3:
+            buffer.bustype, buffer.vendor, buffer.product = 3, *ids
+        elif number == 1:
+            buffer.value = len(descriptor)
+        else:
+            assert number == 2
+            assert buffer.size == len(descriptor)
+            ctypes.memmove(buffer.value, descriptor, len(descriptor))
+        return 0
+
+    return ioctl
+
+
+# one write() for a frame
+
+
+def test_written_bytes_are_those_recorded_with_the_report_number_in_front():
+    recorded = raw("usb-ap-offline")
+    assert wrap(recorded[3:]) == b"\x00" + recorded
+
+
+# opening
+
+
+def test_node_is_opened_non_blocking_and_old_reports_are_thrown_away(tmp_path):
+    node = tmp_path / "hidraw0"
+    os.mkfifo(node)
+    keep = os.open(node, os.O_RDWR | os.O_NONBLOCK)
+    os.write(keep, b"old old ")
+    descriptor = open_node(str(node), IDS, fake_ioctl())
+    with pytest.raises(BlockingIOError):
+        os.read(descriptor, 8)
+    assert not os.get_inheritable(descriptor)
+    os.close(descriptor)
+    os.close(keep)
+
+
+def test_endless_old_reports_do_not_hold_it():
+    assert open_node("/dev/zero", IDS, fake_ioctl()) >= 0
+
+
+def test_empty_read_ends_the_throwing_away(tmp_path):
+    (tmp_path / "empty").touch()
+    os.close(open_node(str(tmp_path / "empty"), IDS, fake_ioctl()))
+
+
+def test_another_device_is_refused_and_says_what_to_check(tmp_path):
+    (tmp_path / "node").touch()
+    with pytest.raises(DeviceError, match="is USB device 046d:c52b, not 0084:0041; check device, vendorId"):
+        open_node(str(tmp_path / "node"), IDS, fake_ioctl(ids=(0x046D, 0xC52B)))
+
+
+def test_device_with_report_numbers_is_refused(tmp_path):
+    (tmp_path / "node").touch()
+    with pytest.raises(DeviceError, match="numbers its reports"):
+        open_node(str(tmp_path / "node"), IDS, fake_ioctl(descriptor=b"\x06\x00\xff\x85\x01\xc0"))
+
+
+def test_file_that_is_no_node_is_refused(tmp_path):
+    (tmp_path / "node").touch()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(DeviceError, match="is not a hidraw node"):
+        open_node(str(tmp_path / "node"), IDS)  # the real ioctl
+    assert len(os.listdir("/proc/self/fd")) == before, "the descriptor leaks"
+
+
+def test_node_that_goes_while_it_is_checked_is_an_oserror(tmp_path):
+    (tmp_path / "node").touch()
+    with pytest.raises(OSError, match="No such device") as caught:
+        open_node(str(tmp_path / "node"), IDS, fake_ioctl(error=errno.ENODEV))
+    assert caught.value.errno == errno.ENODEV
+
+
+def test_node_that_vanished_between_find_and_open_is_an_oserror(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        open_node(str(tmp_path / "hidraw9"), IDS)
+
+
+def test_missing_permission_says_which_rule_is_missing(tmp_path):
+    node = tmp_path / "hidraw0"
+    node.touch(mode=0o600)
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == os.getuid() and parent != parent.parent and "pytest" in parent.name:
+            parent.chmod(0o755)
+    script = (
+        "import os, sys; from goodwe.device import Ids, open_node\n"
+        "from goodwe.errors import DeviceError\n"
+        "os.getuid() or os.setuid(65534)\n"
+        "try: open_node(sys.argv[1], Ids(1, 2))\n"
+        "except DeviceError as error: print(error)"
+    )
+    if os.getuid():
+        node.chmod(0)
+    shown = subprocess.run(
+        [sys.executable, "-c", script, str(node)], capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+    assert "permission denied" in shown
+    assert "etc/99-goodwe.rules" in shown
+    assert "group goodwe" in shown
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "numbered"),
+    [
+        (REPORT_DESCRIPTOR, False),
+        (b"", False),
+        (b"\x85\x01", True),
+        (b"\x06\x85\x85\xc0", False),  # 85 as data of another item
+        (b"\xfe\x02\x10\x85\x85\xc0", False),  # inside a long item
+        (b"\x27\x85\x00\x00\x00\x85\x02", True),  # behind an item with four bytes of data
+        (b"\xfe", False),
+    ],
+)
+def test_report_numbers_are_found_only_where_they_are_declared(descriptor, numbered):
+    assert has_report_numbers(descriptor) is numbered
+
+
+# a node, through a socket pair that keeps the borders of reports as hidraw does
+
+
+class Opened:
+    def __init__(self, loop):
+        self.kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        self.worker = Worker(loop.post, "node")
+        self.hidraw = Hidraw("/dev/hidraw0", lambda path: ours.detach(), self.worker)
+        self.opened = []
+        self.errors = []
+        self.closed = []
+        self.hidraw.open(lambda: self.opened.append(True), self.errors.append)
+        turn_until(loop, lambda: self.opened)
+
+
+def test_node_reads_reports_and_writes_frames(loop):
+    node = Opened(loop)
+    node.kernel.send(b"\0\0\0\xaa\x55\x0b\x80\x00")
+    assert node.hidraw.read() == b"\0\0\0\xaa\x55\x0b\x80\x00"
+    with pytest.raises(BlockingIOError):
+        node.hidraw.read()
+    node.hidraw.write(b"frame", node.errors.append)
+    node.kernel.settimeout(10)
+    assert node.kernel.recv(100) == wrap(b"frame")
+    assert node.errors == []
+
+
+def test_pulled_cable_is_an_oserror_for_the_reader(loop):
+    node = Opened(loop)
+    node.kernel.close()
+    with pytest.raises(OSError, match="end of file"):
+        node.hidraw.read()
+
+
+def test_failed_write_is_told(loop):
+    node = Opened(loop)
+    node.kernel.close()
+    node.hidraw.write(b"frame", node.errors.append)
+    turn_until(loop, lambda: node.errors)
+    assert node.errors[0].errno == errno.EPIPE
+
+
+def test_failed_open_is_told(loop):
+    def gone(path):
+        raise FileNotFoundError(errno.ENOENT, "gone", path)
+
+    errors = []
+    hidraw = Hidraw("/dev/hidraw0", gone, Worker(loop.post, "node"))
+    hidraw.open(lambda: errors.append("opened"), errors.append)
+    turn_until(loop, lambda: errors)
+    assert isinstance(errors[0], FileNotFoundError)
+    closed = []
+    hidraw.close(lambda: closed.append(True))
+    turn_until(loop, lambda: closed)
+
+
+def test_write_that_blocks_holds_nobody_and_the_next_is_refused(loop):
+    # a SEQPACKET socket without room blocks its writer as a device that does not listen does
+    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    try:
+        while True:
+            ours.send(b"x" * 1000)
+    except BlockingIOError:
+        ours.setblocking(True)
+    blocked = Hidraw("/dev/hidraw0", lambda path: ours.detach(), Worker(loop.post, "blocked"))
+    opened, errors, closed = [], [], []
+    blocked.open(lambda: opened.append(True), errors.append)
+    turn_until(loop, lambda: opened)
+    blocked.write(b"first", errors.append)
+    began = time.monotonic()
+    blocked.write(b"second", errors.append)
+    other = Opened(loop)
+    other.hidraw.write(b"not disturbed", other.errors.append)
+    other.kernel.settimeout(10)
+    assert other.kernel.recv(100) == wrap(b"not disturbed")
+    assert time.monotonic() - began < 1.0
+    assert [error.errno for error in errors] == [errno.EBUSY]
+    blocked.close(lambda: closed.append(True))
+    loop.post(lambda: None)
+    loop.turn()
+    assert closed == [], "closed while a write is under way"
+    threading.Thread(target=lambda: [kernel.recv(2000) for _ in range(1000) if not closed], daemon=True).start()
+    turn_until(loop, lambda: closed)
+
+
+# a stand-in
+
+
+@pytest.fixture
+def listener(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(tmp_path / "inv.sock"))
+        listener.listen()
+        listener.settimeout(10)
+        yield listener
+
+
+def test_stand_in_speaks_as_the_contract_says(listener):
+    stand_in = StandIn(listener.getsockname())
+    opened, errors, closed = [], [], []
+    stand_in.open(lambda: opened.append(True), errors.append)
+    inverter, _ = listener.accept()
+    off_line_query = bytes.fromhex("aa55807f00000001fe")
+    stand_in.write(off_line_query, errors.append)
+    assert inverter.recv(100) == bytes.fromhex("00cc9909aa55807f00000001fe")
+    inverter.send(b"12345678")
+    assert select.select([stand_in.fileno()], [], [], 10)[0]
+    assert stand_in.read() == b"12345678"
+    inverter.close()
+    with pytest.raises(OSError, match="closed the connection"):
+        stand_in.read()
+    stand_in.write(off_line_query, errors.append)
+    assert errors[0].errno == errno.EPIPE
+    stand_in.close(lambda: closed.append(True))
+    assert (opened, closed) == ([True], [True])
+
+
+def test_stand_in_that_is_not_there_is_told(tmp_path):
+    errors = []
+    stand_in = StandIn(str(tmp_path / "nobody"))
+    stand_in.open(lambda: errors.append("opened"), errors.append)
+    assert isinstance(errors[0], FileNotFoundError)
+    stand_in.close(lambda: None)
+
+
+def test_dialer_calls_every_second_then_every_ten():
+    calls = []
+    dialer = StandInDialer("/inv.sock", calls.append)
+    now = 0.0
+    while now < 300.0:
+        dialer.tick(now)
+        dialer.failed(now, was_open=False)
+        assert dialer.deadline - now in (1.0, 10.0)
+        now = dialer.deadline
+    assert sum(1 for _ in calls) == 60 + 24
+    dialer.failed(400.0, was_open=True)
+    assert dialer.deadline == 401.0
+
+
+def test_dialer_waits_while_it_is_connected():
+    dialer = StandInDialer("/inv.sock", lambda path: None)
+    assert dialer.deadline == -NEVER
+    dialer.tick(0.0)
+    assert dialer.deadline == NEVER
+    assert dialer.poll_for() is None
+    dialer.close()
+    assert dialer.closed
+
+
+# nodes by udev
+
+
+class Device:
+    """As much of a pyudev.Device as is asked for."""
+
+    def __init__(self, node, hid_id="0003:00000084:00000041", action=None):
+        self.device_node = node
+        self.action = action
+        self.properties = {} if hid_id is None else {"HID_ID": hid_id}
+
+    def find_parent(self, subsystem):
+        assert subsystem == "hid"
+        return self if self.properties is not None else None
+
+
+class Context:
+    def __init__(self, *devices):
+        self.devices = devices
+
+    def list_devices(self, subsystem):
+        assert subsystem == "hidraw"
+        return iter(self.devices)
+
+
+class Monitor:
+    def __init__(self, *devices):
+        self.devices = list(devices)
+
+    def fileno(self):
+        return 42
+
+    def poll(self, timeout):
+        assert timeout == 0, "never waits"
+        return self.devices.pop(0) if self.devices else None
+
+
+def orphan(node):
+    device = Device(node)
+    device.properties = None
+    return device
+
+
+def test_nodes_are_told_by_the_numbers_of_the_hid_parent():
+    context = Context(
+        Device("/dev/hidraw0"),
+        Device("/dev/hidraw1", "0003:0000046D:0000C52B"),
+        Device("/dev/hidraw2", "0005:00000084:00000041"),
+        Device("/dev/hidraw3", None),
+        Device("/dev/hidraw4", "rubbish"),
+        orphan("/dev/hidraw5"),
+        Device(None),
+    )
+    assert UdevNodes(context, None, IDS, "").present() == {"/dev/hidraw0", "/dev/hidraw2"}
+    assert UdevNodes(context, None, IDS, "/dev/hidraw2").present() == {"/dev/hidraw2"}
+    assert hid_ids(context.devices[1]) == Ids(0x046D, 0xC52B)
+    assert str(IDS) == "0084:0041"
+
+
+def test_news_of_removed_nodes_only():
+    monitor = Monitor(
+        Device("/dev/hidraw0", action="add"),
+        Device("/dev/hidraw1", action="remove"),
+        Device("/dev/hidraw2", action="change"),
+        Device(None, action="remove"),
+    )
+    nodes = UdevNodes(Context(), monitor, IDS, "")
+    assert nodes.fileno() == 42
+    assert nodes.removed() == {"/dev/hidraw1"}
+    assert nodes.removed() == set()
+
+
+def test_without_a_monitor_there_is_no_news():
+    nodes = UdevNodes(Context(), None, IDS, "")
+    assert nodes.fileno() == -1
+    assert nodes.removed() == set()
+
+
+def test_this_machines_udev_can_be_asked():
+    nodes = udev_nodes(Ids(0xFFFE, 0xFFFE))
+    assert nodes.present() == set()
+    assert nodes.fileno() >= 0
+    assert nodes.removed() == set()
+
+
+# the scanner
+
+
+@pytest.fixture
+def nodes():
+    nodes = Nodes()
+    yield nodes
+    nodes.close()
+
+
+class Told:
+    def __init__(self, nodes):
+        self.log = []
+        self.scanner = Scanner(
+            nodes, lambda path: self.log.append(("+", path)), lambda path: self.log.append(("-", path))
+        )
+
+
+def test_scanner_tells_what_is_there_at_the_start_and_what_comes_and_goes(nodes):
+    nodes.paths.add("/dev/hidraw0")
+    told = Told(nodes)
+    assert told.scanner.deadline == -NEVER
+    told.scanner.tick(0.0)
+    nodes.plug("/dev/hidraw1")
+    told.scanner.ready(1.0)
+    nodes.unplug("/dev/hidraw0")
+    told.scanner.ready(2.0)
+    plus, minus = ("+", "/dev/hidraw1"), ("-", "/dev/hidraw0")
+    assert told.log == [("+", "/dev/hidraw0"), ("+", "/dev/hidraw0"), plus, minus, plus]
+
+
+def test_node_that_went_and_came_between_two_looks_is_first_gone_then_there(nodes):
+    told = Told(nodes)
+    nodes.plug("/dev/hidraw0")
+    told.scanner.ready(0.0)
+    nodes.replug("/dev/hidraw0")
+    told.scanner.ready(1.0)
+    assert told.log == [("+", "/dev/hidraw0"), ("-", "/dev/hidraw0"), ("+", "/dev/hidraw0")]
+
+
+def test_scanner_looks_every_30_seconds_or_when_it_is_asked_to(nodes):
+    told = Told(nodes)
+    told.scanner.tick(0.0)
+    assert told.scanner.deadline == 30.0
+    told.scanner.look_again(5.0)
+    assert told.scanner.deadline == 5.0
+    told.scanner.look_again(50.0)
+    assert told.scanner.deadline == 5.0
+    nodes.paths.add("/dev/hidraw0")  # without news: the net
+    told.scanner.tick(5.0)
+    assert told.log == [("+", "/dev/hidraw0")]
+
+
+def test_no_inverter_is_one_line_in_the_log(nodes, caplog):
+    caplog.set_level("INFO")
+    told = Told(nodes)
+    for n in range(5):
+        told.scanner.tick(30.0 * n)
+    assert caplog.messages == ["No GoodWe inverter found; waiting for one to be plugged in"]
+
+
+def test_scanner_waits_for_news_where_there_is_any(nodes):
+    assert Told(nodes).scanner.poll_for() == (nodes.fileno(), select.POLLIN)
+    silent = UdevNodes(Context(), None, IDS, "")
+    assert Scanner(silent, print, print).poll_for() is None

@@ -1,0 +1,93 @@
+"""Imports go down: the floors of CONTRIBUTING.md, held against the code."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+FLOORS = [
+    ["errors", "frame", "fields", "events", "tally"],
+    ["session", "simulator"],
+    ["loop", "config"],
+    ["device", "outputs"],
+    ["outputs.payload", "outputs.broker"],
+    ["link", "outputs.mqtt"],
+    ["app"],
+    ["tools", "tools.decode", "tools.simulate", "tools.demo", "tools.documents", "tools.embedded_broker"],
+    ["cli"],
+]
+FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
+SAME_FLOOR = {("events", "fields"), ("events", "frame"), ("fields", "errors"), ("config", "errors")}
+PURE = ["errors", "frame", "fields", "events", "tally", "session", "simulator"]
+NO_CLOCK_NO_IO = {"time", "datetime", "os", "socket", "select", "threading", "logging", "subprocess", "io"}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted((ROOT / "goodwe").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT / "goodwe").with_suffix("").parts).removesuffix(".__init__")
+        if name != "__init__":
+            found[name] = path
+    return found
+
+
+def imports(path: Path, module: str) -> set[str]:
+    """What a file imports: our own modules as `.name`, others by their first word; types only left out."""
+    found = set()
+    tree = ast.parse(path.read_text("utf-8"))
+    for_types = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for child in ast.walk(node)
+    }
+    package = module.split(".")[: -1 if path.name != "__init__.py" else None]
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(str(node.module).split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - (node.level - 1)]
+            if node.module:
+                found.add("." + ".".join([*base, node.module]))
+            else:
+                for name in node.names:
+                    inside = ".".join([*base, name.name])
+                    found.add("." + (inside if inside in FLOOR else ".".join(base) or "goodwe"))
+    return found
+
+
+@pytest.mark.parametrize("module", modules())
+def test_module_stands_on_a_floor_and_imports_only_from_below(module):
+    assert module in FLOOR, "give it a floor here and in CONTRIBUTING.md"
+    for name in imports(modules()[module], module):
+        if name.startswith(".") and name not in (".goodwe", ".__version__", "."):
+            below = name[1:]
+            assert FLOOR[below] < FLOOR[module] or (module, below) in SAME_FLOOR, f"{module} imports {below}"
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_protocol_code_has_no_clock_and_no_io(module):
+    assert not imports(modules()[module], module) & NO_CLOCK_NO_IO
+
+
+def test_the_daemon_package_knows_only_the_standard_library():
+    for path in (ROOT / "DaemonPy").glob("*.py"):
+        for name in imports(path, f"DaemonPy.{path.stem}"):
+            assert name.startswith(".DaemonPy") or name in sys.stdlib_module_names, f"{path.name}: {name}"
+
+
+def test_only_the_command_line_knows_the_daemon_package():
+    knowing = {module for module, path in modules().items() if "DaemonPy" in imports(path, module)}
+    assert knowing == {"cli"}
+
+
+def test_the_daemon_loads_no_tools():
+    below = [module for module in modules() if not module.startswith("tools") and module != "cli"]
+    assert not any(name.startswith(".tools") for module in below for name in imports(modules()[module], module))

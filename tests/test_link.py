@@ -1,0 +1,194 @@
+"""From plugged in to unplugged: what is logged, what is published, what is counted."""
+
+import errno
+
+import pytest
+
+from goodwe.errors import DeviceError
+from goodwe.events import Found, Offline, Online, Reading
+from goodwe.frame import frame
+from goodwe.link import Link
+from goodwe.loop import NEVER
+from goodwe.session import Bus
+from goodwe.tally import Tally
+
+from .captures import data
+from .fakes import Clock, Wire
+
+SERIAL = "15000DTU166W0157"
+
+
+class Plugged:
+    """A link on a wire whose other end is this test."""
+
+    def __init__(self, wire: Wire | None = None, *, open_it: bool = True) -> None:
+        self.wire = wire or Wire()
+        self.clock = Clock()
+        self.published = []
+        self.ended = []
+        self.link = Link(
+            self.wire,
+            Bus(2.5),
+            publish=self.published.append,
+            clock=self.clock,
+            wall_clock=lambda: 1_700_000_000.0 + self.clock(),
+            ended=lambda link, reason: self.ended.append(reason),
+        )
+        if open_it:
+            self.link.open()
+
+    def run(self, until: float) -> None:
+        while self.link.deadline <= until:
+            self.clock.now = max(self.clock.now, self.link.deadline)
+            self.link.tick(self.clock.now)
+        self.clock.now = until
+
+    def hear(self, name: str, source: int, payload: bytes = b"") -> None:
+        self.wire.to_read.append(frame(name, source, 0x80, payload).encode())
+        self.link.ready(self.clock.now)
+
+    def register(self) -> None:
+        self.run(0.31)
+        self.hear("register_request", 0x7F, SERIAL.encode())
+        self.hear("address_confirm", 0x0B)
+
+    def read(self) -> None:
+        self.run(0.9)
+        self.hear("running_info", 0x0B, data("usb-running-66"))
+
+
+def test_from_plugged_in_to_a_reading_with_its_time(caplog):
+    caplog.set_level("INFO")
+    plugged = Plugged()
+    plugged.register()
+    plugged.read()
+    found, online, reading = plugged.published
+    assert (found, online) == (Found(SERIAL, 11), Online(SERIAL, 11))
+    assert isinstance(reading, Reading)
+    assert reading.when == 1_700_000_000.9
+    # the words that people grep for (CONTRACT 5)
+    assert f"New inverter found with serial id: {SERIAL}. Register address." in caplog.messages
+    assert "Inverter now online." in caplog.messages
+    assert plugged.wire.written[0] == frame("remove_register", 0x80, 0x0B).encode()
+
+
+def test_pulled_cable_is_offline_at_once(caplog):
+    caplog.set_level("INFO")
+    plugged = Plugged()
+    plugged.register()
+    plugged.read()
+    plugged.wire.to_read.append(OSError(errno.EIO, "Input/output error"))
+    plugged.link.ready(1.0)
+    assert plugged.published[-1] == Offline(SERIAL, 11, "unplugged (Input/output error)")
+    assert plugged.ended == ["unplugged (Input/output error)"]
+    assert plugged.link.closed
+    assert plugged.wire.is_closed
+    assert plugged.link.deadline == NEVER
+    assert plugged.link.poll_for() is None
+    assert any(message.startswith("Marking inverter @ address 11 offline") for message in caplog.messages)
+
+
+def test_silence_is_offline():
+    plugged = Plugged()
+    plugged.register()
+    plugged.read()
+    plugged.run(30.0)
+    assert plugged.published[-1] == Offline(SERIAL, 11, "no answer")
+    assert plugged.ended == []
+
+
+def test_report_that_is_not_there_after_all_changes_nothing():
+    plugged = Plugged()
+    plugged.link.ready(0.0)
+    assert plugged.ended == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ECONNREFUSED])
+def test_node_that_is_not_there_is_no_trouble(number):
+    wire = Wire()
+    wire.open_error = OSError(number, "gone")
+    plugged = Plugged(wire)
+    assert plugged.ended == [""]
+    assert wire.is_closed
+
+
+def test_node_that_cannot_be_opened_says_why():
+    wire = Wire()
+    wire.open_error = DeviceError("cannot open /dev/hidraw0: permission denied. Install ...")
+    assert Plugged(wire).ended == ["cannot open /dev/hidraw0: permission denied. Install ..."]
+    wire.open_error = OSError(errno.EMFILE, "Too many open files")
+    assert Plugged(wire).ended == ["cannot open wire: [Errno 24] Too many open files"]
+
+
+def test_unplugged_while_it_is_being_opened_is_closed_when_that_is_done():
+    wire = Wire()
+    wire.late = True
+    plugged = Plugged(wire)
+    plugged.link.tick(0.0)
+    plugged.link.stop("unplugged")
+    plugged.link.stop("twice")
+    assert plugged.ended == ["unplugged"]
+    assert not plugged.link.closed
+    wire.finish_open()
+    assert plugged.link.closed
+    assert wire.written == []
+
+
+def test_open_that_fails_after_it_was_stopped_is_told_once():
+    wire = Wire()
+    wire.late = True
+    wire.open_error = OSError(errno.EACCES, "no")
+    plugged = Plugged(wire)
+    plugged.link.stop("unplugged")
+    wire.finish_open()
+    assert plugged.ended == ["unplugged"]
+    assert plugged.link.closed
+
+
+def test_stop_removes_the_registration():
+    plugged = Plugged()
+    plugged.register()
+    plugged.link.stop("the program ends")
+    assert plugged.wire.written[-1] == frame("remove_register", 0x80, 0x0B).encode()
+
+
+def test_bad_input_is_one_line_when_it_begins_and_counted(caplog):
+    caplog.set_level("WARNING")
+    plugged = Plugged()
+    for _ in range(50):
+        plugged.wire.to_read.append(b"\x13\x37rubbish")
+        plugged.link.ready(plugged.clock.now)
+    (line,) = caplog.messages
+    assert "bytes outside a frame" in line
+    assert "1337" in line
+    assert plugged.link.tally.counts["bytes outside a frame"] == 50 * 9
+
+
+def test_failing_write_is_counted_and_not_the_end(caplog):
+    wire = Wire()
+    wire.write_error = OSError(errno.ETIMEDOUT, "Connection timed out")
+    plugged = Plugged(wire)
+    plugged.run(30.0)
+    assert plugged.ended == []
+    assert plugged.link.tally.counts["write failed"] == len(wire.written)
+    assert sum("write failed" in message for message in caplog.messages) == 1
+
+
+def test_debug_has_the_wire_in_hex(caplog):
+    caplog.set_level("DEBUG")
+    plugged = Plugged()
+    plugged.wire.to_read.append(bytes.fromhex("00000000aa551180"))
+    plugged.link.ready(0.0)
+    assert "wire < 00000000aa551180" in caplog.messages
+    assert "wire > remove_register 80>0b" in caplog.messages
+
+
+def test_tally_begins_anew_after_ten_quiet_minutes():
+    tally = Tally()
+    assert tally.add("wrong checksum", 0.0)
+    assert not tally.add("wrong checksum", 599.0)
+    assert not tally.add("wrong checksum", 1100.0)
+    assert tally.add("wrong checksum", 1700.0)
+    assert tally.add("all-zero reading", 1700.0, 3)
+    assert str(tally) == "all-zero reading: 3, wrong checksum: 4"
+    assert str(Tally()) == "none"

@@ -1,0 +1,176 @@
+"""The loop on real descriptors, and the worker's thread."""
+
+import os
+import select
+import threading
+import time
+
+import pytest
+
+from goodwe.loop import NEVER, Loop, Worker
+
+PATIENCE = 10.0
+
+
+class Reader:
+    """A part that reads a pipe."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.deadline = NEVER
+        self.read_end, self.write_end = os.pipe()
+        self.got: list[bytes] = []
+        self.ticks: list[float] = []
+
+    def poll_for(self):
+        return self.read_end, select.POLLIN
+
+    def ready(self, now):
+        self.got.append(os.read(self.read_end, 100))
+
+    def tick(self, now):
+        self.ticks.append(now)
+        self.deadline = NEVER
+
+
+@pytest.fixture
+def loop():
+    loop = Loop(time.monotonic)
+    yield loop
+    loop.close()
+
+
+def turn_until(loop: Loop, condition) -> None:
+    end = time.monotonic() + PATIENCE
+    watch = Reader()
+    watch.deadline = end
+    loop.add(watch)
+    loop.run(until=lambda: condition() or time.monotonic() >= end)
+    assert condition()
+    watch.closed = True
+
+
+def test_part_is_told_when_its_descriptor_is_readable(loop):
+    first, second = Reader(), Reader()
+    loop.add(first)
+    loop.add(second)
+    os.write(second.write_end, b"hello")
+    loop.turn()
+    assert (first.got, second.got) == ([], [b"hello"])
+
+
+def test_part_is_told_at_its_deadline_and_not_before(loop):
+    part = Reader()
+    due = part.deadline = time.monotonic() + 0.05
+    loop.add(part)
+    turn_until(loop, lambda: part.ticks)
+    assert part.ticks[0] >= due
+
+
+def test_hang_up_is_readiness(loop):
+    part = Reader()
+    loop.add(part)
+    os.close(part.write_end)
+    loop.turn()
+    assert part.got == [b""]
+
+
+def test_closed_part_is_dropped_and_not_told_again(loop):
+    part = Reader()
+    loop.add(part)
+    os.write(part.write_end, b"1")
+    loop.turn()
+    part.closed = True
+    part.deadline = 0.0
+    os.write(part.write_end, b"2")
+    loop.post(lambda: None)
+    loop.turn()
+    loop.post(lambda: None)
+    loop.turn()
+    assert part.got == [b"1"]
+    assert part.ticks == []
+
+
+def test_part_that_another_closed_in_the_same_turn_is_not_told(loop):
+    victim = Reader()
+
+    class Closer(Reader):
+        def ready(self, now):
+            victim.closed = True
+
+    closer = Closer()
+    loop.add(closer)
+    loop.add(victim)
+    os.write(closer.write_end, b"!")
+    os.write(victim.write_end, b"!")
+    loop.turn()
+    assert victim.got == []
+
+
+def test_posted_steps_run_in_order_in_the_loops_thread(loop):
+    ran = []
+    for n in range(3):
+        loop.post(lambda n=n: ran.append((n, threading.current_thread() is threading.main_thread())))
+    loop.turn()
+    assert ran == [(0, True), (1, True), (2, True)]
+
+
+def test_step_that_posts_again_runs_in_the_next_turn(loop):
+    ran = []
+    loop.post(lambda: (ran.append(1), loop.post(lambda: ran.append(2))))
+    loop.turn()
+    assert ran == [1]
+    loop.turn()
+    assert ran == [1, 2]
+
+
+def test_post_from_another_thread_ends_the_sleep(loop):
+    ran = []
+    threading.Timer(0.05, lambda: loop.post(lambda: ran.append(1))).start()
+    turn_until(loop, lambda: ran)
+
+
+def test_worker_gives_results_and_errors_back_in_order(loop):
+    worker = Worker(loop.post, "test")
+    outcomes = []
+
+    def then(outcome):
+        try:
+            outcomes.append(outcome())
+        except ValueError as error:
+            outcomes.append(str(error))
+
+    def fail():
+        raise ValueError("no")
+
+    worker.do(lambda: threading.current_thread().name, then)
+    worker.do(fail, then)
+    worker.do(lambda: 3, then)
+    turn_until(loop, lambda: len(outcomes) == 3)
+    assert outcomes == ["test", "no", 3]
+    worker.finish()
+
+
+def test_worker_that_hangs_does_not_keep_the_loop(loop):
+    worker = Worker(loop.post, "hanging")
+    release = threading.Event()
+    done = []
+    worker.do(lambda: release.wait(PATIENCE), lambda outcome: done.append(outcome()))
+    part = Reader()
+    loop.add(part)
+    os.write(part.write_end, b"still here")
+    loop.turn()
+    assert part.got == [b"still here"]
+    assert done == []
+    release.set()
+    turn_until(loop, lambda: done)
+    worker.finish()
+
+
+def test_worker_thread_ends_when_it_is_finished(loop):
+    worker = Worker(loop.post, "short")
+    worker.do(lambda: None, lambda outcome: None)
+    worker.finish()
+    assert worker._thread is not None
+    worker._thread.join(PATIENCE)
+    assert not worker._thread.is_alive()
