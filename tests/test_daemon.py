@@ -1,0 +1,436 @@
+"""Real forks in a temporary directory: start, stop, restart, status, foreground and all that goes wrong."""
+
+import ast
+import os
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from DaemonPy import Notifier, PidFile, Wakeup
+from DaemonPy.pidfile import AlreadyRunning, PidFileError
+
+from .broker import PATIENCE, wait_for
+
+ROOT = Path(__file__).parents[1]
+
+PROGRAM = '''
+import os, select, sys
+from pathlib import Path
+from signal import SIGHUP, SIGTERM, pthread_sigmask, SIG_BLOCK, signal, SIG_IGN
+from DaemonPy import Daemon, StartError, Wakeup
+
+pidfile, verb, mode = sys.argv[1:]
+folder = Path(pidfile).parent
+
+class Example(Daemon):
+    name = "Example"
+
+    def run(self):
+        if mode == "refuse":
+            raise StartError("cannot open the log file: permission denied")
+        if mode == "defect":
+            raise ZeroDivisionError("a defect")
+        if mode == "vanish":
+            os._exit(7)
+        if mode == "late defect":
+            self.ready()
+            raise ZeroDivisionError("a defect")
+        wakeup = Wakeup([SIGTERM])
+        if mode == "stubborn":
+            signal(SIGTERM, SIG_IGN)
+        umask = os.umask(0o022)
+        os.umask(umask)
+        facts = [os.getcwd(), oct(umask), os.getsid(0) != os.getpid()]
+        (folder / "facts").write_text(repr(facts))
+        (folder / "streams").write_text(" ".join(os.readlink(f"/proc/self/fd/{n}") for n in (0, 1, 2)))
+        self.ready()
+        while mode == "stubborn" or not select.select([wakeup], [], [], 60)[0]:
+            pass
+        wakeup.take()
+        (folder / "clean").touch()
+        return 0
+
+if os.environ.get("BECOME"):
+    os.setuid(int(os.environ["BECOME"]))
+daemon = Example(pidfile, grace=0.5 if mode == "stubborn" else 10.0)
+sys.exit(getattr(daemon, verb)())
+'''
+
+
+class Example:
+    """The daemon above, by its command line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pidfile = folder / "example.pid"
+        self.script = folder / "example.py"
+        self.script.write_text(PROGRAM)
+
+    def __call__(self, verb: str, mode: str = "", *, pidfile: Path | None = None, uid: int | None = None):
+        return subprocess.run(
+            [sys.executable, str(self.script), str(pidfile or self.pidfile), verb, mode],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "BECOME": str(uid or "")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    @property
+    def pid(self) -> int:
+        return int(self.pidfile.read_text())
+
+
+@pytest.fixture
+def example(tmp_path):
+    example = Example(tmp_path)
+    yield example
+    if example.pidfile.exists():
+        example("stop", "stubborn")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_start_returns_when_the_daemon_is_up_and_names_its_number(example):
+    started = example("start")
+    assert (started.returncode, started.stdout) == (0, f"Example started, pid {example.pid}\n")
+    assert example.pidfile.read_text() == f"{example.pid}\n"
+    assert alive(example.pid)
+    directory, umask, no_leader = ast.literal_eval((example.folder / "facts").read_text())
+    assert (directory, umask, no_leader) == ("/", "0o22", True)
+    assert (example.folder / "streams").read_text() == "/dev/null /dev/null /dev/null"
+    assert stat.S_IMODE((example.folder / "facts").stat().st_mode) == 0o644
+    assert stat.S_IMODE(example.pidfile.stat().st_mode) == 0o644
+
+
+def test_stop_ends_it_cleanly_and_the_pid_file_is_gone(example):
+    example("start")
+    pid = example.pid
+    stopped = example("stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "Example stopped\n")
+    assert not alive(pid)
+    assert not example.pidfile.exists()
+    assert (example.folder / "clean").exists()
+
+
+def test_second_start_names_the_running_one(example):
+    example("start")
+    pid = example.pid
+    again = example("start")
+    assert (again.returncode, again.stderr) == (1, f"Example is already running, pid {pid}\n")
+    assert example.pid == pid
+    assert alive(pid)
+
+
+def test_stop_when_it_does_not_run_is_no_failure(example):
+    stopped = example("stop")
+    assert (stopped.returncode, stopped.stderr) == (0, "Example is not running\n")
+
+
+def test_restart_is_another_process(example):
+    example("start")
+    first = example.pid
+    restarted = example("restart")
+    assert restarted.returncode == 0
+    assert example.pid != first
+    assert alive(example.pid)
+    assert not alive(first)
+
+
+def test_restart_of_one_that_does_not_run_starts_it(example):
+    assert example("restart").returncode == 0
+    assert alive(example.pid)
+
+
+def test_status_has_the_codes_of_lsb(example):
+    assert example("status").returncode == 3
+    example("start")
+    running = example("status")
+    assert (running.returncode, running.stdout) == (0, f"Example is running, pid {example.pid}\n")
+    os.kill(example.pid, signal.SIGKILL)
+    wait_for(lambda: not alive(example.pid), "it is dead")
+    dead = example("status")
+    assert dead.returncode == 1
+    assert str(example.pidfile) in dead.stdout
+    example("stop")
+    assert example("status").returncode == 3
+
+
+def test_start_after_kill_9(example):
+    example("start")
+    first = example.pid
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: not alive(first), "it is dead")
+    assert example("start").returncode == 0
+    assert example.pid != first
+
+
+def test_one_that_ignores_sigterm_is_killed_after_the_grace_time(example):
+    example("start", "stubborn")
+    pid = example.pid
+    assert example("stop", "stubborn").returncode == 0
+    assert not alive(pid)
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [
+        ("refuse", "Example could not start: cannot open the log file: permission denied\n"),
+        ("defect", "Example could not start: ZeroDivisionError: a defect\n"),
+        ("vanish", "Example could not start: it ended before it was ready; see its log\n"),
+    ],
+)
+def test_what_goes_wrong_before_it_is_ready_reaches_the_shell(example, mode, told):
+    started = example("start", mode)
+    assert (started.returncode, started.stderr) == (1, told)
+    if mode != "vanish":
+        assert not example.pidfile.exists()
+
+
+def test_defect_after_it_was_ready_ends_it_with_the_pid_file_gone(example):
+    assert example("start", "late defect").returncode == 0
+    wait_for(lambda: not example.pidfile.exists(), "it is gone")
+
+
+# the pid file
+
+
+@pytest.mark.parametrize("content", ["", "rubbish\n", "-1\n", "0\n", "99999999\n", "12 34\n"])
+def test_stale_or_garbage_pid_file_hinders_nothing(example, content):
+    example.pidfile.write_text(content)
+    assert example("status").returncode == (1 if content == "99999999\n" else 3)
+    assert example("start").returncode == 0
+    assert alive(example.pid)
+
+
+def test_stop_removes_a_stale_pid_file_and_says_so(example):
+    example.pidfile.write_text("rubbish\n")
+    stopped = example("stop")
+    assert (stopped.returncode, "removed the stale" in stopped.stderr) == (0, True)
+    assert not example.pidfile.exists()
+
+
+def test_number_that_another_process_has_by_now_is_not_killed(example):
+    other = subprocess.Popen(["sleep", "60"])
+    example.pidfile.write_text(f"{other.pid}\n")
+    assert example("stop").returncode == 0
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+def test_locked_file_without_a_number_is_said(example):
+    held = PidFile(str(example.pidfile))
+    held.lock()
+    stopped = example("stop")
+    assert stopped.returncode == 1
+    assert "does not say as which process" in stopped.stderr
+    assert example("start").stderr == "Example is already running, pid unknown\n"
+    held.release()
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "status"])
+def test_directory_in_place_of_the_pid_file_is_said(example, verb):
+    example.pidfile.mkdir()
+    done = example(verb)
+    assert done.returncode in (0, 1, 3)
+    assert "Traceback" not in done.stderr
+    if verb == "start":
+        assert "choose another with --pidfile" in done.stderr
+        assert done.returncode == 1
+    example.pidfile.rmdir()
+
+
+@pytest.mark.parametrize("where", ["missing/example.pid", "example.py/example.pid"])
+def test_pid_file_that_cannot_be_is_said(example, where):
+    started = example("start", pidfile=example.folder / where)
+    assert started.returncode == 1
+    assert "choose another with --pidfile" in started.stderr
+    assert "Traceback" not in started.stderr
+
+
+def reachable(folder: Path) -> None:
+    """Let another user into a temporary directory, and no further."""
+    for parent in [folder, *folder.parents]:
+        if "pytest-of" in str(parent):
+            parent.chmod(0o755)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_user_without_the_right_is_told_to_use_sudo(example):
+    reachable(example.folder)
+    example("start")
+    pid = example.pid
+    stopped = example("stop", uid=65534)
+    assert (stopped.returncode, stopped.stderr) == (1, f"not allowed to stop pid {pid}; run with sudo\n")
+    assert alive(pid)
+    started = example("start", uid=65534, pidfile=example.folder / "another.pid")
+    assert started.returncode == 1
+    assert "permission denied; run with sudo, or choose another with --pidfile" in started.stderr
+    example.pidfile.chmod(0o600)
+    status = example("status", uid=65534)
+    assert status.returncode == 1
+    assert "permission denied" in status.stderr
+
+
+def test_of_ten_starts_at_once_one_wins(example):
+    command = [sys.executable, str(example.script), str(example.pidfile), "start", ""]
+    starts = [
+        subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(10)
+    ]
+    outcomes = [(start.communicate(timeout=60), start.returncode) for start in starts]
+    assert sorted(code for _, code in outcomes) == [0] + [1] * 9
+    (winner,) = [out for (out, _), code in outcomes if code == 0]
+    assert winner == f"Example started, pid {example.pid}\n".encode()
+
+
+def test_file_that_was_replaced_between_open_and_lock_is_not_taken_for_ours(tmp_path):
+    path = tmp_path / "x.pid"
+
+    class Slow(PidFile):
+        """Another process ends, and removes the file, just between our open and our lock."""
+
+        opened = 0
+
+        def _open(self, flags: int) -> int:
+            descriptor = super()._open(flags)
+            self.opened += 1
+            if self.opened == 1:
+                path.unlink()
+            return descriptor
+
+    slow = Slow(str(path))
+    slow.lock()
+    assert slow.opened == 2
+    with pytest.raises(AlreadyRunning):
+        PidFile(str(path)).lock()
+    slow.release()
+
+
+def test_file_in_a_directory_that_became_read_only_is_emptied(tmp_path):
+    file = PidFile(str(tmp_path / "x.pid"))
+    file.lock()
+    file.write(123)
+    (tmp_path / "x.pid").unlink()  # what is not there cannot be removed
+    file.release()
+    file.release()
+    assert file.holder() == (False, None, False)
+
+
+def test_full_disk_is_told():
+    with pytest.raises(PidFileError, match="No space left"):
+        full = PidFile("/dev/full")
+        full.lock()
+        full.write(1)
+
+
+# in the foreground
+
+
+def foreground(example: Example, mode: str = "", **environ: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(example.script), str(example.pidfile), "foreground", mode],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_foreground_has_no_pid_file_and_ends_on_sigterm(example):
+    with foreground(example) as program:
+        wait_for((example.folder / "streams").exists, "it runs")
+        assert not example.pidfile.exists()
+        program.terminate()
+        assert program.wait(PATIENCE) == 0
+    assert (example.folder / "clean").exists()
+
+
+@pytest.mark.parametrize("mode", ["refuse", "defect"])
+def test_foreground_that_cannot_begin_says_why(example, mode):
+    with foreground(example, mode) as program:
+        _, told = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 1
+    assert told.splitlines()[-1].startswith("Example: ")
+
+
+def test_systemd_is_told_ready_and_stopping(example, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(PATIENCE)
+        with foreground(example, NOTIFY_SOCKET=str(tmp_path / "notify")) as program:
+            assert systemd.recv(100) == b"READY=1"
+            program.terminate()
+            assert systemd.recv(100) == b"STOPPING=1"
+
+
+# systemd's protocol
+
+
+def test_notifier_speaks_to_an_abstract_socket():
+    name = f"goodwe-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind("\0" + name)
+        systemd.settimeout(PATIENCE)
+        notifier = Notifier.from_environment({"NOTIFY_SOCKET": "@" + name}, 1)
+        notifier.watchdog()
+        notifier.status("well")
+        assert [systemd.recv(100), systemd.recv(100)] == [b"WATCHDOG=1", b"STATUS=well"]
+        assert notifier.watchdog_interval is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "interval"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "30000000"}, None),
+        ({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "30000000"}, 15.0),
+        ({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "7"}, 15.0),
+        ({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "8"}, None),
+        ({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "rubbish"}, None),
+        ({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "0"}, None),
+    ],
+)
+def test_watchdog_is_fed_twice_as_often_as_systemd_wants(environ, interval):
+    assert Notifier.from_environment(environ, 7).watchdog_interval == interval
+
+
+def test_notifier_without_a_listener_is_silent():
+    Notifier("", None).ready()
+    Notifier("/no/such/socket", None).stopping()
+
+
+# signals
+
+
+def test_signal_makes_the_wakeup_readable_and_is_taken_once():
+    previous = signal.getsignal(signal.SIGUSR1)
+    wakeup = Wakeup([signal.SIGUSR1, signal.SIGUSR2])
+    assert wakeup.take() == []
+    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert select.select([wakeup], [], [], PATIENCE)[0]
+    assert set(wakeup.take()) == {signal.SIGUSR1, signal.SIGUSR2}
+    assert wakeup.take() == []
+    wakeup.close()
+    assert signal.getsignal(signal.SIGUSR1) == previous
+
+
+def test_signal_ends_a_poll_that_has_begun():
+    wakeup = Wakeup([signal.SIGUSR1])
+    threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
+    assert select.select([wakeup], [], [], PATIENCE)[0]
+    wakeup.close()

@@ -1,0 +1,518 @@
+"""Readings and availability on a real mosquitto; the back-off on a clock that jumps."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from random import Random
+
+import paho.mqtt.client as paho
+import pytest
+import trustme
+
+from goodwe import fields
+from goodwe.config import MqttSettings, parse
+from goodwe.errors import StartError
+from goodwe.events import Found, Offline, Online, Reading
+from goodwe.loop import NEVER, Loop
+from goodwe.outputs import broker as broker_module
+from goodwe.outputs.broker import Connection, Will, paho_client, tls_context
+from goodwe.outputs.mqtt import MqttOutput
+
+from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
+from .captures import data
+from .fakes import Clock
+
+SERIAL = "1006KDTU13500023"
+OTHER = "53600DSN201W0051"
+DATA, ONLINE = f"goodwe/{SERIAL}/data", f"goodwe/{SERIAL}/online"
+VALUES = fields.decode_running(data("usb-running-66"))
+
+
+def settings(port: int, **changes) -> MqttSettings:
+    return parse("", "test")[0].mqtt._replace(**{"server": ("127.0.0.1",), "port": port, **changes})
+
+
+def reading(when: float = 1_700_000_000.0, serial: str = SERIAL, **values) -> Reading:
+    return Reading(serial, 11, 3, {**VALUES, **values}, when)
+
+
+class Running:
+    """An output on a loop of its own thread, as the program has it."""
+
+    def __init__(self, mqtt: MqttSettings) -> None:
+        self.loop = Loop(time.monotonic)
+        self.output = MqttOutput(mqtt, loop=self.loop, random=Random(1))
+        self._stop = False
+        self._thread = threading.Thread(target=lambda: self.loop.run(until=lambda: self._stop), daemon=True)
+        self._thread.start()
+
+    def tell(self, *events) -> float:
+        """Hand the events over in the loop's thread; how long that took, in seconds."""
+        done = threading.Event()
+        took = []
+
+        def step() -> None:
+            began = time.monotonic()
+            for event in events:
+                self.output.handle(event)
+            took.append(time.monotonic() - began)
+            done.set()
+
+        self.loop.post(step)
+        assert done.wait(PATIENCE)
+        return took[0]
+
+    def stop(self) -> None:
+        self.loop.post(lambda: self.output.stop(self.loop.clock()))
+        wait_for(lambda: self.output.stopped, "the output stops")
+
+    def end(self) -> None:
+        def finish() -> None:
+            self._stop = True
+
+        self.loop.post(finish)
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def run():
+    running = []
+
+    def start(port: int, **changes) -> Running:
+        running.append(Running(settings(port, **changes)))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.end()
+
+
+def serving(running: Running, serial: str = SERIAL) -> None:
+    """Wait until the inverter's connection has its will."""
+    wait_for(lambda: running.output._inverters[serial].connection.serving, "connected with the will")
+
+
+def test_reading_is_data_then_online(run, mosquitto, subscriber):
+    running = run(mosquitto.port)
+    running.tell(Found(SERIAL, 11), Online(SERIAL, 11))
+    serving(running)
+    running.tell(reading())
+    topic, payload, retained = subscriber.next()
+    assert (topic, retained) == (DATA, False)
+    assert json.loads(payload)["runningInfo"]["pac"] == 38
+    assert subscriber.next()[:2] == (ONLINE, "1")
+
+
+def test_nothing_is_published_before_the_first_reading(run, mosquitto, subscriber):
+    running = run(mosquitto.port)
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    running.tell(Online(SERIAL, 11), Offline(SERIAL, 11, "no answer"))
+    running.stop()
+    subscriber.nothing(0.3)
+
+
+def test_online_is_retained_and_data_is_not(run, mosquitto, subscriber):
+    running = run(mosquitto.port)
+    running.tell(Found(SERIAL, 11), reading())
+    subscriber.until(ONLINE, "1")
+    late = Subscriber(mosquitto.port)
+    assert late.next() == (ONLINE, "1", True)
+    late.nothing(0.2)
+    late.close()
+
+
+def test_data_is_retained_with_qos_when_configured(run, mosquitto, subscriber):
+    running = run(mosquitto.port, qos=1, retain=True)
+    running.tell(Found(SERIAL, 11), reading())
+    subscriber.until(ONLINE, "1")
+    late = Subscriber(mosquitto.port, DATA)
+    assert late.next()[::2] == (DATA, True)
+    late.close()
+    assert f"'{DATA}', ... (1" in mosquitto.log or "q1, r1" in mosquitto.log
+
+
+def test_offline_is_said_at_once_and_kept(run, mosquitto, subscriber):
+    running = run(mosquitto.port)
+    running.tell(Found(SERIAL, 11), reading())
+    subscriber.until(ONLINE, "1")
+    running.tell(Offline(SERIAL, 11, "unplugged"))
+    assert subscriber.next()[:2] == (ONLINE, "0")
+    late = Subscriber(mosquitto.port)
+    assert late.next() == (ONLINE, "0", True)
+    late.close()
+
+
+def test_clean_stop_says_offline_and_goodbye(run, mosquitto, subscriber):
+    running = run(mosquitto.port)
+    running.tell(Found(SERIAL, 11), reading())
+    subscriber.until(ONLINE, "1")
+    running.stop()
+    assert subscriber.next()[:2] == (ONLINE, "0")
+    subscriber.nothing(0.3)
+    wait_for(lambda: "Received DISCONNECT from goodwe-usb" in mosquitto.log, "DISCONNECT")
+
+
+PROGRAM = """
+import sys, time
+from random import Random
+from goodwe.events import Found, Reading
+from goodwe.loop import Loop
+from goodwe.outputs.mqtt import MqttOutput
+from goodwe.config import parse
+loop = Loop(time.monotonic)
+mqtt = parse(f"[mqtt]\\nserver = 127.0.0.1\\nport = {sys.argv[1]}\\n", "test")[0].mqtt
+output = MqttOutput(mqtt, loop=loop, random=Random(1))
+for serial in sys.argv[2:]:
+    output.handle(Found(serial, 11))
+    output.handle(Reading(serial, 11, 1, {"pac": 1}, 1.7e9))
+loop.run(until=lambda: False)
+"""
+
+
+def test_after_kill_9_every_inverter_is_offline(mosquitto, subscriber):
+    serials = [SERIAL, OTHER, "15000DTU166W0157"]
+    command = [sys.executable, "-c", PROGRAM, str(mosquitto.port), *serials]
+    program = subprocess.Popen(command)
+    subscriber.until_all({(f"goodwe/{serial}/online", "1") for serial in serials})
+    os.kill(program.pid, signal.SIGKILL)
+    program.wait(PATIENCE)
+    gone = {subscriber.next()[:2] for _ in serials}
+    assert gone == {(f"goodwe/{serial}/online", "0") for serial in serials}
+    late = Subscriber(mosquitto.port)
+    assert {late.next() for _ in serials} == {(f"goodwe/{serial}/online", "0", True) for serial in serials}
+    late.close()
+
+
+def test_several_inverters_have_a_client_each(run, mosquitto, subscriber):
+    running = run(mosquitto.port)
+    running.tell(Found(SERIAL, 11), Found(OTHER, 11), reading(), reading(serial=OTHER))
+    subscriber.until_all({(ONLINE, "1"), (f"goodwe/{OTHER}/online", "1")})
+    assert f"as goodwe-usb-{OTHER} " in mosquitto.log
+    running.tell(Offline(OTHER, 11, "unplugged"))
+    subscriber.until(f"goodwe/{OTHER}/online", "0")
+    running.tell(reading())
+    assert subscriber.next()[0] == DATA
+
+
+def test_connection_is_opened_again_with_the_will_without_a_word_in_the_log(run, mosquitto, caplog):
+    caplog.set_level("INFO")
+    running = run(mosquitto.port)
+    wait_for(lambda: "Connected to MQTT 127.0.0.1" in caplog.text, "connected")
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    assert caplog.text.count("Connected to MQTT") == 1
+    assert "WARNING" not in caplog.text
+    assert "Will message specified" in mosquitto.log
+
+
+def test_broker_that_is_absent_at_first_gets_the_newest_reading_and_the_state(run, tmp_path, caplog):
+    port = free_port()
+    running = run(port)
+    running.tell(Found(SERIAL, 11))
+    for n in range(5):
+        assert running.tell(reading(1_700_000_000.0 + n, pac=n)) < 0.2
+    wait_for(lambda: "nothing listens there" in caplog.text, "the refusal is logged")
+    assert f"127.0.0.1:{port}" in caplog.text
+    mosquitto = Mosquitto(tmp_path, port=port).start()
+    subscriber = Subscriber(port)
+    try:
+        messages = [subscriber.next()]
+        if messages[0][0] == DATA:
+            assert json.loads(messages[0][1])["runningInfo"]["pac"] == 4, "the newest and no other"
+            messages.append(subscriber.next())
+        assert messages[-1][:2] == (ONLINE, "1")
+    finally:
+        subscriber.close()
+        mosquitto.stop()
+    assert sum("nothing listens" in message for message in caplog.messages) == 1, "one line a change"
+
+
+def test_broker_that_restarts_gets_the_state_again(run, mosquitto, caplog):
+    caplog.set_level("INFO")
+    running = run(mosquitto.port)
+    running.tell(Found(SERIAL, 11), reading())
+    serving(running)
+    mosquitto.stop()
+    wait_for(lambda: "connection lost" in caplog.text, "the loss is noticed")
+    running.tell(Offline(SERIAL, 11, "no answer"))
+    mosquitto.start()
+    subscriber = Subscriber(mosquitto.port)
+    subscriber.until(ONLINE, "0")
+    subscriber.close()
+    assert caplog.text.count("connection lost") == 1
+
+
+def test_frozen_broker_holds_nobody_and_is_noticed(run, mosquitto, caplog):
+    running = run(mosquitto.port, keepalive=5)
+    running.tell(Found(SERIAL, 11), reading())
+    serving(running)
+    mosquitto.freeze()
+    frozen = time.monotonic()
+    slowest = 0.0
+    while "connection lost" not in caplog.text:
+        assert time.monotonic() - frozen < 7.5, "one and a half keep-alives"
+        slowest = max(slowest, running.tell(reading()))
+    assert slowest < 0.2
+    mosquitto.thaw()
+    subscriber = Subscriber(mosquitto.port)
+    serving(running)
+    running.tell(reading())
+    subscriber.until(DATA)
+    subscriber.close()
+
+
+def test_listener_that_never_answers_is_given_up(run, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        running = run(listener.getsockname()[1])
+        running.tell(Found(SERIAL, 11))
+        assert running.tell(reading()) < 0.2
+        connection = running.output._connections[0]
+        wait_for(lambda: connection._client is not None, "connected")
+        assert connection.deadline - time.monotonic() < broker_module.CONNACK_WITHIN + 0.1
+        running.loop.post(lambda: connection.tick(time.monotonic()))
+        wait_for(lambda: "accepts connections but does not answer" in caplog.text, "given up")
+
+
+def test_listener_that_closes_at_once_is_one_line(run, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        run(listener.getsockname()[1])
+        for _ in range(3):
+            listener.accept()[0].close()
+    wait_for(lambda: "closed the connection without an answer" in caplog.text, "the reason is logged")
+    assert len([m for m in caplog.messages if "closed the connection" in m]) == 1
+
+
+def password_file(tmp_path) -> str:
+    file = tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(file), "me", "hunter2"], check=True, timeout=30)
+    return f"password_file {file}\n"
+
+
+def test_login_is_used(run, tmp_path):
+    mosquitto = Mosquitto(tmp_path, lines=password_file(tmp_path)).start()
+    subscriber = Subscriber(mosquitto.port, username="me", password="hunter2")
+    running = run(mosquitto.port, username="me", password="hunter2")
+    running.tell(Found(SERIAL, 11), reading())
+    subscriber.until(ONLINE, "1")
+    subscriber.close()
+    mosquitto.stop()
+
+
+def test_refused_login_says_what_to_check_and_never_the_password(run, tmp_path, caplog):
+    caplog.set_level("DEBUG")
+    mosquitto = Mosquitto(tmp_path, lines=password_file(tmp_path)).start()
+    run(mosquitto.port, username="me", password="wrong-secret")
+    wait_for(lambda: "check username and password in [mqtt]" in caplog.text, "the reason is logged")
+    assert "wrong-secret" not in caplog.text
+    mosquitto.stop()
+
+
+def test_servers_are_tried_in_turn(run, mosquitto, caplog):
+    caplog.set_level("INFO")
+    running = run(mosquitto.port, server=("127.0.0.2", "no-such-host.invalid", "127.0.0.1"))
+    wait_for(lambda: "Connected to MQTT 127.0.0.1" in caplog.text, "the third is reached", 60)
+    assert "127.0.0.2" in caplog.text
+    assert "no-such-host.invalid" in caplog.text
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+
+
+def test_idle_connection_is_kept_alive(run, mosquitto):
+    running = run(mosquitto.port, keepalive=5)
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    wait_for(lambda: "Received PINGREQ" in mosquitto.log, "a ping")
+    assert running.output._inverters[SERIAL].connection.serving
+
+
+def test_nothing_piles_up_while_the_broker_is_away(run):
+    running = run(free_port())
+    running.tell(Found(SERIAL, 11))
+    for n in range(1000):
+        running.tell(reading(pac=n))
+    inverter = running.output._inverters[SERIAL]
+    assert inverter.unsent.values["pac"] == 999
+    assert inverter.connection._client is None
+    running.stop()
+
+
+def test_stop_without_an_acknowledgement_leaves_the_will_to_the_broker(run, mosquitto, subscriber):
+    running = run(mosquitto.port)
+    running.tell(Found(SERIAL, 11), reading())
+    subscriber.until(ONLINE, "1")
+    subscriber.close()
+    mosquitto.freeze()
+    began = time.monotonic()
+    running.stop()
+    assert time.monotonic() - began < broker_module.GOODBYE_WITHIN + 1.0
+    mosquitto.thaw()
+    late = Subscriber(mosquitto.port)
+    late.until(ONLINE, "0")
+    late.close()
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+def tls_broker(tmp_path, authority, name="127.0.0.1", more="") -> Mosquitto:
+    certificate = authority.issue_cert(name)
+    files = {"cert": certificate.cert_chain_pems[0], "key": certificate.private_key_pem, "ca": authority.cert_pem}
+    for kind, blob in files.items():
+        blob.write_to_path(str(tmp_path / f"{kind}.pem"))
+    lines = f"allow_anonymous true\ncertfile {tmp_path}/cert.pem\nkeyfile {tmp_path}/key.pem\n"
+    return Mosquitto(tmp_path, lines=lines + f"cafile {tmp_path}/ca.pem\n" + more).start()
+
+
+def test_tls_with_an_own_authority_and_client_certificate(run, tmp_path, authority, caplog):
+    caplog.set_level("INFO")
+    mosquitto = tls_broker(tmp_path, authority, more="require_certificate true\n")
+    client = authority.issue_cert("logger")
+    client.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "client.pem"))
+    own = {"certfile": str(tmp_path / "client.pem"), "keyfile": str(tmp_path / "client.pem")}
+    running = run(mosquitto.port, tls=True, cafile=str(tmp_path / "ca.pem"), **own)
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    running.tell(reading())
+    wait_for(lambda: f"'{DATA}'" in mosquitto.log and f"'{ONLINE}'" in mosquitto.log, "published over TLS")
+    running.stop()
+    wait_for(lambda: mosquitto.log.count("Received DISCONNECT") >= 1, "goodbye over TLS")
+    mosquitto.stop()
+
+
+@pytest.mark.parametrize("case", ["another authority", "another host"])
+def test_certificate_that_is_not_trusted_is_refused_and_said(run, tmp_path, authority, caplog, case):
+    name = "127.0.0.1" if case == "another authority" else "elsewhere.example"
+    mosquitto = tls_broker(tmp_path, authority, name)
+    trusted = authority if case == "another host" else trustme.CA()
+    trusted.cert_pem.write_to_path(str(tmp_path / "trusted.pem"))
+    run(mosquitto.port, tls=True, cafile=str(tmp_path / "trusted.pem"))
+    wait_for(lambda: "its certificate is not trusted" in caplog.text, "refused")
+    assert "check cafile" in caplog.text
+    mosquitto.stop()
+
+
+def test_tls_to_a_port_without_it_is_said(run, mosquitto, caplog):
+    run(mosquitto.port, tls=True)
+    wait_for(lambda: "127.0.0.1" in caplog.text, "refused")
+    assert "TLS" in caplog.text or "closed" in caplog.text or "reset" in caplog.text
+
+
+def test_tls_file_that_is_none_stops_the_start(tmp_path):
+    (tmp_path / "ca.pem").write_text("rubbish")
+    with pytest.raises(StartError, match="cafile, certfile or keyfile"):
+        tls_context(str(tmp_path / "ca.pem"), "", "")
+
+
+# the pauses, with literal times
+
+
+class Refusing:
+    """A client whose broker is not there."""
+
+    def __init__(self, errors):
+        self.errors = errors
+
+    def __getattr__(self, name):
+        assert name in ("max_queued_messages_set", "username_pw_set", "will_set", "tls_set_context")
+        return lambda *arguments, **named: None
+
+    def connect(self, host, port, keepalive):
+        raise self.errors.pop(0) if len(self.errors) > 1 else self.errors[0]
+
+
+class At:
+    """A connection on a clock that jumps; what its worker finds comes back through the real loop."""
+
+    def __init__(self, errors, servers=("nas",)):
+        self.clock = Clock()
+        self.loop = Loop(self.clock)
+        self.tried = []
+        mqtt = settings(1883)._replace(server=servers)
+        self.connection = Connection(
+            mqtt, "me", loop=self.loop, random=Random(7), tls=None, client_factory=lambda name: Refusing(errors)
+        )
+
+    def pauses(self, count):
+        pauses = []
+        for _ in range(count):
+            self.connection.tick(self.clock.now)
+            while self.connection.deadline == NEVER:
+                self.loop.turn()
+            pauses.append(self.connection.deadline - self.clock.now)
+            self.clock.now = self.connection.deadline
+        return pauses
+
+
+REFUSED = ConnectionRefusedError(111, "Connection refused")
+
+
+def test_pauses_grow_to_a_minute_and_are_spread_by_chance():
+    pauses = At([REFUSED]).pauses(12)
+    for at, pause in enumerate(pauses):
+        full = min(2.0**at, 60.0)
+        assert full / 2 <= pause <= full
+    assert len({pause / min(2.0**at, 60.0) for at, pause in enumerate(pauses)}) == 12
+
+
+def test_there_is_no_pause_between_servers():
+    pauses = At([REFUSED], ("a", "b", "c")).pauses(6)
+    assert [pause == 0 for pause in pauses] == [True, True, False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (REFUSED, "nothing listens there; is the broker running"),
+        (socket.gaierror(-2, "Name or service not known"), "its name is not known; check server in [mqtt]"),
+        (TimeoutError("timed out"), "no answer; is the machine on"),
+        (OSError(113, "No route to host"), "No route to host"),
+        (OSError("odd"), "odd"),
+        (UnicodeError("label too long"), "not a host name (label too long); check server"),
+    ],
+)
+def test_reason_is_said_once_with_what_to_check(error, said, caplog):
+    At([error]).pauses(5)
+    (line,) = caplog.messages
+    assert line.startswith(f"MQTT nas: {said}")
+
+
+def test_new_reason_is_a_new_line(caplog):
+    At([REFUSED, TimeoutError("x"), REFUSED, TimeoutError("x")]).pauses(4)
+    assert len(caplog.messages) == 2
+
+
+def test_unexpected_defect_is_not_swallowed():
+    at = At([ZeroDivisionError("a defect")])
+    at.connection.tick(0.0)
+    with pytest.raises(ZeroDivisionError):
+        at.loop.turn()
+
+
+def test_connection_that_is_made_after_the_stop_is_dropped(run, mosquitto):
+    loop = Loop(time.monotonic)
+    connection = Connection(
+        settings(mosquitto.port), "me", loop=loop, random=Random(1), tls=None, client_factory=paho_client
+    )
+    connection.serve(Will("a", "0"), lambda: None)
+    connection.tick(0.0)
+    connection.stop(0.0)
+    assert connection.closed
+    loop.turn()
+    assert connection._client is None
+
+
+def test_client_is_made_for_the_paho_that_is_installed():
+    assert isinstance(paho_client("me"), paho.Client)
