@@ -6,7 +6,18 @@ from functools import partial
 from random import Random
 
 from .config import Config
-from .device import STAND_IN, Hidraw, Ids, Scanner, StandIn, StandInDialer, Wire, open_node, udev_nodes
+from .device import (
+    STAND_IN,
+    Hidraw,
+    Ids,
+    Nodes,
+    Scanner,
+    StandIn,
+    StandInDialer,
+    Wire,
+    open_node,
+    udev_nodes,
+)
 from .link import Link
 from .loop import NEVER, Loop, Worker
 from .outputs import Fanout, Output
@@ -31,7 +42,14 @@ class App:
     """The running program: a link for each inverter that is plugged in, and the outputs."""
 
     def __init__(
-        self, config: Config, loop: Loop, outputs: list[Output], *, wall_clock: Callable[[], float]
+        self,
+        config: Config,
+        loop: Loop,
+        outputs: list[Output],
+        *,
+        wall_clock: Callable[[], float],
+        find_nodes: Callable[[Ids, str], Nodes] = udev_nodes,
+        open_node: Callable[[str, Ids], int] = open_node,
     ) -> None:
         """`wall_clock` gives seconds since 1970. Raises StartError when something needed is missing."""
         self.closed = False
@@ -40,6 +58,8 @@ class App:
         self._loop = loop
         self._fanout = Fanout(outputs)
         self._wall_clock = wall_clock
+        self._find_nodes = find_nodes
+        self._open_node = open_node
         self._links: dict[str, Link] = {}
         self._closing: list[Link] = []
         self._troubles: dict[str, str] = {}
@@ -85,11 +105,12 @@ class App:
         if device.startswith(STAND_IN):
             return StandInDialer(device.removeprefix(STAND_IN), self._stand_in_plugged)
         ids = Ids(self._config.inverter.vendorid, self._config.inverter.modelid)
-        return Scanner(udev_nodes(ids, device), partial(self._node_plugged, ids), self._node_unplugged)
+        return Scanner(self._find_nodes(ids, device), partial(self._node_plugged, ids), self._node_unplugged)
 
     def _node_plugged(self, ids: Ids, path: str) -> None:
         if path not in self._links:
-            self._connect(Hidraw(path, partial(open_node, ids=ids), Worker(self._loop.post, path)))
+            worker = Worker(self._loop.post, path)
+            self._connect(Hidraw(path, lambda node: self._open_node(node, ids), worker))
 
     def _node_unplugged(self, path: str) -> None:
         self._failures.pop(path, None)

@@ -102,7 +102,9 @@ class Subscriber:
         self.seen.append(message)
         return message
 
-    def until(self, topic: str, payload: str | None = None, seconds: float = PATIENCE) -> tuple[str, str, bool]:
+    def until(
+        self, topic: str, payload: str | None = None, seconds: float = PATIENCE
+    ) -> tuple[str, str, bool]:
         """The next message with this topic (and payload); those before it are in `seen`."""
         end = time.monotonic() + seconds
         while True:

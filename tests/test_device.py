@@ -252,7 +252,9 @@ def test_write_that_blocks_holds_nobody_and_the_next_is_refused(loop):
     loop.post(lambda: None)
     loop.turn()
     assert closed == [], "closed while a write is under way"
-    threading.Thread(target=lambda: [kernel.recv(2000) for _ in range(1000) if not closed], daemon=True).start()
+    threading.Thread(
+        target=lambda: [kernel.recv(2000) for _ in range(1000) if not closed], daemon=True
+    ).start()
     turn_until(loop, lambda: closed)
 
 

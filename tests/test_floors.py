@@ -90,4 +90,6 @@ def test_only_the_command_line_knows_the_daemon_package():
 
 def test_the_daemon_loads_no_tools():
     below = [module for module in modules() if not module.startswith("tools") and module != "cli"]
-    assert not any(name.startswith(".tools") for module in below for name in imports(modules()[module], module))
+    assert not any(
+        name.startswith(".tools") for module in below for name in imports(modules()[module], module)
+    )

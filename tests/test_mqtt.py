@@ -369,7 +369,11 @@ def authority():
 
 def tls_broker(tmp_path, authority, name="127.0.0.1", more="") -> Mosquitto:
     certificate = authority.issue_cert(name)
-    files = {"cert": certificate.cert_chain_pems[0], "key": certificate.private_key_pem, "ca": authority.cert_pem}
+    files = {
+        "cert": certificate.cert_chain_pems[0],
+        "key": certificate.private_key_pem,
+        "ca": authority.cert_pem,
+    }
     for kind, blob in files.items():
         blob.write_to_path(str(tmp_path / f"{kind}.pem"))
     lines = f"allow_anonymous true\ncertfile {tmp_path}/cert.pem\nkeyfile {tmp_path}/key.pem\n"
@@ -442,7 +446,12 @@ class At:
         self.tried = []
         mqtt = settings(1883)._replace(server=servers)
         self.connection = Connection(
-            mqtt, "me", loop=self.loop, random=Random(7), tls=None, client_factory=lambda name: Refusing(errors)
+            mqtt,
+            "me",
+            loop=self.loop,
+            random=Random(7),
+            tls=None,
+            client_factory=lambda name: Refusing(errors),
         )
 
     def pauses(self, count):

@@ -1,5 +1,7 @@
 """The AP's end of a wire: whole conversations with literal times."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -202,7 +204,7 @@ def test_silent_wire_is_asked_every_second_then_every_ten():
     assert queries[:4] == pytest.approx([0.3, 1.0, 2.0, 3.0])
     assert sum(at < 60 for at in queries) == 60
     late = [at for at in queries if at > 130]
-    pauses = [b - a for a, b in zip(late, late[1:], strict=False)]
+    pauses = [b - a for a, b in itertools.pairwise(late)]
     # once a minute the removes come first, which takes 0.3 s
     assert pauses == pytest.approx([10.0] * (len(late) - 1), abs=0.31)
 
@@ -215,7 +217,8 @@ def test_silent_wire_is_swept_once_after_a_minute():
     sweep = [
         (at, event.frame.destination)
         for at, event in happened
-        if event.frame.name == "remove_register" and (event.frame.destination not in usual or 60 <= at < 72.55)
+        if event.frame.name == "remove_register"
+        and (event.frame.destination not in usual or 60 <= at < 72.55)
     ]
     assert [address for _, address in sweep] == list(range(1, 127))
     assert 60.0 <= sweep[0][0] < 61.0
@@ -255,7 +258,7 @@ def test_queries_are_never_closer_than_half_a_second():
                     if isinstance(follow, Send):
                         bus.receive(CONFIRM, now + 0.02)
     assert len(times) > 100
-    assert min(b - a for a, b in zip(times, times[1:], strict=False)) >= 0.5 - 1e-9
+    assert min(b - a for a, b in itertools.pairwise(times)) >= 0.5 - 1e-9
 
 
 def test_suspended_machine_does_not_catch_up():

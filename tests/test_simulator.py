@@ -249,6 +249,8 @@ def test_answers_do_not_mix():
 
 
 def test_plain_has_no_habits():
-    plain = Port(registered(), lambda now: measure(), PLAIN._replace(delay=0.0, report_interval=0.0), Random(1))
+    plain = Port(
+        registered(), lambda now: measure(), PLAIN._replace(delay=0.0, report_interval=0.0), Random(1)
+    )
     plain.write(wrapped(to("query_running_info", 0x0B)), 1.0)
     assert b"".join(plain.reports(1.0)).startswith(b"\xaa\x55")

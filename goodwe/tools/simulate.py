@@ -167,7 +167,7 @@ class Simulation:
     def tick(self, now: float) -> None:
         """Play what is due: cable out, cable in, restart, dusk, dawn."""
         if now >= self._replug:
-            self._replug = now + self._options.replug
+            self._replug = now + UNPLUGGED_FOR + self._options.replug
             self._plug_in_again = now + UNPLUGGED_FOR
             self._pull()
         if now >= self._plug_in_again:

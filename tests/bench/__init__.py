@@ -1,0 +1,1 @@
+"""Figures, printed and not asserted: python3 -m tests.bench [SECONDS of each measurement, 60 unless told]."""

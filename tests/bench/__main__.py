@@ -1,0 +1,183 @@
+"""Measure the program as a process, on the stand-in socket and a real mosquitto."""
+
+import os
+import queue
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from random import Random
+
+from goodwe import fields
+from goodwe.frame import Splitter
+from goodwe.simulator import PLAIN, Day, Inverter, Port
+
+from ..broker import Mosquitto, Subscriber, wait_for
+from ..captures import raw
+
+GOODWE = str(Path(__file__).parents[2] / "GoodWe.py")
+NOON = 43200.0
+QUICK = PLAIN._replace(delay=0.0, report_interval=0.01)
+
+
+class Roof:
+    """An inverter that answers at once, one report each 10 ms; notes when an answer's last report went."""
+
+    def __init__(self, path: Path) -> None:
+        self.awake = True
+        self.last_report: queue.Queue[float] = queue.Queue()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        day = Day(3)
+        while True:
+            connection, _ = self._listener.accept()
+            port = Port(
+                Inverter("1010KSIM000W0001", length=66), lambda now: day.values(NOON), QUICK, Random(1)
+            )
+            while message := connection.recv(4096):
+                if not self.awake:
+                    continue
+                port.write(message, 0.0)
+                reports = port.reports(float("inf"))
+                for report in reports:
+                    time.sleep(0.01)
+                    connection.send(report)
+                if len(reports) > 5:
+                    self.last_report.put(time.monotonic())
+
+
+class Usage:
+    """What a process has used so far, over all its threads."""
+
+    def __init__(self, pid: int) -> None:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        self.cpu = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+        self.wake_ups = sum(self._switches(task) for task in tasks)
+        self.at = time.monotonic()
+
+    @staticmethod
+    def _switches(task: Path) -> int:
+        lines = (task / "status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("voluntary_ctxt")))
+
+
+def measure(name: str, pid: int, seconds: float) -> None:
+    before = Usage(pid)
+    time.sleep(seconds)
+    after = Usage(pid)
+    span = after.at - before.at
+    wake_ups = (after.wake_ups - before.wake_ups) / span
+    cpu = (after.cpu - before.cpu) / span
+    print(f"{name:24} {wake_ups:6.2f} wake-ups/s   {cpu * 1000:6.3f} ms CPU/s   {cpu * 60:6.4f} s CPU/min")
+
+
+def start(folder: Path, port: int, device: Path, interval: int) -> subprocess.Popen[bytes]:
+    settings = folder / "bench.conf"
+    settings.write_text(
+        f"[inverter]\ndevice = unix:{device}\npollinterval = {interval}\n"
+        f"[mqtt]\nserver = 127.0.0.1\nport = {port}\n"
+    )
+    command = [sys.executable, GOODWE, "--config", str(settings), "foreground"]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+def end(program: subprocess.Popen[bytes]) -> None:
+    program.send_signal(signal.SIGTERM)
+    program.wait(10)
+
+
+def first_data(folder: Path, broker: Mosquitto, roof: Path) -> None:
+    times = []
+    for _ in range(5):
+        subscriber = Subscriber(broker.port, "+/+/data")
+        began = time.monotonic()
+        program = start(folder, broker.port, roof, 2500)
+        subscriber.next()
+        times.append(time.monotonic() - began)
+        subscriber.close()
+        end(program)
+    print(f"process start to first data: {statistics.median(times):.2f} s (median of {len(times)})")
+
+
+def latency(folder: Path, broker: Mosquitto, path: Path, roof: Roof, seconds: float) -> None:
+    program = start(folder, broker.port, path, 500)
+    arrivals: list[float] = []
+    subscriber = Subscriber(broker.port, "+/+/data")
+    subscriber.next()
+    wait_for(lambda: roof.last_report.qsize(), "a reading")
+    while roof.last_report.qsize():
+        roof.last_report.get()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sent = roof.last_report.get(timeout=10)
+        subscriber.next()
+        arrivals.append((time.monotonic() - sent) * 1000)
+    subscriber.close()
+    end(program)
+    arrivals.sort()
+    median, worst = statistics.median(arrivals), arrivals[int(len(arrivals) * 0.99)]
+    print(
+        f"last report to data at a subscriber: median {median:.2f} ms, p99 {worst:.2f} ms, {len(arrivals)} readings"
+    )
+
+
+def memory(pid: int) -> None:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    rss = int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
+    print(f"resident memory: {rss / 1024:.1f} MiB")
+
+
+def frames() -> None:
+    stream = raw("usb-running-66")[4:]
+    rates = []
+    for _ in range(5):
+        splitter = Splitter()
+        began = time.perf_counter()
+        for _ in range(20_000):
+            for packet in splitter.feed(stream):
+                fields.decode_running(packet.frame.data)
+        rates.append(20_000 / (time.perf_counter() - began))
+    print(
+        f"three-phase readings split and decoded: {statistics.median(rates):,.0f}/s, at best {max(rates):,.0f}/s"
+    )
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} processors")
+    frames()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        broker = Mosquitto(folder).start()
+        path = folder / "inv.sock"
+        program = start(folder, broker.port, folder / "nobody.sock", 2500)
+        time.sleep(62)  # after a minute the stand-in is called every 10 s only
+        measure("no device", program.pid, seconds)
+        end(program)
+        roof = Roof(path)
+        first_data(folder, broker, path)
+        latency(folder, broker, path, roof, seconds)
+        program = start(folder, broker.port, path, 2500)
+        subscriber = Subscriber(broker.port, "+/+/data")
+        subscriber.next()
+        measure("daylight, every 2500 ms", program.pid, seconds)
+        memory(program.pid)
+        roof.awake = False
+        time.sleep(150)  # until the search has become slow
+        measure("silent at night", program.pid, seconds)
+        subscriber.close()
+        end(program)
+        broker.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""The parts put together: inverters that come, go and cannot be opened, on nodes the test controls."""
+
+import errno
+import itertools
+import os
+import socket
+import threading
+import time
+from random import Random
+
+import pytest
+
+from goodwe import config
+from goodwe.app import App
+from goodwe.device import Ids
+from goodwe.errors import DeviceError
+from goodwe.events import Offline, Online, Reading
+from goodwe.loop import Loop
+from goodwe.simulator import Day, Habits, Inverter, Port
+
+from .broker import PATIENCE, wait_for
+from .fakes import Nodes
+
+QUICK = Habits(delay=0.0, report_interval=0.0)
+
+
+class Recorder:
+    """An output that keeps what it is told."""
+
+    stopped = True
+
+    def __init__(self):
+        self.events = []
+
+    def handle(self, event):
+        self.events.append(event)
+
+    def stop(self, now):
+        pass
+
+    def of(self, kind, serial=None):
+        return [e for e in self.events if isinstance(e, kind) and serial in (None, e.serial)]
+
+
+class Roof:
+    """An inverter behind a node: the kernel's end of a socket pair, in a thread of its own."""
+
+    def __init__(self, serial):
+        self.serial = serial
+        self.kernel, self.node = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.node.setblocking(False)
+        self.deaf = False
+        """Whether it lets its writer wait, as a device does that does not listen."""
+        inverter = Inverter(serial, length=46)
+        day = Day(1)
+        self._port = Port(inverter, lambda now: day.values(43200.0), QUICK, Random(1))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while message := self._receive():
+            self._port.write(message, 0.0)
+            for report in self._port.reports(float("inf")):
+                self.kernel.send(report)
+
+    def _receive(self):
+        try:
+            return self.kernel.recv(4096)
+        except OSError:
+            return b""
+
+    def pull(self):
+        self.kernel.shutdown(socket.SHUT_RDWR)
+
+
+class Running:
+    """An App in a thread, on nodes and roofs of the test."""
+
+    def __init__(self):
+        self.nodes = Nodes()
+        self.roofs = {}
+        self.open_errors = {}
+        self.opens = []
+        self.recorder = Recorder()
+        self.loop = Loop(time.monotonic)
+        settings, _ = config.parse("[inverter]\npollinterval = 500\n", "test")
+        self.app = App(
+            settings,
+            self.loop,
+            [self.recorder],
+            wall_clock=time.time,
+            find_nodes=self._find,
+            open_node=self._open,
+        )
+        self.thread = threading.Thread(target=self.app.run, daemon=True)
+        self.thread.start()
+
+    def _find(self, ids, only):
+        assert (ids, only) == (Ids(0x84, 0x41), "")
+        return self.nodes
+
+    def _open(self, path, ids):
+        self.opens.append(path)
+        if path in self.open_errors:
+            raise self.open_errors[path]
+        return os.dup(self.roofs[path].node.fileno())
+
+    def plug(self, path, serial):
+        self.roofs[path] = Roof(serial)
+        self.nodes.plug(path)
+        return self.roofs[path]
+
+    def readings(self, serial):
+        return len(self.recorder.of(Reading, serial))
+
+    def stop(self):
+        self.loop.post(self.app.stop)
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def running():
+    running = Running()
+    yield running
+    if running.thread.is_alive():
+        running.stop()
+
+
+ONE, TWO = "15000DSN000W0001", "15000DSN000W0002"
+
+
+def test_plugged_read_unplugged_and_plugged_again(running):
+    roof = running.plug("/dev/hidraw0", ONE)
+    wait_for(lambda: running.readings(ONE) >= 2, "readings")
+    roof.pull()
+    running.nodes.unplug("/dev/hidraw0")
+    wait_for(lambda: running.recorder.of(Offline), "offline")
+    # replugged while the old descriptor is open it has another number (PROTOCOL 2.6)
+    before = running.readings(ONE)
+    running.plug("/dev/hidraw1", ONE)
+    wait_for(lambda: running.readings(ONE) > before, "readings again")
+    assert len(running.recorder.of(Online)) == 2
+
+
+def test_unplugging_is_known_by_udevs_word_alone(running):
+    running.plug("/dev/hidraw0", ONE)
+    wait_for(lambda: running.readings(ONE), "a reading")
+    running.nodes.unplug("/dev/hidraw0")
+    wait_for(lambda: running.recorder.of(Offline), "offline")
+    assert running.recorder.of(Offline)[0].reason == "unplugged"
+
+
+def test_two_inverters_at_once_are_told_apart_by_serial(running):
+    running.plug("/dev/hidraw0", ONE)
+    running.plug("/dev/hidraw1", TWO)
+    wait_for(lambda: running.readings(ONE) and running.readings(TWO), "both read")
+    running.roofs["/dev/hidraw0"].pull()
+    wait_for(lambda: running.recorder.of(Offline, ONE), "one is offline")
+    before = running.readings(TWO)
+    wait_for(lambda: running.readings(TWO) >= before + 2, "the other goes on")
+    assert not running.recorder.of(Offline, TWO)
+
+
+def test_node_that_fails_is_opened_again_within_seconds(running):
+    roof = running.plug("/dev/hidraw0", ONE)
+    wait_for(lambda: running.readings(ONE), "a reading")
+    running.roofs["/dev/hidraw0"] = Roof(ONE)  # the kernel has it again under the same name
+    roof.pull()  # and udev says nothing
+    wait_for(lambda: len(running.opens) == 2, "opened again")
+    before = running.readings(ONE)
+    wait_for(lambda: running.readings(ONE) > before, "read again")
+
+
+def test_node_without_permission_is_said_once_and_tried_again(running, caplog):
+    running.open_errors["/dev/hidraw0"] = DeviceError("cannot open /dev/hidraw0: permission denied. Install")
+    running.plug("/dev/hidraw0", ONE)
+    wait_for(lambda: len(running.opens) >= 2, "tried again")
+    assert [m for m in caplog.messages if "permission denied" in m] == [
+        "cannot open /dev/hidraw0: permission denied. Install"
+    ]
+    del running.open_errors["/dev/hidraw0"]
+    wait_for(lambda: running.readings(ONE), "a reading once it may")
+
+
+def test_node_that_vanishes_between_find_and_open_is_no_trouble(running, caplog):
+    running.open_errors["/dev/hidraw0"] = FileNotFoundError(errno.ENOENT, "gone")
+    running.plug("/dev/hidraw0", ONE)
+    wait_for(lambda: running.opens, "it was tried")
+    running.nodes.unplug("/dev/hidraw0")
+    running.plug("/dev/hidraw1", TWO)
+    wait_for(lambda: running.readings(TWO), "the other is read")
+    assert "WARNING" not in caplog.text
+
+
+def test_device_that_holds_its_writer_disturbs_no_other(running):
+    deaf = Roof(ONE)
+    # its kernel end is full: a write to it blocks, whatever its flags
+    try:
+        while True:
+            deaf.node.send(b"x" * 1000)
+    except BlockingIOError:
+        deaf.node.setblocking(True)
+    deaf._receive = lambda: b""
+    running.roofs["/dev/hidraw0"] = deaf
+    running.nodes.plug("/dev/hidraw0")
+    running.plug("/dev/hidraw1", TWO)
+    wait_for(lambda: running.readings(TWO) >= 3, "the other is read")
+    times = [reading.when for reading in running.recorder.of(Reading, TWO)]
+    assert max(b - a for a, b in itertools.pairwise(times)) < 1.0
+    began = time.monotonic()
+    running.stop()
+    assert time.monotonic() - began < 4.0
+
+
+def test_stop_says_offline_for_each(running):
+    running.plug("/dev/hidraw0", ONE)
+    running.plug("/dev/hidraw1", TWO)
+    wait_for(lambda: running.readings(ONE) and running.readings(TWO), "both read")
+    running.stop()
+    running.app.stop()  # a second signal changes nothing
+    assert {offline.serial for offline in running.recorder.of(Offline)} == {ONE, TWO}
+
+
+def test_idle_without_a_device_wakes_up_for_the_rescan_only(running):
+    wait_for(lambda: running.app._finder.deadline > time.monotonic() + 25, "the first look")
+    assert min(part.deadline for part in running.loop._parts) > time.monotonic() + 25

@@ -1,0 +1,422 @@
+"""The whole program as processes: GoodWe.py, its simulator and a real mosquitto."""
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
+
+ROOT = Path(__file__).parents[1]
+GOODWE = str(ROOT / "GoodWe.py")
+SERIAL = "15000SIM268W0001"
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \w+\(\d+\) - (DEBUG|INFO|WARNING|ERROR): ")
+
+
+def goodwe(*arguments, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, GOODWE, *map(str, arguments)], capture_output=True, text=True, timeout=60, **options
+    )
+
+
+class House:
+    """A configuration in a folder, and what runs by it."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.socket = folder / "inv.sock"
+        self.log = folder / "goodwe.log"
+        self.pidfile = folder / "goodwe.pid"
+        self.config = folder / "t.conf"
+        self.running: list[subprocess.Popen] = []
+        self.configure(port)
+
+    def configure(self, port: int, *, inverter: str = "", mqtt: str = "") -> None:
+        self.config.write_text(
+            f"[inverter]\ndevice = unix:{self.socket}\nlogfile = {self.log}\npollinterval = 500\n{inverter}"
+            f"[mqtt]\nserver = 127.0.0.1\nport = {port}\n{mqtt}"
+        )
+
+    def __call__(self, *arguments) -> subprocess.CompletedProcess:
+        return goodwe("--config", self.config, "--pidfile", self.pidfile, *arguments)
+
+    def simulate(self, *options: str) -> subprocess.Popen:
+        simulator = subprocess.Popen(
+            [sys.executable, GOODWE, "simulate", "--listen", f"unix:{self.socket}", *options],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.running.append(simulator)
+        assert "listens on" in simulator.stdout.readline()
+        return simulator
+
+    def foreground(self) -> subprocess.Popen:
+        with (self.folder / "foreground.log").open("wb") as log:
+            program = subprocess.Popen(
+                [sys.executable, GOODWE, "--config", str(self.config), "foreground"], stderr=log
+            )
+        self.running.append(program)
+        return program
+
+    @property
+    def foreground_log(self) -> str:
+        return (self.folder / "foreground.log").read_text()
+
+    @property
+    def pid(self) -> int:
+        return int(self.pidfile.read_text())
+
+    def end(self) -> None:
+        self("stop")
+        for process in self.running:
+            if process.poll() is None:
+                process.kill()
+            process.wait(PATIENCE)
+
+
+@pytest.fixture
+def house(tmp_path, mosquitto):
+    house = House(tmp_path, mosquitto.port)
+    yield house
+    house.end()
+
+
+def topic(name: str, serial: str = SERIAL) -> str:
+    return f"goodwe/{serial}/{name}"
+
+
+# the daemon, as its users know it
+
+
+def test_start_status_values_stop(house, subscriber):
+    house.simulate()
+    started = house("start")
+    assert (started.returncode, started.stdout) == (0, f"GoodWe started, pid {house.pid}\n")
+    assert house("status").stdout == f"GoodWe is running, pid {house.pid}\n"
+    for _ in range(2):
+        name, payload, _ = subscriber.next()
+        assert name == topic("data")
+        assert json.loads(payload)["serial"] == SERIAL
+        assert subscriber.next()[:2] == (topic("online"), "1")
+    assert house("stop").returncode == 0
+    subscriber.until(topic("online"), "0")
+    assert house("status").returncode == 3
+    assert not house.pidfile.exists()
+
+
+def test_log_has_the_form_and_the_words_that_people_grep_for(house, subscriber):
+    house.simulate()
+    house("start")
+    subscriber.until(topic("online"), "1")
+    house("stop")
+    lines = house.log.read_text().splitlines()
+    assert all(LOG_LINE.match(line) for line in lines)
+    text = "\n".join(lines)
+    assert "INFO: Connected to MQTT 127.0.0.1" in text
+    assert f"INFO: New inverter found with serial id: {SERIAL}. Register address." in text
+    assert "INFO: Inverter now online." in text
+    assert "INFO: Marking inverter @ address 11 offline" in text
+    assert stat.S_IMODE(house.log.stat().st_mode) == 0o644
+    assert len(lines) < 12, "the diary of a day is short"
+
+
+def test_command_line_of_the_daemon_is_what_restartd_looks_for(house):
+    house("start")
+    assert b"GoodWe.py" in Path(f"/proc/{house.pid}/cmdline").read_bytes()
+
+
+def test_installed_command_becomes_goodwe_py(house):
+    script = "import sys; from goodwe.cli import installed; installed()"
+    arguments = ["--config", str(house.config), "--pidfile", str(house.pidfile), "start"]
+    subprocess.run([sys.executable, "-c", script, *arguments], check=True, timeout=60, cwd=ROOT)
+    assert b"GoodWe.py" in Path(f"/proc/{house.pid}/cmdline").read_bytes()
+
+
+def test_restart_and_second_start(house):
+    house("start")
+    first = house.pid
+    second = house("start")
+    assert (second.returncode, second.stderr) == (1, f"GoodWe is already running, pid {first}\n")
+    assert house("restart").returncode == 0
+    assert house.pid != first
+
+
+def test_kill_9_is_offline_for_everybody_and_it_starts_again(house, subscriber):
+    house.simulate()
+    house("start")
+    subscriber.until(topic("online"), "1")
+    os.kill(house.pid, signal.SIGKILL)
+    subscriber.until(topic("online"), "0")
+    assert house("status").returncode == 1
+    assert house("start").returncode == 0
+    subscriber.until(topic("online"), "1")
+
+
+def test_rotated_log_is_followed_by_itself_and_on_sighup(house, subscriber):
+    house.simulate()
+    house("start")
+    subscriber.until(topic("online"), "1")
+    rotated = house.log.with_suffix(".1")
+    house.log.rename(rotated)
+    os.kill(house.pid, signal.SIGHUP)
+    wait_for(house.log.exists, "a new log file")
+    pid = house.pid
+    house("stop")
+    assert "stopped" in house.log.read_text()
+    assert f"pid {pid}" in rotated.read_text()
+    assert "stopped" not in rotated.read_text()
+
+
+def test_foreground_logs_to_the_terminal_and_ends_on_ctrl_c(house, subscriber):
+    house.simulate()
+    program = house.foreground()
+    subscriber.until(topic("online"), "1")
+    assert not house.log.exists()
+    program.send_signal(signal.SIGINT)
+    assert program.wait(PATIENCE) == 0
+    subscriber.until(topic("online"), "0")
+    assert all(LOG_LINE.match(line) for line in house.foreground_log.splitlines())
+
+
+def test_foreground_ends_when_its_terminal_is_gone(house):
+    program = house.foreground()
+    wait_for(lambda: "started" in house.foreground_log, "it runs")
+    program.send_signal(signal.SIGHUP)
+    assert program.wait(PATIENCE) == 0
+
+
+def test_debug_log_never_has_the_password(tmp_path, house):
+    house.configure(free_port(), inverter="loglevel = DEBUG\n", mqtt="username = me\npassword = hunter2\n")
+    house.simulate()
+    house("start")
+    wait_for(lambda: "query_running_info" in house.log.read_text(), "it runs")
+    house("stop")
+    assert "hunter2" not in house.log.read_text()
+
+
+def test_systemds_watchdog_is_fed(house, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(PATIENCE)
+        program = subprocess.Popen(
+            [sys.executable, GOODWE, "--config", str(house.config), "foreground"],
+            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"},
+            stderr=subprocess.DEVNULL,
+        )
+        house.running.append(program)
+        told = [systemd.recv(100) for _ in range(3)]
+    assert told == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+
+
+# mistakes of the user
+
+
+@pytest.mark.parametrize("verb", ["start", "restart", "foreground", "check-config"])
+def test_bad_configuration_is_exit_2_before_anything_is_forked(house, verb):
+    house.config.write_text("[mqtt]\nsever = nas\n")
+    done = house(verb)
+    assert done.returncode == 2
+    assert done.stderr == f"{house.config}:2: unknown key sever in [mqtt]; is server meant?\n"
+    assert not house.pidfile.exists()
+
+
+def test_stop_works_with_a_bad_configuration(house):
+    house("start")
+    house.config.write_text("[mqtt]\nsever = nas\n")
+    assert house("stop").returncode == 0
+
+
+def test_log_file_that_cannot_be_opened_is_said_on_the_terminal(house):
+    house.log.mkdir()
+    started = house("start")
+    assert started.returncode == 1
+    reason = f"cannot open the log file {house.log}: Is a directory; change logfile in [inverter]"
+    assert started.stderr == f"GoodWe could not start: {reason}\n"
+    assert not house.pidfile.exists()
+
+
+def test_tls_file_that_is_none_is_said_on_the_terminal(house, mosquitto):
+    rubbish = house.folder / "ca.pem"
+    rubbish.write_text("rubbish")
+    house.configure(mosquitto.port, mqtt=f"tls = on\ncafile = {rubbish}\n")
+    started = house("start")
+    assert started.returncode == 1
+    assert "cafile, certfile or keyfile in [mqtt] cannot be used" in started.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["begin"], ["start", "now"], ["--pidfile"], ["stop", "-x"]])
+def test_wrong_command_line_is_usage_and_exit_2(arguments):
+    done = goodwe(*arguments)
+    assert done.returncode == 2
+    assert "usage: GoodWe.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_config_shows_what_is_in_force_without_the_password(house, mosquitto):
+    house.configure(mosquitto.port, inverter="dev = 1\n", mqtt="username = me\npassword = hunter2\n")
+    done = house("check-config")
+    assert done.returncode == 0
+    assert "password = ***" in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "dev in [inverter] is of an old version" in done.stderr
+
+
+def test_warnings_about_the_configuration_are_in_the_log(house, mosquitto):
+    house.configure(mosquitto.port, inverter="debug = 1\n")
+    house("start")
+    assert "WARNING: " in house.log.read_text()
+    assert "debug in [inverter] is of an old version" in house.log.read_text()
+
+
+# bad weather
+
+
+def test_wire_that_loses_corrupts_and_invents_still_gives_readings(house, subscriber):
+    house.simulate("--lose", "0.2", "--corrupt", "0.2", "--garbage", "0.5", "--delay", "0.01")
+    house("start")
+    for _ in range(10):
+        payload = subscriber.until(topic("data"), seconds=60)[1]
+        values = json.loads(payload)["runningInfo"]
+        assert 0 < values["pac"] < 4000
+        assert 220 < values["vac1"] < 240
+    house("stop")
+    log = house.log.read_text()
+    assert log.count("bytes outside a frame (") <= 1
+    assert "refused input: " in log
+
+
+def test_cable_that_is_pulled_again_and_again(house, subscriber):
+    house.simulate("--replug", "4")
+    house("start")
+    for _ in range(2):
+        subscriber.until(topic("online"), "1", seconds=30)
+        subscriber.until(topic("online"), "0", seconds=30)
+    subscriber.until(topic("online"), "1", seconds=30)
+
+
+def test_inverter_that_restarts_is_registered_anew_and_its_zeros_are_not_published(house, subscriber):
+    house.simulate("--reboot", "2", "--speed", "1")
+    house("start")
+    subscriber.until(topic("online"), "1")
+    subscriber.until(topic("online"), "0", seconds=30)
+    subscriber.until(topic("online"), "1", seconds=30)
+    for name, payload, _ in subscriber.seen:
+        if name.endswith("/data"):
+            assert json.loads(payload)["runningInfo"]["eTotal"] > 0
+    house("stop")
+    assert "all-zero reading" in house.log.read_text()
+
+
+@pytest.mark.parametrize("night", ["silent", "gone"])
+def test_night_falls_and_day_breaks(house, subscriber, night):
+    # dusk 2 s after the start; the night of ten hours takes ten seconds
+    house.simulate("--start", "18:00", "--speed", "3600", "--night", night)
+    house("start")
+    subscriber.until(topic("online"), "1", seconds=30)
+    subscriber.until(topic("online"), "0", seconds=30)
+    subscriber.until(topic("online"), "1", seconds=60)
+
+
+def test_three_phase_inverter_in_another_topic(house, mosquitto):
+    house.configure(mosquitto.port, mqtt="topic = home/roof\n")
+    house.simulate("--phases", "3", "--serial", "1010KDTU000W0003")
+    subscriber = Subscriber(mosquitto.port, "home/roof/#")
+    house("start")
+    name, payload, _ = subscriber.next()
+    assert name == "home/roof/1010KDTU000W0003/data"
+    data = json.loads(payload)
+    assert data["inverterType"] == 3
+    assert data["runningInfo"]["vac3"] > 200
+    subscriber.close()
+
+
+def test_hybrid_reading_of_130_bytes(house, subscriber):
+    house.simulate("--length", "130")
+    house("start")
+    assert json.loads(subscriber.until(topic("data"))[1])["inverterType"] == 1
+
+
+def test_no_broker_and_no_inverter_are_no_failure(house, tmp_path):
+    port = free_port()
+    house.configure(port)
+    assert house("start").returncode == 0
+    wait_for(lambda: "nothing listens there" in house.log.read_text(), "it is said")
+    house.simulate()
+    wait_for(lambda: "Inverter now online." in house.log.read_text(), "the inverter side goes on")
+    broker = Mosquitto(tmp_path, port=port).start()
+    try:
+        subscriber = Subscriber(port)
+        subscriber.until(topic("online"), "1", seconds=30)
+        subscriber.close()
+    finally:
+        broker.stop()
+
+
+def test_serial_that_cannot_be_a_topic_is_refused_and_nothing_published(house, subscriber):
+    house.simulate("--serial", "15000/#+268W0001")
+    house("start")
+    wait_for(lambda: "a topic cannot hold" in house.log.read_text(), "it is refused")
+    subscriber.nothing(1.5)
+    assert house.log.read_text().count("a topic cannot hold") == 1
+
+
+# tools
+
+
+def test_decode_of_arguments_and_of_standard_input():
+    done = goodwe("decode", "0xCC", "99", "09,AA 55 80 7f 00 00 00 01 fe")
+    assert done.returncode == 0
+    frame, summary = map(json.loads, done.stdout.splitlines())
+    assert (frame["name"], frame["offset"], frame["values"]) == ("off_line_query", 0, {})
+    assert summary == {"frames": 1, "droppedBytes": 0, "checksumErrors": 0}
+    assert goodwe("decode", input="zz").returncode == 1
+
+
+def with_venv(tmp_path: Path) -> Path:
+    """A copy of GoodWe.py beside a .venv whose Python says how it was called."""
+    entry = tmp_path / "GoodWe.py"
+    entry.write_text(Path(GOODWE).read_text())
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho own "$@"\n')
+    python.chmod(0o755)
+    return entry
+
+
+def test_own_venv_is_used_when_the_packages_are_missing(tmp_path):
+    entry = with_venv(tmp_path)
+    # without site-packages nothing of ours can be imported
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(entry), "start"], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == f"own {entry} start\n"
+
+
+def test_missing_packages_without_a_venv_are_named_with_the_way_to_get_them(tmp_path):
+    entry = with_venv(tmp_path)
+    (tmp_path / ".venv" / "bin" / "python").unlink()
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(entry), "start"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "misses Python packages: paho-mqtt, pyudev, simplejson, ioctl-opt" in done.stderr
+    assert "python3 -m venv .venv && .venv/bin/pip install -e ." in done.stderr
+
+
+def test_demo_shows_values_and_leaves_nothing(tmp_path):
+    began = time.monotonic()
+    done = goodwe("demo", "--seconds", "5", "--phases", "3", env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert "/data  " in done.stdout
+    assert " W, " in done.stdout
+    assert "/online  1" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert time.monotonic() - began < 40

@@ -1,0 +1,362 @@
+"""decode, simulate and demo, as functions; test_program has them as processes."""
+
+import io
+import json
+import os
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from goodwe import fields
+from goodwe.device import wrap
+from goodwe.frame import Frame, Splitter, frame
+from goodwe.loop import Loop
+from goodwe.tools import decode, demo, simulate
+
+from .broker import PATIENCE, wait_for
+from .captures import ALL, raw
+
+# decode
+
+
+def decoded(*arguments: str, source: str = "") -> tuple[int, list[dict], str]:
+    out, err = io.StringIO(), io.StringIO()
+    code = decode.main(list(arguments), source=io.StringIO(source), out=out, err=err)
+    return code, [json.loads(line) for line in out.getvalue().splitlines()], err.getvalue()
+
+
+def test_decode_of_the_recorded_usb_reading():
+    code, (found, summary), _ = decoded(raw("usb-running-66").hex())
+    assert code == 0
+    values = found.pop("values")
+    assert found == {
+        "name": "running_info", "offset": 4, "source": 17, "destination": 128,
+        "control": 1, "function": 129, "length": 66,
+    }  # fmt: skip
+    expected = dict(ALL["usb-running-66"]["original_program_decodes"])
+    del expected["timestamp"], expected["inverterType"]
+    assert values == expected
+    assert summary == {"frames": 1, "droppedBytes": 4, "checksumErrors": 0}
+
+
+NAMES = {
+    "off-line query": "off_line_query",
+    "register request": "register_request",
+    "allocate address": "allocate_register_address",
+    "address confirm": "address_confirm",
+    "remove register": "remove_register",
+    "query running info": "query_running_info",
+    "running info": "running_info",
+    "ID info": "id_info",
+}
+
+
+@pytest.mark.parametrize("name", [name for name, capture in ALL.items() if capture["checksum_ok"]])
+def test_decode_names_every_recorded_frame(name):
+    code, (found, summary), _ = decoded(source=ALL[name]["hex"])
+    assert code == 0
+    assert found["name"] == NAMES.get(ALL[name]["kind"], "unknown")
+    assert summary["frames"] == 1
+    size = found["length"] + 9
+    prefix = 3 if ALL[name]["hex"].startswith("cc99") else 0
+    assert summary["droppedBytes"] == len(raw(name)) - size - prefix
+
+
+def test_decode_of_allocation_and_request_gives_serial_and_address():
+    _, (found, _), _ = decoded(raw("usb-ap-alloc-72").hex())
+    assert found["values"] == {"serial": "14200DSU15600068", "address": 0x11}
+    assert found["offset"] == 0
+    _, (found, _), _ = decoded(raw("usb-register-request").hex())
+    assert found["values"] == {"serial": "1006KDTU13500023"}
+
+
+def test_decode_of_several_frames_with_prefixes_counts_offsets_without_them():
+    two = raw("usb-ap-offline").hex() + "00" + raw("usb-ap-query-0b").hex()
+    _, (first, second, summary), _ = decoded(two)
+    assert (first["offset"], second["offset"]) == (0, 10)
+    assert summary == {"frames": 2, "droppedBytes": 1, "checksumErrors": 0}
+
+
+def test_decode_of_id_and_setting_info():
+    _, (found, _), _ = decoded(raw("udp-id-77-sbp-c").hex())
+    assert found["values"]["modelName"] == "GW5000S-BP"
+    setting = frame("setting_info", 0x0B, 0x80, bytes.fromhex("04b0003c07a80a55128e141e"))
+    _, (found, _), _ = decoded(setting.encode().hex())
+    assert found["values"]["tStart"] == 60
+
+
+def test_decode_of_what_cannot_be_decoded_says_why():
+    _, (found, _), _ = decoded(frame("running_info", 0x0B, 0x80, bytes(40)).encode().hex())
+    assert "too short" in found["values"]["error"]
+    _, (found, _), _ = decoded(frame("allocate_register_address", 0x80, 0x7F).encode().hex())
+    assert "wrong length" in found["values"]["error"]
+    _, (found, _), _ = decoded(Frame(0x7F, 0xC0, 3, 0x9D, b"\x06").encode().hex())
+    assert (found["name"], found["values"]) == ("unknown", {"data": "06"})
+
+
+@pytest.mark.parametrize("name", ["rs485-ap-alloc-bad", "udp-id-trunc-14", "udp-modbus-ms", "xs-id-64"])
+def test_decode_without_a_frame_is_exit_1(name):
+    code, (summary,), _ = decoded(raw(name).hex())
+    assert code == 1
+    assert summary["frames"] == 0
+    assert summary["droppedBytes"] == len(raw(name))
+    assert summary["checksumErrors"] == (1 if name == "rs485-ap-alloc-bad" else summary["checksumErrors"])
+
+
+@pytest.mark.parametrize("text", ["", "AA5", "hello"])
+def test_decode_of_no_bytes_is_exit_1(text):
+    code, shown, err = decoded(text)
+    assert code == 1
+    assert "not hexadecimal" in err or shown == [{"frames": 0, "droppedBytes": 0, "checksumErrors": 0}]
+
+
+# simulate
+
+
+class Simulated:
+    """A simulation on a loop in a thread, and a client on its socket."""
+
+    def __init__(self, path, *options):
+        self.path = str(path)
+        self.loop = Loop(time.monotonic)
+        self.simulation = simulate.Simulation(
+            simulate.parse(["--listen", f"unix:{path}", "--delay", "0", "--report-interval", "0", *options]),
+            self.loop,
+        )
+        self._stop = False
+        self.thread = threading.Thread(target=lambda: self.loop.run(until=lambda: self._stop), daemon=True)
+        self.thread.start()
+
+    def connect(self):
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        client.settimeout(PATIENCE)
+        client.connect(self.path)
+        return client
+
+    def end(self):
+        def finish():
+            self.simulation.stop()
+            self._stop = True
+
+        self.loop.post(finish)
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def simulated(tmp_path):
+    started = []
+
+    def start(*options):
+        started.append(Simulated(tmp_path / "inv.sock", *options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.end()
+        assert not os.path.exists(one.path), "the socket's file remains"
+
+
+def ask(client, name, address, data=b""):
+    client.send(wrap(frame(name, 0x80, address, data).encode()))
+
+
+def hear(client) -> Frame:
+    splitter = Splitter()
+    while True:
+        for packet in splitter.feed(client.recv(4096)):
+            return packet.frame
+
+
+def register(client) -> str:
+    ask(client, "off_line_query", 0x7F)
+    serial = hear(client).data
+    ask(client, "allocate_register_address", 0x7F, serial + b"\x0b")
+    assert hear(client).name == "address_confirm"
+    return serial.decode()
+
+
+def test_simulated_inverter_registers_and_answers(simulated):
+    client = simulated().connect()
+    assert register(client) == simulate.SERIALS[1]
+    ask(client, "query_running_info", 0x0B)
+    assert float(fields.decode_running(hear(client).data)["pac"]) > 1000
+    client.close()
+
+
+def test_client_may_go_and_come_back_but_two_at_once_may_not(simulated):
+    running = simulated()
+    first, second = running.connect(), running.connect()
+    assert second.recv(10) == b""
+    register(first)
+    first.close()
+    wait_for(lambda: running.simulation._cable.closed, "the first has gone")
+    again = running.connect()
+    ask(again, "query_running_info", 0x0B)
+    assert hear(again).name == "running_info"
+    again.close()
+
+
+def test_restarted_inverter_has_forgotten_and_sends_zeros_once(simulated):
+    client = simulated("--reboot", "0.5").connect()
+    register(client)
+    time.sleep(0.6)  # the simulation's clock is the real one
+    register(client)
+    ask(client, "query_running_info", 0x0B)
+    assert not any(hear(client).data)
+    ask(client, "query_running_info", 0x0B)
+    assert any(hear(client).data)
+    client.close()
+
+
+def test_pulled_cable_comes_back_after_two_seconds(simulated):
+    running = simulated("--replug", "0.5")
+    client = running.connect()
+    assert client.recv(10) == b""
+    pulled = time.monotonic()
+    assert not os.path.exists(running.path)
+    wait_for(lambda: os.path.exists(running.path), "plugged in again")
+    assert time.monotonic() - pulled > 1.5
+
+
+def test_at_night_nobody_answers(simulated):
+    client = simulated("--start", "23:00").connect()
+    ask(client, "off_line_query", 0x7F)
+    client.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        client.recv(10)
+    client.close()
+
+
+def test_at_night_the_node_may_be_gone(tmp_path):
+    running = Simulated(tmp_path / "inv.sock", "--start", "23:00", "--night", "gone")
+    assert not os.path.exists(running.path)
+    running.end()
+
+
+def test_idle_simulation_waits_for_dusk_only(simulated):
+    running = simulated()
+    assert min(part.deadline for part in running.loop._parts) > time.monotonic() + 3600
+
+
+def listen_error(path) -> str:
+    with pytest.raises(simulate.ListenError) as caught:
+        simulate.Socket(str(path), lambda connection: None)
+    return str(caught.value)
+
+
+def test_stale_socket_is_replaced(tmp_path):
+    path = tmp_path / "inv.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
+        dead.bind(str(path))
+    simulate.Socket(str(path), lambda connection: None).close()
+
+
+def test_socket_that_is_served_is_not_stolen(simulated, tmp_path):
+    simulated()
+    assert "somebody listens on" in listen_error(tmp_path / "inv.sock")
+
+
+def test_file_that_is_no_socket_is_not_replaced(tmp_path):
+    (tmp_path / "precious").write_text("data")
+    assert "is no socket" in listen_error(tmp_path / "precious")
+    assert (tmp_path / "precious").read_text() == "data"
+
+
+def test_socket_that_cannot_be_made_says_why(tmp_path):
+    (tmp_path / "file").touch()
+    assert "No such file or directory" in listen_error(tmp_path / "missing" / "inv.sock")
+    assert "Not a directory" in listen_error(tmp_path / "file" / "inv.sock")
+    assert "too long" in listen_error(tmp_path / ("x" * 120))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "--listen /tmp/x",
+        "--listen unix:",
+        "--listen unix:/x --serial short",
+        "--listen unix:/x --length 45",
+        "--listen unix:/x --length 256",
+        "--listen unix:/x --length 66",
+        "--listen unix:/x --phases 3 --length 46",
+        "--listen unix:/x --lose 1.5",
+        "--listen unix:/x --speed 0",
+        "--listen unix:/x --delay -1",
+        "--listen unix:/x --start 25:00",
+        "--listen unix:/x --start noon",
+        "--listen unix:/x --night long",
+    ],
+)
+def test_wrong_option_is_usage_and_exit_2(options, capsys):
+    with pytest.raises(SystemExit) as caught:
+        simulate.parse(options.split())
+    assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_main_says_what_is_wrong_with_the_socket(tmp_path, capsys):
+    (tmp_path / "precious").touch()
+    assert simulate.main(["--listen", f"unix:{tmp_path}/precious"], lambda loop, stop: None) == 1
+    assert "is no socket" in capsys.readouterr().err
+
+
+def test_main_runs_until_it_is_stopped(tmp_path, capsys):
+    assert simulate.main(["--listen", f"unix:{tmp_path}/inv.sock"], lambda loop, stop: loop.post(stop)) == 0
+    assert "listens on" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+# demo
+
+
+def test_line_of_data_has_what_everybody_asks_for():
+    values = fields.decode_running(raw("usb-running-66")[11:77])
+    payload = json.dumps({"runningInfo": values}).encode()
+    shown = demo.line(SimpleNamespace(topic="goodwe/1006KDTU13500023/data", payload=payload))
+    assert shown.endswith("data  38 W, 231.2 V, 49.97 Hz, 42.5 °C, today 21.2 kWh, total 9220.4 kWh")
+    assert demo.line(SimpleNamespace(topic="goodwe/x/online", payload=b"1")).endswith("goodwe/x/online  1")
+
+
+def test_child_that_dies_is_said_with_its_last_words(tmp_path):
+    child = demo.Child("broker", ["sh", "-c", "echo no luck; exit 3"], tmp_path)
+    child._process.wait(PATIENCE)
+    with pytest.raises(demo.DemoError, match="the broker ended with exit code 3:\n  no luck"):
+        child.check()
+    child.end()
+
+
+def test_child_that_does_not_end_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "END_WITHIN", 0.2)
+    command = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"]
+    child = demo.Child("broker", command, tmp_path)
+    wait_for(lambda: (tmp_path / "broker.log").read_text(), "it runs")
+    child.end()
+    assert child._process.returncode == -9
+
+
+def test_demo_with_the_embedded_broker(monkeypatch, capsys):
+    monkeypatch.setattr(demo, "MOSQUITTO", ())
+    assert demo.main(["--seconds", "6"]) == 0
+    shown = capsys.readouterr().out
+    assert "amqtt on 127.0.0.1:" in shown
+    assert "/online  1" in shown
+
+
+def test_demo_without_any_broker_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(demo, "MOSQUITTO", ())
+    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
+    assert demo.main([]) == 1
+    assert "pip install -e '.[demo]'" in capsys.readouterr().err
+
+
+def test_demo_whose_child_never_comes_gives_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "PATIENCE", 0.2)
+    child = demo.Child("broker", ["sleep", "60"], tmp_path)
+    with pytest.raises(demo.DemoError, match="is not there after"):
+        demo._wait(lambda: False, child)
+    child.end()
