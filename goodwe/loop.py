@@ -81,7 +81,7 @@ class Loop:
         for descriptor, _ in ready:
             if descriptor == self._bell:
                 self._answer_bell()
-            elif not waiting[descriptor].closed:
+            elif _still_waits(waiting[descriptor], descriptor):
                 waiting[descriptor].ready(now)
         for part in list(self._parts):
             if not part.closed and part.deadline <= now:
@@ -97,6 +97,14 @@ class Loop:
         # As many as are there now: a step that posts again is for the next turn.
         for _ in range(len(self._posted)):
             self._posted.popleft()()
+
+
+def _still_waits(part: Part, descriptor: int) -> bool:
+    """False after another part or a posted step has closed it, in this turn."""
+    if part.closed:
+        return False
+    wanted = part.poll_for()
+    return wanted is not None and wanted[0] == descriptor
 
 
 class Worker:

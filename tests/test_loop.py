@@ -75,6 +75,24 @@ def test_hang_up_is_readiness(loop):
     assert part.got == [b""]
 
 
+def test_descriptor_given_up_in_the_same_turn_is_not_told(loop):
+    class Door(Reader):
+        open = True
+
+        def poll_for(self):
+            return super().poll_for() if self.open else None
+
+    part = Door()
+    loop.add(part)
+    os.write(part.write_end, b"knock")
+    loop.post(lambda: setattr(part, "open", False))
+    loop.turn()
+    assert part.got == []
+    part.open = True
+    loop.turn()
+    assert part.got == [b"knock"]
+
+
 def test_closed_part_is_dropped_and_not_told_again(loop):
     part = Reader()
     loop.add(part)
