@@ -375,10 +375,10 @@ class Scanner:
 
 
 class StandInDialer:
-    """Calls for the stand-in, again and again while it is not connected: in 1 s at first, then 10 s."""
+    """Calls for the stand-in, again and again while it is not connected: after 1 s, later after 30 s."""
 
-    OFTEN, SELDOM = 1.0, 10.0
-    OFTEN_FOR = 60.0
+    OFTEN, SELDOM = 1.0, 30.0
+    OFTEN_FOR = 120.0
 
     def __init__(self, path: str, plugged: Callable[[str], None]) -> None:
         self.closed = False
