@@ -152,9 +152,8 @@ def installed() -> NoReturn:
 
     It becomes GoodWe.py: restartd finds the program by that name in the command line (CONTRACT 4).
     """
-    import GoodWe
-
-    os.execv(sys.executable, [sys.executable, GoodWe.__file__, *sys.argv[1:]])
+    program = os.path.join(os.path.dirname(__file__), os.pardir, "GoodWe.py")
+    os.execv(sys.executable, [sys.executable, os.path.normpath(program), *sys.argv[1:]])
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
