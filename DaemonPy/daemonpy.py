@@ -15,7 +15,7 @@ import sys
 from typing import TextIO
 
 from .notify import Notifier
-from .pidfile import AlreadyRunning, Holder, PidFile, PidFileError
+from .pidfile import AlreadyRunning, Holder, PidFile, PidFileError, has_words
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class Daemon:
     """A program that runs in the background once, or in the foreground."""
 
     name = "daemon"
+    older_ones: tuple[frozenset[str], ...] = ()
+    """Words in the command line of a version that wrote a pid file but did not lock it; one set is enough."""
 
     def __init__(
         self,
@@ -72,7 +74,11 @@ class Daemon:
 
     def start(self) -> int:
         """Become a daemon. Returns the shell's exit code; in the daemon it ends with SystemExit."""
+        _occupy_standard_streams()
         try:
+            holder = self._holder()
+            if holder.locked:
+                raise AlreadyRunning(holder.pid)
             self._pidfile.lock()
             self._pidfile.write(os.getpid())
         except AlreadyRunning as error:
@@ -100,7 +106,7 @@ class Daemon:
     def stop(self) -> int:
         """End the daemon: asked first, killed after the grace time."""
         try:
-            holder = self._pidfile.holder()
+            holder = self._holder()
             if not holder.locked:
                 return self._not_running(holder)
         except PidFileError as error:
@@ -111,6 +117,7 @@ class Daemon:
         for number, seconds in ((signal.SIGTERM, self._grace), (signal.SIGKILL, KILLED_WITHIN)):
             try:
                 if _end(holder.pid, number, seconds):
+                    self._remove_stale()  # one that was killed, or never removed it
                     return self._say(f"{self.name} stopped", 0)
             except PermissionError:
                 return self._trouble(f"not allowed to stop pid {holder.pid}; run with sudo", 1)
@@ -123,7 +130,7 @@ class Daemon:
     def status(self) -> int:
         """Say whether it runs."""
         try:
-            holder = self._pidfile.holder()
+            holder = self._holder()
         except PidFileError as error:
             return self._trouble(str(error), 1)
         if holder.locked:
@@ -193,10 +200,24 @@ class Daemon:
         return self._trouble(f"{self.name} could not start: {reason}", 1)
 
     def _not_running(self, holder: Holder) -> int:
-        if not holder.exists:
-            return self._trouble(f"{self.name} is not running", 0)
-        self._pidfile.remove_stale()
-        return self._trouble(f"{self.name} is not running; removed the stale {self._pidfile.path}", 0)
+        removed = self._remove_stale() if holder.exists else False
+        hint = f"; removed the stale {self._pidfile.path}" if removed else ""
+        return self._trouble(f"{self.name} is not running{hint}", 0)
+
+    def _holder(self) -> Holder:
+        """Who runs: whoever has the lock, or an older version that knows no lock. Raises PidFileError."""
+        holder = self._pidfile.holder()
+        if not holder.locked and holder.pid is not None:
+            older = any(has_words(holder.pid, words) for words in self.older_ones)
+            return holder._replace(locked=older)
+        return holder
+
+    def _remove_stale(self) -> bool:
+        """Whether there was a file that nobody holds and that we may remove."""
+        try:
+            return self._pidfile.remove_stale()
+        except PidFileError:
+            return False
 
     def _say(self, text: str, code: int) -> int:
         print(text, file=self._out, flush=True)
@@ -209,7 +230,15 @@ class Daemon:
     def _flush(self) -> None:
         """What is still in a buffer would be written by each of the forked processes."""
         for stream in (self._out, self._err, sys.stdout, sys.stderr):
-            stream.flush()
+            if stream is not None:  # closed by whoever started us
+                stream.flush()
+
+
+def _occupy_standard_streams() -> None:
+    """Give 0, 1 and 2 to /dev/null where they are closed, so that no file of ours gets such a number."""
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(null)
 
 
 def _end(pid: int, number: signal.Signals, seconds: float) -> bool:

@@ -98,10 +98,13 @@ class PidFile:
         os.close(descriptor)
         return Holder(locked, pid, exists=True)
 
-    def remove_stale(self) -> None:
-        """Remove a file that nobody holds. Raises AlreadyRunning if somebody does by now."""
-        self.lock()
-        self.release()
+    def remove_stale(self) -> bool:
+        """Remove a file that nobody holds; whether there was one. Raises AlreadyRunning, PidFileError."""
+        there = os.path.exists(self.path)
+        if there:
+            self.lock()
+            self.release()
+        return there
 
     def _open(self, flags: int) -> int:
         try:
@@ -121,6 +124,16 @@ class PidFile:
             return os.path.samestat(os.fstat(descriptor), os.stat(self.path))
         except FileNotFoundError:
             return False
+
+
+def has_words(pid: int, words: frozenset[str]) -> bool:
+    """Whether the command line of that process has each of the words as an argument or as its last part."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            arguments = file.read().decode(errors="replace").split("\0")
+    except OSError:
+        return False
+    return words <= {os.path.basename(argument) for argument in arguments}
 
 
 def _number(descriptor: int) -> int | None:

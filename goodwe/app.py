@@ -84,7 +84,7 @@ class App:
         self.deadline = now + FAREWELL
         self._finder.close()
         for link in list(self._links.values()):
-            link.stop("the program ends")
+            link.stop("the program ends", gone=False)
         self._fanout.stop(now)
 
     # what the loop wants of a part
@@ -105,7 +105,8 @@ class App:
         if device.startswith(STAND_IN):
             return StandInDialer(device.removeprefix(STAND_IN), self._stand_in_plugged)
         ids = Ids(self._config.inverter.vendorid, self._config.inverter.modelid)
-        return Scanner(self._find_nodes(ids, device), partial(self._node_plugged, ids), self._node_unplugged)
+        nodes = self._find_nodes(ids, device)
+        return Scanner(nodes, partial(self._node_plugged, ids), self._node_unplugged, device)
 
     def _node_plugged(self, ids: Ids, path: str) -> None:
         if path not in self._links:
@@ -116,7 +117,7 @@ class App:
         self._failures.pop(path, None)
         self._troubles.pop(path, None)
         if path in self._links:
-            self._links[path].stop("unplugged")
+            self._links[path].stop("unplugged", gone=True)
 
     def _stand_in_plugged(self, path: str) -> None:
         self._connect(StandIn(path))

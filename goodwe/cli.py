@@ -1,6 +1,7 @@
 """The verbs: what GoodWe.py does with its command line. Here the daemon meets the inverter."""
 
 import argparse
+import contextlib
 import logging
 import os
 import select
@@ -40,6 +41,21 @@ TOOL_VERBS = {
     "simulate": "be an inverter, on a socket",
     "demo": "show it all: simulated inverter, broker, values; nothing is installed",
 }
+
+
+class LogFile(WatchedFileHandler):
+    """A log that may be moved away, or not writable for a while: lines are lost then, nothing else."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # it opens a file that has moved, outside the care that logging takes
+            self.handleError(record)
+
+    def reopen(self) -> None:
+        """Look at the path again, as the next line would."""
+        with contextlib.suppress(OSError):
+            self.reopenIfNeeded()
 
 
 class SignalPart:
@@ -87,6 +103,7 @@ class GoodWe(Daemon):
     """The logger as a daemon."""
 
     name = "GoodWe"
+    older_ones = tuple(frozenset(("GoodWe.py", verb)) for verb in ("start", "restart"))
 
     def __init__(self, pidfile: str, settings: Config, warnings: list[str]) -> None:
         super().__init__(pidfile)
@@ -121,13 +138,13 @@ class GoodWe(Daemon):
         else:
             path = self._settings.inverter.logfile
             try:
-                handler = WatchedFileHandler(path, encoding="utf-8")
+                handler = LogFile(path, encoding="utf-8")
             except OSError as error:
                 reason = f"cannot open the log file {path}: {error.strerror}; change logfile in [inverter]"
                 raise DaemonStartError(reason) from error
         handler.setFormatter(logging.Formatter(LOG_FORMAT))
         logging.basicConfig(level=self._settings.inverter.loglevel, handlers=[handler])
-        return handler.reopenIfNeeded if isinstance(handler, WatchedFileHandler) else None
+        return handler.reopen if isinstance(handler, LogFile) else None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -142,6 +159,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except GoodWeError as error:
         print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -169,6 +189,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("verb", choices=[*DAEMON_VERBS, *TOOL_VERBS], metavar="VERB", help="see below")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.error(f"which verb? one of {', '.join([*DAEMON_VERBS, *TOOL_VERBS])}")
     options = parser.parse_args(arguments)
     if options.rest and options.verb in (*DAEMON_VERBS, "check-config"):
         parser.error(f"{options.verb} takes no arguments; --config and --pidfile stand before it")
@@ -178,7 +200,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def _daemon(options: argparse.Namespace) -> int:
     if options.verb in ("stop", "status"):  # must work whatever is wrong with the file
         daemon = Daemon(options.pidfile)
-        daemon.name = GoodWe.name
+        daemon.name, daemon.older_ones = GoodWe.name, GoodWe.older_ones
         return daemon.stop() if options.verb == "stop" else daemon.status()
     settings, warnings = _load(options)
     program = GoodWe(options.pidfile, settings, warnings)
@@ -196,6 +218,7 @@ def _tool(options: argparse.Namespace) -> int:
         print(config.shown(settings), end="")
         for warning in warnings:
             print(warning, file=sys.stderr)
+        sys.stdout.flush()
         return 0
     if options.verb == "decode":
         from .tools import decode

@@ -94,6 +94,13 @@ def whole(lowest: int, highest: int) -> Callable[[str], int]:
     return parse
 
 
+def poll_interval(raw: str) -> int:
+    """Milliseconds. After ten minutes without a query the inverter forgets its address (PROTOCOL 4)."""
+    if raw.isascii() and raw.isdigit() and int(raw) >= 500:
+        return min(int(raw), 300_000)
+    raise ValueError("a whole number, at least 500")
+
+
 def usb_id(raw: str) -> int:
     """A USB number in hex, of any case, with or without 0x."""
     digits = raw.lower().removeprefix("0x")
@@ -113,7 +120,9 @@ def switch(raw: str) -> bool:
 def servers(raw: str) -> tuple[str, ...]:
     """Host names or addresses, separated by commas."""
     hosts = tuple(host.strip() for host in raw.split(","))
-    if not all(hosts) or any(character.isspace() or character == "/" for host in hosts for character in host):
+    odd = any(character.isspace() or character == "/" for host in hosts for character in host)
+    with_port = any(host.count(":") == 1 for host in hosts)  # an IPv6 address has more
+    if not all(hosts) or odd or with_port:
         raise ValueError("a host name or address, or several separated by commas (the port has its own key)")
     return hosts
 
@@ -168,8 +177,8 @@ OPTIONS = (
         "inverter",
         "pollinterval",
         "2500",
-        whole(500, 300_000),
-        "Milliseconds between two readings, at least 500.",
+        poll_interval,
+        "Milliseconds between two readings, at least 500; more than 300000 counts as that.",
     ),
     Option("inverter", "vendorId", "0084", usb_id, "USB vendor number of the inverter, hexadecimal."),
     Option("inverter", "modelId", "0041", usb_id, "USB product number of the inverter, hexadecimal."),
@@ -243,7 +252,7 @@ def load(path: str, *, required: bool) -> tuple[Config, list[str]]:
 def parse(content: str, path: str) -> tuple[Config, list[str]]:
     """The settings in the text of a file, and warnings about it. Raises ConfigError."""
     # No default section: one named [DEFAULT] would silently give its keys to the others.
-    parser = configparser.ConfigParser(interpolation=None, default_section="", allow_no_value=True)
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
         parser.read_string(content, path)
     except configparser.Error as error:
@@ -259,7 +268,10 @@ def parse(content: str, path: str) -> tuple[Config, list[str]]:
             values[option.section][option.key.lower()] = option.parse(raw)
         except ValueError as error:
             shown = "" if option.parse is Secret else " = " + raw.partition("\n")[0]
-            _refuse(content, path, option.section, option.key, f"{option.key}{shown}: must be {error}")
+            comment = "; a comment needs a line of its own" if " #" in shown or " ;" in shown else ""
+            _refuse(
+                content, path, option.section, option.key, f"{option.key}{shown}: must be {error}{comment}"
+            )
     config = Config(InverterSettings(**values["inverter"]), MqttSettings(**values["mqtt"]))
     _check_together(config, content, path)
     return config, [warning for warning in warnings if warning]

@@ -177,6 +177,15 @@ class Ids(NamedTuple):
         return f"{self.vendor:04x}:{self.product:04x}"
 
 
+_DENIED = {
+    errno.EACCES: "permission denied. Install etc/99-goodwe.rules in /etc/udev/rules.d,"
+    " replug the inverter, and run as a user in group goodwe or as root",
+    # Not the rights of the node: the cgroup of a systemd unit or of a container.
+    errno.EPERM: "not allowed in here. The unit or container must be given the hidraw devices:"
+    " DeviceAllow=char-hidraw rw after modprobe@hid.service, as etc/goodwe.service has it",
+}
+
+
 def open_node(path: str, ids: Ids, ioctl: Callable[..., int] = fcntl.ioctl) -> int:
     """A descriptor of the node at `path`, non-blocking, checked, with no old reports in it.
 
@@ -185,10 +194,7 @@ def open_node(path: str, ids: Ids, ioctl: Callable[..., int] = fcntl.ioctl) -> i
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError as error:
-        raise DeviceError(
-            f"cannot open {path}: permission denied. Install etc/99-goodwe.rules in /etc/udev/rules.d,"
-            " replug the inverter, and run as a user in group goodwe or as root"
-        ) from error
+        raise DeviceError(f"cannot open {path}: {_DENIED[error.errno or errno.EACCES]}") from error
     try:
         _check(descriptor, path, ids, ioctl)
         _discard_old_reports(descriptor)
@@ -271,7 +277,9 @@ class UdevNodes:
     def __init__(
         self, context: "pyudev.Context", monitor: "pyudev.Monitor | None", ids: Ids, only: str
     ) -> None:
-        """`only` restricts to one path; empty for all. Without a monitor there is no news."""
+        """`only` is the path of one node or of a link to it, whatever its numbers: opening it will tell
+        what is wrong with them. Empty for all with these numbers. Without a monitor there is no news.
+        """
         self._context = context
         self._monitor = monitor
         self._ids = ids
@@ -281,7 +289,7 @@ class UdevNodes:
         return {
             device.device_node
             for device in self._context.list_devices(subsystem="hidraw")
-            if self._is_ours(device.device_node) and hid_ids(device) == self._ids
+            if self._is_ours(device.device_node) and (self._only or hid_ids(device) == self._ids)
         }
 
     def fileno(self) -> int:
@@ -296,7 +304,8 @@ class UdevNodes:
         return paths
 
     def _is_ours(self, path: str | None) -> bool:
-        return path is not None and self._only in ("", path)
+        # A link's target is looked up each time: it is another node after each plugging in.
+        return path is not None and (not self._only or os.path.realpath(self._only) == path)
 
 
 def udev_nodes(ids: Ids, only: str = "") -> UdevNodes:
@@ -332,15 +341,23 @@ class Scanner:
     """Tells which nodes are there: at once when udev says so, and every 30 s as a net."""
 
     def __init__(
-        self, nodes: Nodes, plugged: Callable[[str], None], unplugged: Callable[[str], None]
+        self,
+        nodes: Nodes,
+        plugged: Callable[[str], None],
+        unplugged: Callable[[str], None],
+        only: str = "",
     ) -> None:
-        """`plugged` is called for every node at each look; whoever knows it already ignores it."""
+        """`plugged` is called for every node at each look; whoever knows it already ignores it.
+
+        `only` is the path that `nodes` is restricted to, for the log.
+        """
         self.closed = False
         self.deadline = -NEVER
         self._nodes = nodes
         self._plugged = plugged
         self._unplugged = unplugged
         self._known: set[str] = set()
+        self._where = f" at {only} (device in [inverter])" if only else ""
         self._said_none = False
 
     def poll_for(self) -> tuple[int, int] | None:
@@ -368,7 +385,7 @@ class Scanner:
         for path in sorted(present):
             self._plugged(path)
         if not present and not self._said_none:
-            log.info("No GoodWe inverter found; waiting for one to be plugged in")
+            log.info("No GoodWe inverter found%s; waiting for one to be plugged in", self._where)
         self._said_none = not present
         self._known = present
         self.deadline = now + RESCAN_EVERY

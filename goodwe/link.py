@@ -72,7 +72,7 @@ class Link:
         except BlockingIOError:
             return
         except OSError as error:
-            self._end(now, f"unplugged ({_reason(error)})")
+            self._end(now, f"unplugged ({_reason(error)})", gone=True)
             return
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s < %s", self.name, data.hex())
@@ -82,9 +82,9 @@ class Link:
         if self._open:
             self._carry_out(self._bus.tick(now), now)
 
-    def stop(self, reason: str) -> None:
-        """End it from outside: unplugged by udev's word, or the program ends."""
-        self._end(self._clock(), reason)
+    def stop(self, reason: str, *, gone: bool) -> None:
+        """End it from outside: udev says that the device is gone, or the program ends."""
+        self._end(self._clock(), reason, gone=gone)
 
     def _opened(self) -> None:
         if self._stopping:
@@ -105,12 +105,13 @@ class Link:
         reason = str(error) if isinstance(error, DeviceError) else f"cannot open {self.name}: {error}"
         self._ended(self, "" if absent else reason)
 
-    def _end(self, now: float, reason: str) -> None:
+    def _end(self, now: float, reason: str, *, gone: bool) -> None:
         if self._stopping:
             return
         self._stopping = True
         if self._open:  # else it is still being opened, and closed as soon as that is done
-            self._carry_out(self._bus.stop(now, reason), now)
+            last_words = self._bus.stop(now, reason)
+            self._carry_out([event for event in last_words if not (gone and isinstance(event, Send))], now)
             self._open = False
             self._wire.close(self._closed)
             log.info("Closed %s: %s; refused input: %s", self.name, reason, self.tally)

@@ -43,6 +43,8 @@ REMOVE_GAP = 0.1
 """Removes go to different addresses and wait for nothing; a frame takes some 10 ms on the wire."""
 RETRIES = 3
 ROUNDS = 3
+ROUND_GAP = 2.5
+"""The next round after a missed one begins after so many seconds at most: silence is to be known soon."""
 SEARCH_OFTEN, SEARCH_SELDOM = 1.0, 10.0
 """Seconds between off-line queries, at first and later (PROTOCOL 9.5)."""
 SEARCH_OFTEN_FOR = 120.0
@@ -250,6 +252,7 @@ class Bus:
             return events
         session.missed_rounds += 1
         if session.registered and session.missed_rounds < ROUNDS:
+            session.next_query = min(session.next_query, now + ROUND_GAP)
             return events
         reason = "no answer" if session.registered else "no confirmation of its address"
         return events + self._forget(session, reason) + self._clear(now)
@@ -292,12 +295,14 @@ class Bus:
         if serial not in self._sessions and len(self._sessions) >= self._capacity:
             return [Refused("register request on a full wire", serial)]
         address = self._addresses.setdefault(serial, self._free_address())
+        known = self._sessions.get(serial)
+        events = self._forget(known, "it asks for an address again") if known is not None else []
         session = self._sessions[serial] = Session(serial, address)
         self._removes = []
         self._next_search = NEVER
         out = frame("allocate_register_address", OWN_ADDRESS, UNREGISTERED, answer.data + bytes([address]))
         query = Query(out, KINDS["address_confirm"], address, session, 0, now)
-        return [Found(serial, address), *self._ask(query, now)]
+        return [*events, Found(serial, address), *self._ask(query, now)]
 
     def _free_address(self) -> int:
         taken = {*self._addresses.values(), VENDOR_ADDRESS}

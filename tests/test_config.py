@@ -89,6 +89,7 @@ def test_old_file_means_what_it_meant():
         ("inverter", "loglevel", "debug", logging.DEBUG),
         ("inverter", "LOGLEVEL", "Warning", logging.WARNING),
         ("inverter", "pollinterval", "500", 500),
+        ("inverter", "pollinterval", "86400000", 300_000),
         ("inverter", "vendorId", "0x00aB", 0xAB),
         ("inverter", "vendorid", "84", 0x84),
         ("inverter", "device", "/dev/hidraw3", "/dev/hidraw3"),
@@ -107,7 +108,7 @@ def test_value_is_understood(section, key, value, expected):
 
 
 def test_empty_value_means_what_an_empty_default_means():
-    assert parse("[mqtt]\nusername =\npassword\n").mqtt.username == ""
+    assert parse("[mqtt]\nusername =\npassword =\n").mqtt.username == ""
 
 
 def test_files_and_sockets_get_their_full_path(tmp_path, monkeypatch):
@@ -128,17 +129,23 @@ def test_files_and_sockets_get_their_full_path(tmp_path, monkeypatch):
         ("[mqtt]\nport = 0\n", f"{PATH}:2: port = 0: must be a whole number from 1 to 65535"),
         ("[mqtt]\nport = 65536\n", f"{PATH}:2: port = 65536: must be a whole number from 1 to 65535"),
         ("[mqtt]\nport: mqtt\n", f"{PATH}:2: port = mqtt: must be a whole number from 1 to 65535"),
-        ("[mqtt]\nPort\n", f"{PATH}:2: port = : must be a whole number from 1 to 65535"),
+        ("[mqtt]\nPort =\n", f"{PATH}:2: port = : must be a whole number from 1 to 65535"),
+        ("[mqtt]\nPort\n", f"{PATH}:2: neither [section] nor key = value"),
         ("[mqtt]\nqos = 3\n", f"{PATH}:2: qos = 3: must be a whole number from 0 to 2"),
         ("[mqtt]\nretain = maybe\n", f"{PATH}:2: retain = maybe: must be on or off"),
         ("[mqtt]\nserver = a,,b\n", f"{PATH}:2: server = a,,b: must be a host name or address, "),
+        ("[mqtt]\nserver = nas:1883\n", f"{PATH}:2: server = nas:1883: must be a host name or address, "),
+        (
+            "[mqtt]\nport = 1883 # usual\n",
+            f"{PATH}:2: port = 1883 # usual: must be a whole number from 1 to 65535; a comment needs a line",
+        ),
         ("[mqtt]\nserver = mqtt://nas\n", f"{PATH}:2: server = mqtt://nas: must be a host name"),
         ("[mqtt]\ntopic = a/#\n", f"{PATH}:2: topic = a/#: must be a topic without + and #"),
         ("[mqtt]\ntopic =\n", f"{PATH}:2: topic = : must be a topic"),
         ("[mqtt]\nport = 1\n  topic = x\n", f"{PATH}:2: port = 1: must be on one line; "),
         (
             "[inverter]\npollinterval = 499\n",
-            f"{PATH}:2: pollinterval = 499: must be a whole number from 500",
+            f"{PATH}:2: pollinterval = 499: must be a whole number, at least 500",
         ),
         ("[inverter]\npollinterval = 2,5\n", f"{PATH}:2: pollinterval = 2,5: must be a whole number"),
         ("[inverter]\npollinterval = 1_000\n", f"{PATH}:2: pollinterval = 1_000: must be a whole number"),
@@ -160,6 +167,8 @@ def test_files_and_sockets_get_their_full_path(tmp_path, monkeypatch):
         ("port = 1\n", f"{PATH}:1: stands before the first section; begin with [inverter] or [mqtt]"),
         ("[mqtt]\nport = 1\nPORT = 2\n", f"{PATH}:3: port is there twice; delete one"),
         ("[mqtt]\n[mqtt]\n", f"{PATH}:2: section [mqtt] is there twice; join the two"),
+        ("[mqtt]\nusername\n  password = x\n", f"{PATH}:2: neither [section] nor key = value"),
+        ("[mqtt]\npassword hunter2\n", f"{PATH}:2: neither [section] nor key = value"),
         ("[mqtt]\n= 1\n", f"{PATH}:2: neither [section] nor key = value"),
     ],
 )
@@ -183,7 +192,9 @@ def test_certificate_and_key_go_together(tmp_path, key, missing):
     assert told == f"{PATH}:3: {key} is set; {missing} must be set too"
 
 
-@pytest.mark.parametrize("content", ["password = hunter2\n", "[mqtt]\n hunter2 = = [\n= hunter2\n"])
+@pytest.mark.parametrize(
+    "content", ["password = hunter2\n", "[mqtt]\n hunter2 = = [\n= hunter2\n", "[mqtt]\npassword hunter2\n"]
+)
 def test_no_message_about_a_malformed_file_shows_its_lines(content):
     assert "hunter2" not in mistake(content)
 

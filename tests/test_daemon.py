@@ -31,6 +31,7 @@ folder = Path(pidfile).parent
 
 class Example(Daemon):
     name = "Example"
+    older_ones = (frozenset(("OldExample.py", "start")),)
 
     def run(self):
         if mode == "refuse":
@@ -230,6 +231,53 @@ def test_number_that_another_process_has_by_now_is_not_killed(example):
     other.wait()
 
 
+@pytest.fixture
+def older(example):
+    """A version that writes the same pid file and knows no lock."""
+    script = example.folder / "OldExample.py"
+    script.write_text("import time; print('up', flush=True); time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, str(script), "start"], stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout.readline() == b"up\n"
+    example.pidfile.write_text(f"{process.pid}\n")
+    yield process
+    process.kill()
+    process.wait(PATIENCE)
+    process.stdout.close()
+
+
+def test_older_version_that_knows_no_lock_counts_as_running(example, older):
+    assert example("status").stdout == f"Example is running, pid {older.pid}\n"
+    assert example("start").stderr == f"Example is already running, pid {older.pid}\n"
+    assert older.poll() is None
+
+
+def test_restart_replaces_an_older_version(example, older):
+    assert example("restart").returncode == 0
+    assert older.wait(PATIENCE) == -signal.SIGTERM
+    assert example.pid != older.pid
+    assert alive(example.pid)
+
+
+def test_stop_of_an_older_version_removes_its_pid_file(example, older):
+    assert example("stop").returncode == 0
+    assert older.wait(PATIENCE) == -signal.SIGTERM
+    assert not example.pidfile.exists()
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_standard_streams_are_no_hindrance(example, closed):
+    command = f'exec "$@" {closed}'
+    arguments = [sys.executable, str(example.script), str(example.pidfile), "start", ""]
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60
+    )
+    assert done.returncode == 0
+    assert example("status").returncode == 0
+    assert (example.folder / "streams").read_text() == "/dev/null /dev/null /dev/null"
+
+
 def test_locked_file_without_a_number_is_said(example):
     held = PidFile(str(example.pidfile))
     held.lock()
@@ -279,6 +327,10 @@ def test_user_without_the_right_is_told_to_use_sudo(example):
     started = example("start", uid=65534, pidfile=example.folder / "another.pid")
     assert started.returncode == 1
     assert "permission denied; run with sudo, or choose another with --pidfile" in started.stderr
+    stale = example.folder / "stale.pid"
+    stale.write_text("99999999\n")
+    not_running = example("stop", uid=65534, pidfile=stale)
+    assert (not_running.returncode, not_running.stderr) == (0, "Example is not running\n")
     example.pidfile.chmod(0o600)
     status = example("status", uid=65534)
     assert status.returncode == 1

@@ -153,6 +153,15 @@ def test_missing_permission_says_which_rule_is_missing(tmp_path):
     assert "group goodwe" in shown
 
 
+def test_device_cgroup_that_forbids_it_is_told_apart(monkeypatch):
+    def forbid(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "open", forbid)
+    with pytest.raises(DeviceError, match="The unit or container must be given"):
+        open_node("/dev/hidraw0", IDS)
+
+
 @pytest.mark.parametrize(
     ("descriptor", "numbered"),
     [
@@ -377,8 +386,21 @@ def test_nodes_are_told_by_the_numbers_of_the_hid_parent():
     )
     assert UdevNodes(context, None, IDS, "").present() == {"/dev/hidraw0", "/dev/hidraw2"}
     assert UdevNodes(context, None, IDS, "/dev/hidraw2").present() == {"/dev/hidraw2"}
+    assert UdevNodes(context, None, IDS, "/dev/hidraw1").present() == {"/dev/hidraw1"}, (
+        "opening it says why not"
+    )
     assert hid_ids(context.devices[1]) == Ids(0x046D, 0xC52B)
     assert str(IDS) == "0084:0041"
+
+
+def test_link_to_a_node_is_followed_wherever_it_leads(tmp_path):
+    link = tmp_path / "goodwe"
+    nodes = UdevNodes(Context(Device("/dev/hidraw0"), Device("/dev/hidraw3")), None, IDS, str(link))
+    assert nodes.present() == set()
+    for target in ("/dev/hidraw0", "/dev/hidraw3"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        assert nodes.present() == {target}
 
 
 def test_news_of_removed_nodes_only():

@@ -16,7 +16,8 @@ FLOORS = [
     ["outputs.payload", "outputs.broker"],
     ["link", "outputs.mqtt"],
     ["app"],
-    ["tools", "tools.decode", "tools.simulate", "tools.demo", "tools.documents", "tools.embedded_broker"],
+    ["tools", "tools.decode", "tools.simulate", "tools.documents", "tools.embedded_broker"],
+    ["tools.demo"],
     ["cli"],
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}

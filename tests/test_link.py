@@ -88,6 +88,21 @@ def test_pulled_cable_is_offline_at_once(caplog):
     assert any(message.startswith("Marking inverter @ address 11 offline") for message in caplog.messages)
 
 
+@pytest.mark.parametrize("how", ["by the reader", "by udev"])
+def test_nothing_is_written_to_a_pulled_cable(how):
+    plugged = Plugged()
+    plugged.register()
+    plugged.read()
+    written = len(plugged.wire.written)
+    if how == "by udev":
+        plugged.link.stop("unplugged", gone=True)
+    else:
+        plugged.wire.to_read.append(OSError(errno.EIO, "Input/output error"))
+        plugged.link.ready(1.0)
+    assert len(plugged.wire.written) == written
+    assert plugged.link.tally.counts["write failed"] == 0
+
+
 def test_silence_is_offline():
     plugged = Plugged()
     plugged.register()
@@ -125,8 +140,8 @@ def test_unplugged_while_it_is_being_opened_is_closed_when_that_is_done():
     wire.late = True
     plugged = Plugged(wire)
     plugged.link.tick(0.0)
-    plugged.link.stop("unplugged")
-    plugged.link.stop("twice")
+    plugged.link.stop("unplugged", gone=True)
+    plugged.link.stop("twice", gone=True)
     assert plugged.ended == ["unplugged"]
     assert not plugged.link.closed
     wire.finish_open()
@@ -139,7 +154,7 @@ def test_open_that_fails_after_it_was_stopped_is_told_once():
     wire.late = True
     wire.open_error = OSError(errno.EACCES, "no")
     plugged = Plugged(wire)
-    plugged.link.stop("unplugged")
+    plugged.link.stop("unplugged", gone=True)
     wire.finish_open()
     assert plugged.ended == ["unplugged"]
     assert plugged.link.closed
@@ -148,7 +163,7 @@ def test_open_that_fails_after_it_was_stopped_is_told_once():
 def test_stop_removes_the_registration():
     plugged = Plugged()
     plugged.register()
-    plugged.link.stop("the program ends")
+    plugged.link.stop("the program ends", gone=False)
     assert plugged.wire.written[-1] == frame("remove_register", 0x80, 0x0B).encode()
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -290,6 +291,54 @@ def test_listener_that_closes_at_once_is_one_line(run, caplog):
     assert len([m for m in caplog.messages if "closed the connection" in m]) == 1
 
 
+def test_listener_that_resets_at_once_is_no_defect(run, caplog):
+    linger = struct.pack("ii", 1, 0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        running = run(listener.getsockname()[1])
+        for _ in range(3):
+            connection, _ = listener.accept()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            connection.close()
+    wait_for(lambda: "trying again until it works" in caplog.text, "the reason is logged")
+    running.tell()
+
+
+def test_connect_that_could_not_be_written_is_a_failed_attempt(caplog):
+    class Reset(Refusing):
+        """paho reports it by a result, not by an exception, and has closed its socket."""
+
+        def connect(self, host, port, keepalive):
+            return 7
+
+        def socket(self):
+            return None
+
+    at = At([REFUSED])
+    at.connection._client_factory = lambda name: Reset([])
+    assert len(at.pauses(3)) == 3
+    assert "closed the connection without an answer" in caplog.text
+
+
+def test_what_an_earlier_connection_lost_delays_no_goodbye(run, mosquitto, subscriber):
+    running = run(mosquitto.port)
+    running.tell(Found(SERIAL, 11), reading())
+    subscriber.until(ONLINE, "1")
+    subscriber.close()
+    mosquitto.freeze()
+    running.tell(reading())
+    mosquitto.stop()
+    mosquitto.start()
+    serving(running)
+    again = Subscriber(mosquitto.port)
+    running.tell(reading())
+    again.until(ONLINE, "1")
+    began = time.monotonic()
+    running.stop()
+    assert time.monotonic() - began < broker_module.GOODBYE_WITHIN / 2
+    again.close()
+
+
 def password_file(tmp_path) -> str:
     file = tmp_path / "passwords"
     subprocess.run(["mosquitto_passwd", "-b", "-c", str(file), "me", "hunter2"], check=True, timeout=30)
@@ -487,7 +536,7 @@ def test_there_is_no_pause_between_servers():
         (REFUSED, "nothing listens there; is the broker running"),
         (socket.gaierror(-2, "Name or service not known"), "its name is not known; check server in [mqtt]"),
         (TimeoutError("timed out"), "no answer; is the machine on"),
-        (OSError(113, "No route to host"), "No route to host"),
+        (OSError(113, "No route to host"), "No route to host; are server, port and tls in [mqtt] right?"),
         (OSError("odd"), "odd"),
         (UnicodeError("label too long"), "not a host name (label too long); check server"),
     ],

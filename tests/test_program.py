@@ -175,6 +175,38 @@ def test_rotated_log_is_followed_by_itself_and_on_sighup(house, subscriber):
     assert "stopped" not in rotated.read_text()
 
 
+def test_log_that_cannot_be_opened_again_is_no_end(house, subscriber):
+    folder = house.folder / "log"
+    folder.mkdir()
+    house.log = folder / "goodwe.log"
+    house.configure(int(house.config.read_text().partition("port = ")[2]))
+    simulator = house.simulate()
+    house("start")
+    subscriber.until(topic("online"), "1")
+    house.log.unlink()
+    folder.rmdir()
+    os.kill(house.pid, signal.SIGHUP)
+    simulator.kill()
+    subscriber.until(topic("online"), "0")
+    folder.mkdir()
+    house.simulate()
+    subscriber.until(topic("online"), "1")
+    assert house("status").returncode == 0
+    wait_for(lambda: house.log.exists() and "now online" in house.log.read_text(), "the log goes on")
+
+
+@pytest.mark.parametrize("command", ["status", "check-config", "decode AA55807F00000001FE"])
+def test_reader_that_has_seen_enough_is_no_defect(house, command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = ["--config", str(house.config), "--pidfile", str(house.pidfile), *command.split()]
+    with os.fdopen(writer, "wb") as out:
+        done = subprocess.run(
+            [sys.executable, GOODWE, *arguments], stdout=out, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_foreground_logs_to_the_terminal_and_ends_on_ctrl_c(house, subscriber):
     house.simulate()
     program = house.foreground()

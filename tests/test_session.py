@@ -133,6 +133,28 @@ def test_after_three_rounds_it_is_offline_and_all_begins_again():
     assert bus.receive(REGISTER_REQUEST, 11.0)[0] == Found(SERIAL, 11)
 
 
+def test_silence_is_known_soon_at_a_long_poll_interval_too():
+    bus = Bus(300.0)
+    bus.start(0.0)
+    run_until(bus, 0.3)
+    bus.receive(REGISTER_REQUEST, 0.35)
+    bus.receive(CONFIRM, 0.4)
+    run_until(bus, 0.85)
+    bus.receive(READING, 0.9)
+    happened = run_until(bus, 330.0)
+    rounds = [(first + n * 0.5, QUERY) for first in (300.85, 305.35, 309.85) for n in range(4)]
+    assert [(pytest.approx(at), event) for at, event in rounds] == happened[:12]
+    assert (pytest.approx(311.85), Offline(SERIAL, 11, "no answer")) == happened[12]
+
+
+def test_registered_inverter_that_asks_again_was_offline_in_between():
+    bus = online()
+    (offline, *rest) = bus.receive(REGISTER_REQUEST, 1.0)
+    assert offline == Offline(SERIAL, 11, "it asks for an address again")
+    assert rest == [Found(SERIAL, 11), allocate(SERIAL, 11)]
+    assert bus.receive(CONFIRM, 1.1) == [Online(SERIAL, 11)]
+
+
 def test_an_answer_in_the_last_round_is_enough_to_stay():
     bus = online()
     run_until(bus, 9.9)

@@ -65,6 +65,13 @@ def test_decode_names_every_recorded_frame(name):
     assert summary["droppedBytes"] == len(raw(name)) - size - prefix
 
 
+def test_decode_of_bytes_that_are_no_text_says_what_it_wants():
+    source = io.TextIOWrapper(io.BytesIO(b"\xaa\x55\xff"), encoding="utf-8")
+    err = io.StringIO()
+    assert decode.main([], source=source, out=io.StringIO(), err=err) == 1
+    assert "not hexadecimal bytes" in err.getvalue()
+
+
 def test_decode_of_allocation_and_request_gives_serial_and_address():
     _, (found, _), _ = decoded(raw("usb-ap-alloc-72").hex())
     assert found["values"] == {"serial": "14200DSU15600068", "address": 0x11}

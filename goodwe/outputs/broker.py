@@ -33,6 +33,7 @@ STEADY_AFTER = 10.0
 """A connection that lasted so long counts as good: the next pause is the first again."""
 GOODBYE_WITHIN = 2.0
 MOST_UNACKNOWLEDGED = 100
+CLOSED_AT_ONCE = "it closed the connection without an answer; is it an MQTT broker, are port and tls right?"
 
 REFUSALS = {
     # CONNACK of MQTT 3.1.1, and the reason codes that paho 2 translates them into
@@ -194,6 +195,7 @@ class Connection:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         self._attempt_will = self._will
         self._connack = None
+        self._unacknowledged = []  # those of an earlier client are never acknowledged
         port, keepalive = self._settings.port, self._keepalive
         self._worker.do(
             lambda: client.connect(host, port, keepalive),
@@ -207,12 +209,14 @@ class Connection:
         now = self._clock()
         try:
             outcome()
+            if client.socket() is None:  # gone while CONNECT was written; paho raises nothing then
+                raise ConnectionResetError(CLOSED_AT_ONCE)
+            # `online` follows `data` at once; Nagle's algorithm would hold it until the broker acknowledges.
+            client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except (OSError, ValueError) as error:  # ValueError: a host name that is none
             self._failed(now, _why(error))
             return
         self._client = client
-        # `online` follows `data` at once; Nagle's algorithm would hold it until the broker acknowledges.
-        client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._last_in = self._last_out = now
         self._step = self._no_connack
         self.deadline = now + CONNACK_WITHIN
@@ -261,8 +265,7 @@ class Connection:
             self._close()
             return
         if not self._is_connected:
-            refused = "it closed the connection without an answer"
-            self._failed(now, refused if self._connack is None else REFUSALS.get(self._connack, why))
+            self._failed(now, CLOSED_AT_ONCE if self._connack is None else REFUSALS.get(self._connack, why))
             return
         self._is_connected = False
         if now - self._since >= STEADY_AFTER:
@@ -353,5 +356,5 @@ def _why(error: Exception) -> str:
         case TimeoutError():
             return "no answer; is the machine on, are server and port in [mqtt] right?"
         case OSError():
-            return error.strerror or str(error)
+            return f"{error.strerror or error}; are server, port and tls in [mqtt] right?"
     return f"not a host name ({error}); check server in [mqtt]"

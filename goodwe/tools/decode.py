@@ -1,5 +1,6 @@
 """`decode`: hexadecimal bytes in, one JSON object a line for each frame found (CONTRACT 8)."""
 
+import argparse
 import re
 import sys
 from typing import TextIO
@@ -20,11 +21,13 @@ def main(
     arguments: list[str], *, source: TextIO = sys.stdin, out: TextIO = sys.stdout, err: TextIO = sys.stderr
 ) -> int:
     """Decode the arguments, or the source without any; 0 if there was at least one frame."""
-    text = " ".join(arguments) if arguments else source.read()
-    digits = re.sub(r"0[xX]|[\s,]", "", text)
+    parser = argparse.ArgumentParser(prog="GoodWe.py decode", description="Explain bytes of the wire.")
+    parser.add_argument("hex", nargs="*", metavar="HEX", help="bytes, two digits each; none: standard input")
+    arguments = parser.parse_args(arguments).hex
     try:
-        data = bytes.fromhex(digits)
-    except ValueError:
+        text = " ".join(arguments) if arguments else source.read()
+        data = bytes.fromhex(re.sub(r"0[xX]|[\s,]", "", text))
+    except ValueError:  # also of bytes that are no text
         print("decode: not hexadecimal bytes, two digits each, such as AA55807F00000001FE", file=err)
         return 1
     splitter = Splitter(either_way)
@@ -39,7 +42,7 @@ def main(
         dropped += len(packet.skipped) - prefix
         print(simplejson.dumps(described(packet.frame, packet.offset - prefixes)), file=out)
     summary = {"frames": len(packets), "droppedBytes": dropped, "checksumErrors": splitter.checksum_errors}
-    print(simplejson.dumps(summary), file=out)
+    print(simplejson.dumps(summary), file=out, flush=True)
     return 0 if packets else 1
 
 

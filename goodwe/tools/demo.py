@@ -19,6 +19,8 @@ from typing import Any
 import simplejson
 
 from ..outputs.broker import paho_client
+from ..simulator import Day
+from .simulate import above_zero, time_of_day
 
 PATIENCE = 20.0
 """Seconds in which broker and simulator must be there."""
@@ -77,10 +79,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The options; a wrong one ends the program with usage and exit code 2."""
     parser = argparse.ArgumentParser(prog="GoodWe.py demo", description=__doc__)
     parser.add_argument("--phases", type=int, choices=(1, 3), default=1)
-    parser.add_argument("--speed", type=float, default=60.0, help="simulated seconds in a second")
-    parser.add_argument("--start", default="10:00", metavar="HH:MM", help="simulated time of day")
+    parser.add_argument("--speed", type=above_zero, default=60.0, help="simulated seconds in a second")
+    parser.add_argument(
+        "--start", type=_checked_time, default="10:00", metavar="HH:MM", help="simulated time of day"
+    )
     parser.add_argument("--seconds", type=float, default=float("inf"), help="end by itself after so long")
     return parser.parse_args(arguments)
+
+
+def _checked_time(raw: str) -> str:
+    """HH:MM as it stands, for the simulator."""
+    time_of_day(raw)
+    return raw
 
 
 def _show(options: argparse.Namespace, folder: Path, children: contextlib.ExitStack) -> None:
@@ -110,6 +120,8 @@ def _show(options: argparse.Namespace, folder: Path, children: contextlib.ExitSt
         f"Inverter:  simulated, {options.phases}-phase, from {options.start}, {options.speed:g} times as fast"
     )
     print("Program:   GoodWe.py foreground, as on a real machine")
+    if not Day(options.phases).is_light(time_of_day(options.start)):
+        print("It is night there: values come after sunrise, or with another --start.")
     print("What a subscriber of goodwe/# sees; Ctrl-C ends it:", flush=True)
     logger = start("program", [*program, "--config", str(settings), "foreground"])
     _print_messages(port, [broker, simulator, logger], end)

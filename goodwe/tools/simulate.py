@@ -255,15 +255,18 @@ def main(arguments: list[str], stop_on_signal: Callable[[Loop, Callable[[], None
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The options; a wrong one ends the program with usage and exit code 2."""
-    parser = argparse.ArgumentParser(prog="GoodWe.py simulate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="GoodWe.py simulate",
+        description="An inverter that is not there, on a socket that behaves like its hidraw node.",
+    )
     parser.add_argument("--listen", type=_listen, required=True, metavar="unix:PATH", help="the socket")
     parser.add_argument("--serial", type=_serial, help="16 characters")
     parser.add_argument("--phases", type=int, choices=(1, 3), default=1)
     parser.add_argument("--length", type=int, metavar="N", help="bytes of a reading")
     parser.add_argument("--seed", type=int, default=1, help="for the weather and the faults")
-    parser.add_argument("--speed", type=_above_zero, default=1.0, help="simulated seconds in a second")
+    parser.add_argument("--speed", type=above_zero, default=1.0, help="simulated seconds in a second")
     parser.add_argument(
-        "--start", type=_time_of_day, default=12 * 3600, metavar="HH:MM", help="simulated time"
+        "--start", type=time_of_day, default=12 * 3600, metavar="HH:MM", help="simulated time"
     )
     parser.add_argument(
         "--night", choices=("silent", "gone"), default="silent", help="what it does without sun"
@@ -324,11 +327,11 @@ def _seconds(text: str) -> float:
     return _number(text, 0.0, 86400.0)
 
 
-def _above_zero(text: str) -> float:
+def above_zero(text: str) -> float:
     return _number(text, 0.001, 100_000.0)
 
 
-def _time_of_day(text: str) -> int:
+def time_of_day(text: str) -> int:
     hours, _, minutes = text.partition(":")
     if not (hours.isdigit() and minutes.isdigit() and int(hours) < 24 and int(minutes) < 60):
         raise argparse.ArgumentTypeError("must be HH:MM, such as 06:30")
