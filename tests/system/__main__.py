@@ -1,0 +1,194 @@
+"""Boot the guest, run the scenarios in it, say how they ended: python3 -m tests.system [--only NAME]."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+from . import image
+from .image import Guest, HostError
+
+BOOT_WITHIN = {"kvm": 60.0, "tcg": 300.0}
+"""A stock kernel hangs under KVM on some machines: then it is given up soon, and emulation is taken."""
+SILENT_FOR = 480.0
+"""Seconds without a line from the guest after which it counts as hanging."""
+
+
+class Hangs(Exception):
+    """The guest says nothing any more."""
+
+
+class Machine:
+    """One QEMU, with its console and the line of the scenarios in files."""
+
+    def __init__(self, guest: Guest, disk: Path, folder: Path, accelerator: str, extra: str) -> None:
+        self.console = folder / "console.log"
+        self._line = folder / "line.log"
+        self._line.write_bytes(b"")  # of this machine only
+        command = ["qemu-system-x86_64", "-accel", accelerator, "-smp", "2", "-m", "1024"]
+        if accelerator == "kvm":
+            command += ["-cpu", "host"]
+        command += ["-kernel", str(guest.kernel), "-initrd", str(guest.initrd)]
+        command += ["-append", f"root=/dev/vda rw console=ttyS0 quiet {extra}"]
+        command += ["-drive", f"file={guest.disk},if=virtio,format=raw,snapshot=on"]
+        command += ["-drive", f"file={disk},if=virtio,format=raw,snapshot=on"]
+        command += ["-display", "none", "-monitor", "none", "-nic", "none"]
+        command += ["-serial", f"file:{self.console}", "-serial", f"file:{self._line}"]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self._reader: IO[str] = self._line.open(errors="replace")
+        self._rest = ""
+
+    def next_line(self, seconds: float) -> str:
+        """The next line from the scenarios. Raises Hangs when none comes for so long or QEMU has ended."""
+        end = time.monotonic() + seconds
+        while True:
+            self._rest += self._reader.read()
+            if "\n" in self._rest:
+                line, _, self._rest = self._rest.partition("\n")
+                return line.rstrip("\r")
+            if self._process.poll() is not None:
+                said = self._process.stderr.read() if self._process.stderr else ""
+                raise Hangs(f"QEMU has ended: {said.strip()}")
+            if time.monotonic() > end:
+                raise Hangs(f"nothing for {seconds:.0f} s")
+            time.sleep(0.1)
+
+    def expect(self, wanted: str, seconds: float) -> None:
+        """Raises Hangs unless the next line is that one."""
+        line = self.next_line(seconds)
+        if line != wanted:
+            raise Hangs(f"it says {line!r} in place of {wanted}")
+
+    def end(self) -> None:
+        """Wait a little for the guest to power off, then pull the plug."""
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.close()
+
+    def kill(self) -> None:
+        """Pull the plug at once."""
+        self._process.kill()
+        self.end()
+
+
+def kvm_is_usable() -> bool:
+    """Whether this user may ask for KVM; that a guest comes up with it is another thing."""
+    return os.access("/dev/kvm", os.R_OK | os.W_OK)
+
+
+def boot(guest: Guest, disk: Path, folder: Path, extra: str) -> Machine:
+    """A guest that has come up, with KVM where that works. Raises Hangs when it does not."""
+    memory = image.cache_folder() / "accelerator"
+    kvm = kvm_is_usable() and not (memory.exists() and memory.read_text() == "tcg")
+    for accelerator in ("kvm", "tcg") if kvm else ("tcg",):
+        began = time.monotonic()
+        machine = Machine(guest, disk, folder, accelerator, extra)
+        try:
+            machine.expect("READY", BOOT_WITHIN[accelerator])
+        except Hangs as error:
+            shown = tail(machine.console)
+            machine.kill()
+            if accelerator == "tcg":
+                raise Hangs(f"the guest does not come up: {error}\n{shown}") from error
+            print(f"the guest does not come up with KVM ({error}); emulating", flush=True)
+            continue
+        memory.write_text(accelerator)
+        print(f"guest up after {time.monotonic() - began:.0f} s ({accelerator})", flush=True)
+        return machine
+    raise Hangs("no accelerator was tried")
+
+
+def tail(file: Path, lines: int = 40) -> str:
+    """The end of a file."""
+    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.exists() else ""
+
+
+def follow(machine: Machine) -> tuple[int, int]:
+    """Print what the guest says until it is done: (passed, failed). Raises Hangs."""
+    passed = failed = 0
+    figures: list[str] = []
+    while (line := machine.next_line(SILENT_FOR)) != "DONE":
+        word, _, rest = line.partition(" ")
+        name, _, more = rest.partition(" ")
+        if word == "FIGURE":
+            what, value = json.loads(more)
+            figures.append(f"{what} {value:.2f} s" if isinstance(value, float) else f"{what} {value}")
+        elif word in ("PASS", "FAIL"):
+            passed, failed = passed + (word == "PASS"), failed + (word == "FAIL")
+            print(f"{word} {name:32} {more:>6} s   {'; '.join(figures)}".rstrip(), flush=True)
+            figures = []
+        elif word == "|":
+            print(f"     {rest}", flush=True)
+    return passed, failed
+
+
+def shell(guest: Guest, disk: Path) -> int:
+    """A root shell in the guest, on this terminal; `poweroff` ends it."""
+    print("Ctrl-A X ends QEMU; the checkout is in /mnt/project/checkout", flush=True)
+    command = ["qemu-system-x86_64", "-accel", "tcg", "-smp", "2", "-m", "1024", "-nographic", "-nic", "none"]
+    command += ["-kernel", str(guest.kernel), "-initrd", str(guest.initrd)]
+    command += ["-append", "root=/dev/vda rw console=ttyS0 quiet goodwe.shell"]
+    for drive in (guest.disk, disk):
+        command += ["-drive", f"file={drive},if=virtio,format=raw,snapshot=on"]
+    return subprocess.call(command)
+
+
+def main() -> int:
+    """Build, boot, run, report; the exit code."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.system", description=__doc__)
+    parser.add_argument(
+        "--only", metavar="NAME[,NAME]", help="scenarios with NAME in theirs (the installation always runs)"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep console and disk of the run, and say where")
+    parser.add_argument("--shell", action="store_true", help="no scenarios: a shell in the guest")
+    options = parser.parse_args()
+    try:
+        image.check_host()
+        held = image.lock()
+        with tempfile.TemporaryDirectory(prefix="goodwe-system-") as name:
+            folder = Path(tempfile.mkdtemp(prefix="goodwe-system-kept-")) if options.keep else Path(name)
+            code = run(options, folder)
+            if options.keep:
+                print(f"kept in {folder}")
+        os.close(held)
+    except HostError as error:
+        print(f"system tests: {error}", file=sys.stderr)
+        return 1
+    return code
+
+
+def run(options: argparse.Namespace, folder: Path) -> int:
+    """One run with its files in `folder`."""
+    guest = image.guest()
+    image.wheels(folder / "wheels")
+    image.project_disk(folder / "project.ext4", folder / "wheels")
+    if options.shell:
+        return shell(guest, folder / "project.ext4")
+    extra = f"goodwe.only={options.only}" if options.only else ""
+    machine = None
+    passed = failed = 0
+    try:
+        machine = boot(guest, folder / "project.ext4", folder, extra)
+        passed, failed = follow(machine)
+    except Hangs as error:
+        print(f"FAIL the guest hangs: {error}")
+        if machine is not None:
+            print(tail(machine.console))
+        failed += 1
+    finally:
+        if machine is not None:
+            machine.end()
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

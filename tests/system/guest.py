@@ -1,0 +1,120 @@
+"""Runs the scenarios inside the guest and tells the host by the second serial line.
+
+Lines out: READY, BEGIN name, FIGURE name what value, PASS name seconds, FAIL name seconds, `| text` behind a
+FAIL, DONE. A scenario that needs a reboot raises Reboot; where it was is kept in a file.
+"""
+
+import importlib
+import json
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from tests.system import kit  # noqa: E402 (the path is set above)
+
+LINE = Path("/dev/ttyS1")
+ONLY = "goodwe.only="
+STATE = Path("/var/lib/system-tests.json")
+SCENARIO_WITHIN = 400
+
+
+class Line:
+    """The way to the host."""
+
+    def __init__(self) -> None:
+        subprocess.run(["stty", "-F", str(LINE), "raw", "-echo"], check=False)
+        self._out = LINE.open("w", buffering=1)
+
+    def say(self, *words: object) -> None:
+        print(*words, file=self._out, flush=True)
+
+
+class Late(Exception):
+    """A scenario that hangs."""
+
+
+def hang(*_: Any) -> None:
+    raise Late(f"not done after {SCENARIO_WITHIN} s")
+
+
+def scenarios() -> list[str]:
+    """Names in the order in which they run: that of the numbers in front of the file names."""
+    return sorted(path.stem for path in (HERE / "scenarios").glob("s[0-9]*.py"))
+
+
+def main() -> None:
+    """All scenarios that are wanted, or the rest of them after a reboot."""
+    if "goodwe.shell" in Path("/proc/cmdline").read_text():
+        return
+    line = Line()
+    state: dict[str, Any] = json.loads(STATE.read_text()) if STATE.exists() else {"done": [], "step": 0}
+    if not state["done"] and not state["step"]:
+        line.say("READY")
+    words = Path("/proc/cmdline").read_text().split()
+    wanted = [part for word in words if word.startswith(ONLY) for part in word.removeprefix(ONLY).split(",")]
+    for name in scenarios():
+        always = name.endswith("_install")
+        if name in state["done"] or (wanted and not always and not any(part in name for part in wanted)):
+            continue
+        play(name, state, line)
+        state = {"done": [*state["done"], name], "step": 0}
+        STATE.write_text(json.dumps(state))
+    line.say("DONE")
+    subprocess.run(["systemctl", "poweroff", "--no-block"], check=False)
+
+
+def play(name: str, state: dict[str, Any], line: Line) -> None:
+    """One scenario, or the part of it that comes after the reboot it asked for."""
+    scenario = importlib.import_module(f"tests.system.scenarios.{name}")
+    house = kit.House(lambda what, value: line.say("FIGURE", name, json.dumps([what, value])))
+    line.say("BEGIN", name)
+    began = time.monotonic()
+    signal.signal(signal.SIGALRM, hang)
+    signal.alarm(SCENARIO_WITHIN)
+    parts = getattr(scenario, "PARTS", None) or [scenario.scenario]
+    try:
+        parts[state["step"]](house)
+        if state["step"] + 1 < len(parts):
+            reboot(state, line)
+        line.say("PASS", name, f"{time.monotonic() - began:.1f}")
+    except (Exception, Late) as error:  # whatever it is, the report has it and the next one runs
+        line.say("FAIL", name, f"{time.monotonic() - began:.1f}")
+        report(error, line)
+    finally:
+        signal.alarm(0)
+    if not name.endswith("_install"):
+        house.reset()
+
+
+def reboot(state: dict[str, Any], line: Line) -> None:
+    """Come up again and go on with the scenario's next part."""
+    STATE.write_text(json.dumps({**state, "step": state["step"] + 1}))
+    line.say("REBOOT")
+    subprocess.run(["sync"], check=False)
+    subprocess.run(["systemctl", "reboot"], check=False)
+    time.sleep(300)
+
+
+def report(error: BaseException, line: Line) -> None:
+    """Why it failed, and what log and journal say."""
+    texts = [
+        "".join(traceback.format_exception(error)),
+        "log:",
+        kit.LOG.read_text() if kit.LOG.exists() else "none",
+    ]
+    journal = ["journalctl", "-b", "-n", "60", "--no-pager", "-o", "short-monotonic"]
+    texts += ["journal:", subprocess.run(journal, capture_output=True, text=True, check=False).stdout]
+    for text in texts:
+        for row in text.splitlines()[-60:]:
+            line.say("|", row)
+
+
+if __name__ == "__main__":
+    main()

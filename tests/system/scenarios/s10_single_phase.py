@@ -1,0 +1,12 @@
+"""A single-phase inverter is read, from plugging in to unplugging."""
+
+from tests.system.kit import House, check
+
+
+def scenario(house: House) -> None:
+    house.goodwe("start")
+    subscriber = house.subscriber()
+    data = house.measure_all(subscriber, house.inverter())
+    check(data["inverterType"] == 1, f"inverterType {data['inverterType']}")
+    check(data["runningInfo"]["pac"] > 500, f"power at noon: {data['runningInfo']['pac']} W")
+    check(data["isOnline"], "isOnline")

@@ -1,0 +1,28 @@
+"""Unplugged and replugged while the program runs: at once noticed, nothing left behind."""
+
+from pathlib import Path
+
+from tests.system.kit import House, check, wait_for
+
+TIMES = 3
+
+
+def scenario(house: House) -> None:
+    house.goodwe("start")
+    subscriber = house.subscriber()
+    simulator = house.simulate()
+    open_files = Path(f"/proc/{house.pid()}/fd")
+    before = 0
+    for _ in range(TIMES):
+        wait_for(lambda: not house.nodes(), "the node is gone")
+        plugged = house.plug(simulator)
+        house.measure_plug(subscriber, plugged)
+        opened = len(list(open_files.iterdir()))
+        check(before in (0, opened), f"{opened} open files after replugging, {before} before")
+        before = opened
+        house.measure_pull(subscriber, plugged)
+        subscriber.forget()
+    check(house.log().count("Inverter now online.") == TIMES, "online as often as plugged in")
+    plugged = house.plug(simulator)
+    subscriber.data()
+    house.measure_pull(house.measure_broker(), plugged)

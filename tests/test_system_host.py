@@ -1,0 +1,126 @@
+"""The host's side of the system tests, with a script in QEMU's place: what goes wrong there ends, and says why."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .system import __main__ as runner
+from .system import image
+from .system.image import Guest, HostError
+
+QEMU = """\
+#!/usr/bin/env python3
+import sys, time
+
+arguments = sys.argv[1:]
+accelerator = arguments[arguments.index("-accel") + 1]
+console, line = (value.removeprefix("file:") for value in arguments if value.startswith("file:"))
+script = {script!r}[accelerator]
+open(console, "w").write("Loading Linux ...\\n")
+with open(line, "w") as out:
+    out.write(script)
+if "DONE" not in script:
+    time.sleep(0 if "leave" in script else 60)
+"""
+
+
+@pytest.fixture
+def qemu(tmp_path, monkeypatch):
+    """Puts a QEMU into the path that says `script` of each accelerator on the scenarios' line."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    image.cache_folder().mkdir(parents=True)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(runner, "BOOT_WITHIN", {"kvm": 0.5, "tcg": 0.5})
+    monkeypatch.setattr(runner, "kvm_is_usable", lambda: True)
+
+    def install(kvm: str, tcg: str) -> Path:
+        program = tmp_path / "qemu-system-x86_64"
+        program.write_text(QEMU.format(script={"kvm": kvm, "tcg": tcg}))
+        program.chmod(0o755)
+        return tmp_path
+
+    return install
+
+
+def boot(folder: Path) -> runner.Machine:
+    nothing = folder / "nothing"
+    return runner.boot(Guest(nothing, nothing, nothing), nothing, folder, "")
+
+
+def test_what_is_missing_is_named_with_the_apt_line(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda program, path: None)
+    with pytest.raises(HostError) as caught:
+        image.check_host()
+    line = "apt-get install --no-install-recommends qemu-system-x86 mmdebstrap e2fsprogs"
+    assert str(caught.value) == line
+
+
+def test_too_little_disk_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(shutil, "which", lambda program, path: "/bin/true")
+    monkeypatch.setattr(image.os, "getuid", lambda: 0)
+    monkeypatch.setattr(image, "SPACE", 2**60)
+    with pytest.raises(HostError, match="GiB free"):
+        image.check_host()
+
+
+def test_building_needs_root(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda program, path: "/bin/true")
+    monkeypatch.setattr(image.os, "getuid", lambda: 1000)
+    with pytest.raises(HostError, match="needs root"):
+        image.check_host()
+
+
+def test_second_run_waits_its_turn(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    held = image.lock()
+    with pytest.raises(HostError, match="another run"):
+        image.lock()
+    image.os.close(held)
+    image.os.close(image.lock())
+
+
+def test_emulation_is_taken_when_kvm_hangs_and_the_next_run_knows(qemu, capsys):
+    folder = qemu(kvm="", tcg="READY\nDONE\n")
+    for _ in range(2):
+        machine = boot(folder)
+        assert runner.follow(machine) == (0, 0)
+        machine.end()
+    shown = capsys.readouterr().out
+    assert shown.count("does not come up with KVM") == 1
+    assert shown.count("(tcg)") == 2
+
+
+def test_emulation_is_taken_when_kvm_ends_at_once(qemu, capsys):
+    boot(qemu(kvm="leave", tcg="READY\nDONE\n")).end()
+    assert "QEMU has ended" in capsys.readouterr().out
+
+
+def test_boot_that_hangs_is_given_up_with_the_console(qemu):
+    with pytest.raises(runner.Hangs, match="Loading Linux"):
+        boot(qemu(kvm="", tcg=""))
+
+
+def test_guest_that_falls_silent_is_given_up(qemu, monkeypatch):
+    monkeypatch.setattr(runner, "SILENT_FOR", 0.3)
+    machine = boot(qemu(kvm="READY\nBEGIN s10\n", tcg=""))
+    with pytest.raises(runner.Hangs, match="nothing for"):
+        runner.follow(machine)
+    machine.kill()
+
+
+def test_lines_of_the_guest_become_a_report(qemu, capsys):
+    said = (
+        'READY\nBEGIN s10\nFIGURE s10 ["plug to first data", 1.234]\nPASS s10 5.0\n'
+        "BEGIN s11\nFAIL s11 7.0\n| why\nDONE\n"
+    )
+    machine = boot(qemu(kvm=said, tcg=""))
+    assert runner.follow(machine) == (1, 1)
+    machine.end()
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.split() for row in rows] == [
+        ["PASS", "s10", "5.0", "s", "plug", "to", "first", "data", "1.23", "s"],
+        ["FAIL", "s11", "7.0", "s"],
+        ["why"],
+    ]
