@@ -22,7 +22,8 @@ def open_nodes(pid: int) -> list[str]:
 def scenario(house: House) -> None:
     house.goodwe("start")
     subscriber = house.subscriber()
-    plugged = house.plug(house.simulate(), *OTHER_DEVICE)
+    simulator = house.simulate()
+    plugged = house.plug(simulator, *OTHER_DEVICE)
     wait_for(house.nodes, "the other device's node")
     end = time.monotonic() + LEFT_ALONE_FOR
     while time.monotonic() < end:
@@ -33,4 +34,4 @@ def scenario(house: House) -> None:
     house.goodwe("stop")
     house.configure(f"[inverter]\nvendorId = {OTHER_DEVICE[0]}\nmodelId = {OTHER_DEVICE[1]}\n")
     house.goodwe("start")
-    house.measure_all(subscriber, house.plug(house.simulate(serial="15000SIM268W0009"), *OTHER_DEVICE))
+    house.measure_all(subscriber, house.plug(simulator, *OTHER_DEVICE))
