@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
+from .clock import clock_is_right
 from .config import Config
 from .device import (
     STAND_IN,
@@ -18,6 +19,7 @@ from .device import (
     open_node,
     udev_nodes,
 )
+from .ledger import Ledger
 from .link import Link
 from .loop import NEVER, Loop, Worker
 from .outputs import Fanout, Output
@@ -48,6 +50,7 @@ class App:
         outputs: list[Output],
         *,
         wall_clock: Callable[[], float],
+        clock_right: Callable[[], bool] = clock_is_right,
         find_nodes: Callable[[Ids, str], Nodes] = udev_nodes,
         open_node: Callable[[str, Ids], int] = open_node,
     ) -> None:
@@ -57,6 +60,15 @@ class App:
         self._config = config
         self._loop = loop
         self._fanout = Fanout(outputs)
+        self._ledger = Ledger(
+            config.inverter.statefile,
+            loop=loop,
+            publish=self._fanout.handle,
+            wall_clock=wall_clock,
+            clock_right=clock_right,
+            speak_for_absent=config.inverter.offlinevalues == "zero",
+            believe_all=not config.inverter.plausibility,
+        )
         self._wall_clock = wall_clock
         self._find_nodes = find_nodes
         self._open_node = open_node
@@ -69,7 +81,9 @@ class App:
         self._late = False
         self._finder = self._make_finder(config.inverter.device)
         loop.add(self._finder)
+        loop.add(self._ledger)
         loop.add(self)
+        self._ledger.begin()
 
     def run(self) -> None:
         """Until `stop()` was called and everything is closed, or the farewell took too long."""
@@ -83,8 +97,10 @@ class App:
         now = self._loop.clock()
         self.deadline = now + FAREWELL
         self._finder.close()
+        self._ledger.stop()
         for link in list(self._links.values()):
             link.stop("the program ends", gone=False)
+        self._ledger.close()
         self._fanout.stop(now)
 
     # what the loop wants of a part
@@ -126,7 +142,7 @@ class App:
         link = Link(
             wire,
             Bus(self._config.inverter.pollinterval / 1000),
-            publish=self._fanout.handle,
+            publish=self._ledger.handle,
             clock=self._loop.clock,
             wall_clock=self._wall_clock,
             ended=self._ended,

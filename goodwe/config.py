@@ -33,6 +33,9 @@ class InverterSettings(NamedTuple):
     modelid: int
     logfile: str
     device: str
+    plausibility: bool
+    offlinevalues: str
+    statefile: str
 
 
 class MqttSettings(NamedTuple):
@@ -141,6 +144,17 @@ def device(raw: str) -> str:
     return "unix:" + full_path(raw[5:]) if raw.startswith("unix:") else raw
 
 
+def one_of(*words: str) -> Callable[[str], str]:
+    """One of some words, of any case."""
+
+    def parse(raw: str) -> str:
+        if raw.lower() in words:
+            return raw.lower()
+        raise ValueError(" or ".join(words))
+
+    return parse
+
+
 def log_file(raw: str) -> str:
     """Where to log."""
     if not raw:
@@ -196,6 +210,29 @@ OPTIONS = (
         device,
         "Empty: every inverter that is plugged in. /dev/hidrawN: only that node."
         " unix:/path: a simulated inverter's socket.",
+    ),
+    Option(
+        "inverter",
+        "plausibility",
+        "on",
+        switch,
+        "on: publish only readings that can be true, and eDay 0 from midnight until the new day has begun."
+        " off: whatever the inverter says, as the older program did.",
+    ),
+    Option(
+        "inverter",
+        "offlinevalues",
+        "zero",
+        one_of("zero", "keep"),
+        "zero: when the inverter goes away, and every 5 minutes while it is, data with power, voltages,"
+        " currents and frequencies 0, the totals as they stand, eDay 0 from midnight. keep: nothing.",
+    ),
+    Option(
+        "inverter",
+        "statefile",
+        "/var/lib/goodwe/state.json",
+        full_path,
+        "Where the totals are kept over a restart; empty to forget them.",
     ),
     Option(
         "mqtt",

@@ -36,6 +36,8 @@ class Reading(NamedTuple):
     values: Values
     when: float = 0.0
     """Seconds since 1970 of reception; stamped where the reading leaves the link."""
+    is_online: bool = True
+    """False for what is said of an inverter that is away: nothing flows, its totals stand."""
 
 
 class Offline(NamedTuple):
@@ -44,6 +46,12 @@ class Offline(NamedTuple):
     serial: str
     address: int
     reason: str
+
+
+class Remembered(NamedTuple):
+    """An inverter that was read before the program started, and is not here yet."""
+
+    serial: str
 
 
 class Refused(NamedTuple):

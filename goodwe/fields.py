@@ -5,6 +5,7 @@ is the word's place in the three-phase answer; the single-phase answer is the sa
 marked `three_phase` (the ten "DT only" comments of the document).
 """
 
+import math
 import struct
 from collections.abc import Iterable, Mapping
 from operator import truediv
@@ -34,31 +35,113 @@ class Field(NamedTuple):
     """`always`, or `hybrid` for the rows that only hybrids report signed."""
     absent: tuple[int, ...] = ()
     """Raw numbers, signed as the row is, that mean "not fitted", published as 0 (PROTOCOL 5.4)."""
+    low: float = 0
+    high: float = math.inf
+    """Outside of these a value is not plausible, whatever the inverter."""
+    flows: bool = False
+    """Whether it is 0 when the inverter rests."""
 
 
 NOT_FITTED = (0xFFFF,)
 
 RUNNING = (
-    Field(0x00, "vpv1", 1, 10, "V", "PV string 1 voltage", absent=NOT_FITTED),
-    Field(0x01, "vpv2", 1, 10, "V", "PV string 2 voltage", absent=NOT_FITTED),
-    Field(0x02, "ipv1", 1, 10, "A", "PV string 1 current", absent=NOT_FITTED),
-    Field(0x03, "ipv2", 1, 10, "A", "PV string 2 current", absent=NOT_FITTED),
-    Field(0x04, "vac1", 1, 10, "V", "Phase L1 voltage", absent=NOT_FITTED),
-    Field(0x05, "vac2", 1, 10, "V", "Phase L2 voltage", three_phase=True, absent=NOT_FITTED),
-    Field(0x06, "vac3", 1, 10, "V", "Phase L3 voltage", three_phase=True, absent=NOT_FITTED),
-    Field(0x07, "iac1", 1, 10, "A", "Phase L1 current", absent=NOT_FITTED),
-    Field(0x08, "iac2", 1, 10, "A", "Phase L2 current", three_phase=True, absent=NOT_FITTED),
-    Field(0x09, "iac3", 1, 10, "A", "Phase L3 current", three_phase=True, absent=NOT_FITTED),
-    Field(0x0A, "fac1", 1, 100, "Hz", "Phase L1 frequency", absent=NOT_FITTED),
-    Field(0x0B, "fac2", 1, 100, "Hz", "Phase L2 frequency", three_phase=True, absent=NOT_FITTED),
-    Field(0x0C, "fac3", 1, 100, "Hz", "Phase L3 frequency", three_phase=True, absent=NOT_FITTED),
-    Field(0x0D, "pac", 1, 1, "W", "Feeding power", signed="hybrid"),
+    Field(0x00, "vpv1", 1, 10, "V", "PV string 1 voltage", absent=NOT_FITTED, high=1500, flows=True),
+    Field(0x01, "vpv2", 1, 10, "V", "PV string 2 voltage", absent=NOT_FITTED, high=1500, flows=True),
+    Field(0x02, "ipv1", 1, 10, "A", "PV string 1 current", absent=NOT_FITTED, high=1000, flows=True),
+    Field(0x03, "ipv2", 1, 10, "A", "PV string 2 current", absent=NOT_FITTED, high=1000, flows=True),
+    Field(0x04, "vac1", 1, 10, "V", "Phase L1 voltage", absent=NOT_FITTED, high=1000, flows=True),
+    Field(
+        0x05,
+        "vac2",
+        1,
+        10,
+        "V",
+        "Phase L2 voltage",
+        three_phase=True,
+        absent=NOT_FITTED,
+        high=1000,
+        flows=True,
+    ),
+    Field(
+        0x06,
+        "vac3",
+        1,
+        10,
+        "V",
+        "Phase L3 voltage",
+        three_phase=True,
+        absent=NOT_FITTED,
+        high=1000,
+        flows=True,
+    ),
+    Field(0x07, "iac1", 1, 10, "A", "Phase L1 current", absent=NOT_FITTED, high=1000, flows=True),
+    Field(
+        0x08,
+        "iac2",
+        1,
+        10,
+        "A",
+        "Phase L2 current",
+        three_phase=True,
+        absent=NOT_FITTED,
+        high=1000,
+        flows=True,
+    ),
+    Field(
+        0x09,
+        "iac3",
+        1,
+        10,
+        "A",
+        "Phase L3 current",
+        three_phase=True,
+        absent=NOT_FITTED,
+        high=1000,
+        flows=True,
+    ),
+    Field(0x0A, "fac1", 1, 100, "Hz", "Phase L1 frequency", absent=NOT_FITTED, high=70, flows=True),
+    Field(
+        0x0B,
+        "fac2",
+        1,
+        100,
+        "Hz",
+        "Phase L2 frequency",
+        three_phase=True,
+        absent=NOT_FITTED,
+        high=70,
+        flows=True,
+    ),
+    Field(
+        0x0C,
+        "fac3",
+        1,
+        100,
+        "Hz",
+        "Phase L3 frequency",
+        three_phase=True,
+        absent=NOT_FITTED,
+        high=70,
+        flows=True,
+    ),
+    Field(0x0D, "pac", 1, 1, "W", "Feeding power", signed="hybrid", low=-200_000, high=200_000, flows=True),
     Field(0x0E, "workMode", 1, 1, "", "Work mode"),
     # Sibling decoders read both patterns as "no sensor"; -1 would be -0.1 °C, published as 0.0.
-    Field(0x0F, "temp", 1, 10, "°C", "Inverter temperature", signed="always", absent=(-1, 0x7FFF)),
+    Field(
+        0x0F,
+        "temp",
+        1,
+        10,
+        "°C",
+        "Inverter temperature",
+        signed="always",
+        absent=(-1, 0x7FFF),
+        low=-55,
+        high=150,
+    ),
     Field(0x10, "errorMessage", 2, 1, "", "Error bits"),
-    Field(0x12, "eTotal", 2, 10, "kWh", "Energy since installation"),
-    Field(0x14, "hTotal", 2, 1, "h", "Hours of feeding since installation"),
+    Field(0x12, "eTotal", 2, 10, "kWh", "Energy since installation", high=99_999_999),
+    Field(0x14, "hTotal", 2, 1, "h", "Hours of feeding since installation", high=1_000_000),
     # The words from here to GFCI are fault values only by the document of 2011; newer firmware puts
     # other things there (PROTOCOL 5.3).
     Field(0x16, "tempFault", 1, 10, "°C", "Temperature fault value"),
@@ -71,9 +154,14 @@ RUNNING = (
     Field(0x1D, "line2FFault", 1, 100, "Hz", "Phase L2 frequency fault value", three_phase=True),
     Field(0x1E, "line3FFault", 1, 100, "Hz", "Phase L3 frequency fault value", three_phase=True),
     Field(0x1F, "gcfiFault", 1, 1, "mA", "Ground current fault value"),
-    Field(0x20, "eDay", 1, 10, "kWh", "Energy today"),
+    Field(0x20, "eDay", 1, 10, "kWh", "Energy today", high=4000),
 )
 """Running info, 01 81 (PROTOCOL 5.1). `gcfiFault` is the predecessor's spelling of GFCI."""
+
+FLOWS = tuple(row for row in RUNNING if row.flows)
+"""What is 0 when the inverter rests: power, voltages, currents and frequencies."""
+FAULTS = tuple(row for row in RUNNING if row.key.endswith("Fault"))
+"""The words whose meaning differs from firmware to firmware (PROTOCOL 5.3)."""
 
 SETTING = (
     Field(0x00, "vpvStart", 1, 10, "V", "PV voltage at which feeding starts"),
@@ -199,6 +287,7 @@ SAFETY_COUNTRIES = {
 
 
 ALL_ZERO = "all-zero reading"
+ALL_ONES = "all-ones reading"
 SERIAL_LENGTH = 16
 
 
@@ -213,6 +302,21 @@ def decode_serial(data: bytes) -> str:
     if not _printable(data) or any(character in b"+#/" for character in data):
         raise FieldError("serial with characters that a topic cannot hold", repr(data)[1:])
     return data.decode("ascii")
+
+
+def rated_power(serial: str) -> int | None:
+    """Watts by the second to fifth character, 3600 or 010K; None where those are something else."""
+    digits = serial[1:5]
+    if digits.endswith("K") and digits[:3].isdigit():
+        watts = int(digits[:3]) * 1000
+    else:
+        watts = int(digits) if digits.isdigit() else 0
+    return watts or None
+
+
+def fault_words(values: Mapping[str, Value]) -> list[int]:
+    """The raw words behind the fault values, in the order of the document."""
+    return [_raw(values.get(row.key, 0), row.divisor) for row in FAULTS]
 
 
 def sent_rows(rows: Iterable[Field], phases: int) -> list[Field]:
@@ -295,12 +399,15 @@ def phases(length: int) -> int:
 def decode_running(data: bytes) -> Values:
     """Published key to value, every key of CONTRACT 2 that comes from the inverter's words.
 
-    Raises FieldError for a payload that is too short, or in which every standard byte is zero: a
-    booting inverter sends those with a correct checksum (PROTOCOL 5.4).
+    Raises FieldError for a payload that is too short, or in which every standard byte is 00 or FF: a
+    booting inverter sends zeros with a correct checksum (PROTOCOL 5.4).
     """
     rows = codec(len(data))
-    if not any(data[: rows.length]):
+    standard = data[: rows.length]
+    if not any(standard):
         raise FieldError(ALL_ZERO, f"{len(data)} bytes")
+    if standard.count(0xFF) == rows.length:
+        raise FieldError(ALL_ONES, f"{len(data)} bytes")
     values = rows.decode(data)
     return values if rows is _THREE_PHASE else {**_OTHER_PHASES, **values}
 

@@ -7,6 +7,7 @@ Three things joined by whoever uses them: `Inverter` knows the protocol, `Day` w
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from random import Random
 from typing import NamedTuple
 
@@ -113,6 +114,17 @@ SETTINGS: Values = {
 }
 
 
+@lru_cache(maxsize=4096)
+def _clear_sky(seed: int, day: int) -> float:
+    return Random(f"{seed} day {day}").uniform(0.4, 1.0)
+
+
+@lru_cache(maxsize=64)
+def _energy_before(day: "Day", number: int) -> float:
+    """kWh of all days before day `number`."""
+    return sum(day._energy(d, 86400.0) for d in range(number))
+
+
 class Day(NamedTuple):
     """What a roof gives: the same for the same seed, day and time.
 
@@ -134,6 +146,12 @@ class Day(NamedTuple):
         """Whether the panels feed the inverter at this time, in seconds since midnight of day 0."""
         return self.sunrise <= time % 86400 < self.sunset
 
+    def total(self, time: float) -> float:
+        """kWh on the counter at `time`."""
+        day, second = divmod(time, 86400)
+        before = self.total_before + _energy_before(self, int(day))
+        return round(before + self._energy(int(day), second), 1)
+
     def values(self, time: float) -> Values:
         """What the inverter measures at `time`; at night what it would say if it could."""
         day, second = divmod(time, 86400)
@@ -141,7 +159,6 @@ class Day(NamedTuple):
         today = self._energy(int(day), second)
         # It resets E-Day when it wakes, not at midnight (PROTOCOL 8).
         shown = today if second >= self.sunrise else self._energy(int(day) - 1, 86400.0)
-        total = self.total_before + sum(self._energy(d, 86400.0) for d in range(int(day))) + today
         light = self.is_light(time)
         noise = Random(f"{self.seed} {int(time)}")
         phases = range(1, self.phases + 1)
@@ -160,7 +177,7 @@ class Day(NamedTuple):
             "workMode": 1 if power else 0,
             "temp": round(15 + 30 * power / self.peak, 1),
             "errorMessage": [],
-            "eTotal": round(total, 1),
+            "eTotal": self.total(time),
             "hTotal": self.hours_before + int(day * (self.sunset - self.sunrise) / 3600 + hours_today),
             "eDay": round(shown, 1),
         }
@@ -168,7 +185,7 @@ class Day(NamedTuple):
 
     def _clear_sky(self, day: int) -> float:
         """How much of the peak this day gives."""
-        return Random(f"{self.seed} day {day}").uniform(0.4, 1.0)
+        return _clear_sky(self.seed, day)
 
     def _power(self, day: int, second: float) -> float:
         if not self.sunrise <= second < self.sunset:

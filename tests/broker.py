@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,11 @@ class Subscriber:
         missing = set(expected)
         while missing:
             missing.discard(self.next()[:2])
+
+    def rest(self) -> Iterator[tuple[str, str, bool]]:
+        """All that has come by now and was not taken."""
+        while not self._queue.empty():
+            yield self.next(0.0)
 
     def nothing(self, seconds: float) -> None:
         """Nothing comes for so long."""

@@ -82,7 +82,7 @@ class Running:
         self.opens = []
         self.recorder = Recorder()
         self.loop = Loop(time.monotonic)
-        settings, _ = config.parse("[inverter]\npollinterval = 500\n", "test")
+        settings, _ = config.parse("[inverter]\npollinterval = 500\nstatefile =\n", "test")
         self.app = App(
             settings,
             self.loop,

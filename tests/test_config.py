@@ -15,6 +15,9 @@ ROOT = Path(__file__).parents[1]
 DEFAULTS = {
     ("inverter", "loglevel"): logging.INFO,
     ("inverter", "pollinterval"): 2500,
+    ("inverter", "plausibility"): True,
+    ("inverter", "offlinevalues"): "zero",
+    ("inverter", "statefile"): "/var/lib/goodwe/state.json",
     ("inverter", "vendorid"): 0x0084,
     ("inverter", "modelid"): 0x0041,
     ("inverter", "logfile"): "/var/log/goodwe.log",
@@ -79,7 +82,9 @@ def test_every_option_has_a_default_in_the_contract():
 
 def test_old_file_means_what_it_meant():
     settings = parse(OLD_FILE)
-    assert settings.inverter == config.InverterSettings(10, 2500, 0x84, 0x41, "/var/log/goodwe.log", "")
+    assert settings.inverter == config.InverterSettings(
+        10, 2500, 0x84, 0x41, "/var/log/goodwe.log", "", True, "zero", "/var/lib/goodwe/state.json"
+    )
     assert settings.mqtt[:6] == (("192.168.2.240",), 1883, "goodwe", "goodwe-usb", "myuser", "mypasswd")
 
 
@@ -89,6 +94,8 @@ def test_old_file_means_what_it_meant():
         ("inverter", "loglevel", "debug", logging.DEBUG),
         ("inverter", "LOGLEVEL", "Warning", logging.WARNING),
         ("inverter", "pollinterval", "500", 500),
+        ("inverter", "offlinevalues", "Keep", "keep"),
+        ("inverter", "statefile", "", ""),
         ("inverter", "pollinterval", "86400000", 300_000),
         ("inverter", "vendorId", "0x00aB", 0xAB),
         ("inverter", "vendorid", "84", 0x84),
@@ -143,6 +150,10 @@ def test_files_and_sockets_get_their_full_path(tmp_path, monkeypatch):
         ("[mqtt]\ntopic = a/#\n", f"{PATH}:2: topic = a/#: must be a topic without + and #"),
         ("[mqtt]\ntopic =\n", f"{PATH}:2: topic = : must be a topic"),
         ("[mqtt]\nport = 1\n  topic = x\n", f"{PATH}:2: port = 1: must be on one line; "),
+        (
+            "[inverter]\nofflinevalues = no\n",
+            f"{PATH}:2: offlinevalues = no: must be zero or keep",
+        ),
         (
             "[inverter]\npollinterval = 499\n",
             f"{PATH}:2: pollinterval = 499: must be a whole number, at least 500",

@@ -10,11 +10,11 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = [
     ["errors", "frame", "fields", "events", "tally"],
-    ["session", "simulator"],
-    ["loop", "config"],
+    ["session", "simulator", "plausibility"],
+    ["scripts", "loop", "config", "state", "clock"],
     ["device", "outputs"],
     ["outputs.payload", "outputs.broker"],
-    ["link", "outputs.mqtt"],
+    ["link", "ledger", "outputs.mqtt"],
     ["app"],
     ["tools", "tools.decode", "tools.simulate", "tools.documents", "tools.embedded_broker"],
     ["tools.demo"],
@@ -22,7 +22,7 @@ FLOORS = [
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 SAME_FLOOR = {("events", "fields"), ("events", "frame"), ("fields", "errors"), ("config", "errors")}
-PURE = ["errors", "frame", "fields", "events", "tally", "session", "simulator"]
+PURE = ["errors", "frame", "fields", "events", "tally", "session", "simulator", "plausibility", "scripts"]
 NO_CLOCK_NO_IO = {"time", "datetime", "os", "socket", "select", "threading", "logging", "subprocess", "io"}
 
 

@@ -21,7 +21,7 @@ from goodwe.errors import StartError
 from goodwe.events import Found, Offline, Online, Reading
 from goodwe.loop import NEVER, Loop
 from goodwe.outputs import broker as broker_module
-from goodwe.outputs.broker import Connection, Will, paho_client, tls_context
+from goodwe.outputs.broker import Connection, Diary, Will, paho_client, tls_context
 from goodwe.outputs.mqtt import MqttOutput
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
@@ -233,6 +233,22 @@ def test_broker_that_is_absent_at_first_gets_the_newest_reading_and_the_state(ru
         subscriber.close()
         mosquitto.stop()
     assert sum("nothing listens" in message for message in caplog.messages) == 1, "one line a change"
+
+
+def test_change_is_one_line_however_many_inverters_there_are(run, mosquitto, caplog):
+    caplog.set_level("INFO")
+    running = run(mosquitto.port)
+    running.tell(Found(SERIAL, 11), reading(), Found(OTHER, 11), reading(serial=OTHER))
+    serving(running, SERIAL)
+    serving(running, OTHER)
+    mosquitto.stop()
+    wait_for(lambda: "nothing listens there" in caplog.text, "the loss is noticed")
+    mosquitto.start()
+    serving(running, SERIAL)
+    serving(running, OTHER)
+    told = [message.partition("; ")[0] for message in caplog.messages if "MQTT" in message]
+    assert told.count("Connected to MQTT 127.0.0.1:" + str(mosquitto.port)) == 2
+    assert len(told) == len(set(told)) + 1
 
 
 def test_broker_that_restarts_gets_the_state_again(run, mosquitto, caplog):
@@ -501,6 +517,7 @@ class At:
             random=Random(7),
             tls=None,
             client_factory=lambda name: Refusing(errors),
+            diary=Diary(),
         )
 
     def pauses(self, count):
@@ -562,7 +579,13 @@ def test_unexpected_defect_is_not_swallowed():
 def test_connection_that_is_made_after_the_stop_is_dropped(run, mosquitto):
     loop = Loop(time.monotonic)
     connection = Connection(
-        settings(mosquitto.port), "me", loop=loop, random=Random(1), tls=None, client_factory=paho_client
+        settings(mosquitto.port),
+        "me",
+        loop=loop,
+        random=Random(1),
+        tls=None,
+        client_factory=paho_client,
+        diary=Diary(),
     )
     connection.serve(Will("a", "0"), lambda: None)
     connection.tick(0.0)

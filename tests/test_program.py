@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from goodwe.scripts import MARK
+
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
 
 ROOT = Path(__file__).parents[1]
@@ -37,11 +39,13 @@ class House:
         self.pidfile = folder / "goodwe.pid"
         self.config = folder / "t.conf"
         self.running: list[subprocess.Popen] = []
+        self.port = port
         self.configure(port)
 
     def configure(self, port: int, *, inverter: str = "", mqtt: str = "") -> None:
         self.config.write_text(
-            f"[inverter]\ndevice = unix:{self.socket}\nlogfile = {self.log}\npollinterval = 500\n{inverter}"
+            f"[inverter]\ndevice = unix:{self.socket}\nlogfile = {self.log}\npollinterval = 500\n"
+            f"statefile = {self.folder / 'state.json'}\n{inverter}"
             f"[mqtt]\nserver = 127.0.0.1\nport = {port}\n{mqtt}"
         )
 
@@ -91,6 +95,23 @@ def house(tmp_path, mosquitto):
 
 def topic(name: str, serial: str = SERIAL) -> str:
     return f"goodwe/{serial}/{name}"
+
+
+@pytest.mark.parametrize("script", ["total-zero-at-dawn", "all-ones-at-dawn", "total-huge-at-dawn"])
+def test_program_believes_no_script_of_the_simulator(house, subscriber, script):
+    house.simulate("--start", "12:00")
+    house("start")
+    subscriber.until(topic("online"), "1")
+    house.running[-1].kill()
+    house.running[-1].wait(PATIENCE)
+    subscriber.until(topic("online"), "0")
+    house.simulate("--start", "06:01", "--script", script)
+    wait_for(lambda: "New inverter found" in house.log.read_text().rpartition("Marking")[2], "it is back")
+    wait_for(lambda: re.search(r"refused a reading|all-ones reading", house.log.read_text()), "a refusal")
+    house("stop")
+    for name, payload, _ in subscriber.rest():
+        if name == topic("data"):
+            assert json.loads(payload)["runningInfo"]["temp"] != MARK
 
 
 # the daemon, as its users know it
@@ -179,7 +200,7 @@ def test_log_that_cannot_be_opened_again_is_no_end(house, subscriber):
     folder = house.folder / "log"
     folder.mkdir()
     house.log = folder / "goodwe.log"
-    house.configure(int(house.config.read_text().partition("port = ")[2]))
+    house.configure(house.port)
     simulator = house.simulate()
     house("start")
     subscriber.until(topic("online"), "1")
@@ -349,7 +370,8 @@ def test_inverter_that_restarts_is_registered_anew_and_its_zeros_are_not_publish
 
 @pytest.mark.parametrize("night", ["silent", "gone"])
 def test_night_falls_and_day_breaks(house, subscriber, night):
-    # dusk 2 s after the start; the night of ten hours takes ten seconds
+    # dusk 2 s after the start; the night of ten hours takes ten seconds, more than any power could fill
+    house.configure(house.port, inverter="plausibility = off\n")
     house.simulate("--start", "18:00", "--speed", "3600", "--night", night)
     house("start")
     subscriber.until(topic("online"), "1", seconds=30)

@@ -3,11 +3,11 @@
 import logging
 from typing import Protocol
 
-from ..events import Found, Offline, Online, Reading
+from ..events import Found, Offline, Online, Reading, Remembered
 
 log = logging.getLogger(__name__)
 
-Happening = Found | Online | Reading | Offline
+Happening = Found | Online | Reading | Offline | Remembered
 """What an output is told of; the rest of the events stays on the wire."""
 
 

@@ -79,6 +79,30 @@ def tls_context(cafile: str, certfile: str, keyfile: str) -> "ssl.SSLContext":
     return context
 
 
+class Diary:
+    """What the log says about a broker: one line a change, however many connections see it."""
+
+    def __init__(self) -> None:
+        self._troubles: set[str] = set()
+        """Those told since the last connection, so that each is one line however often it comes."""
+        self._told_connected = False
+
+    def connected(self, where: str) -> None:
+        """A connection stands."""
+        if not self._told_connected:
+            log.info("Connected to MQTT %s", where)
+        self._told_connected = True
+        self._troubles.clear()
+
+    def trouble(self, where: str, why: str) -> None:
+        """A connection was lost, or not made."""
+        text = f"MQTT {where}: {why}"
+        if text not in self._troubles:
+            log.warning("%s; trying again until it works", text)
+        self._troubles.add(text)
+        self._told_connected = False
+
+
 class Connection:
     """A part of the loop that keeps one connection."""
 
@@ -91,6 +115,7 @@ class Connection:
         random: Random,
         tls: "ssl.SSLContext | None",
         client_factory: Callable[[str], Any],
+        diary: Diary,
     ) -> None:
         self.closed = False
         self.deadline = -NEVER
@@ -117,9 +142,7 @@ class Connection:
         self._since = 0.0
         self._last_in = self._last_out = 0.0
         self._unacknowledged: list[Any] = []
-        self._said: set[str] = set()
-        """The troubles told since the last connection, so that each is one line however often it comes."""
-        self._told_connected = False
+        self._diary = diary
         self._stopping = False
         self._goodbye_said = False
 
@@ -238,10 +261,7 @@ class Connection:
         if self._attempt_will != self._will:
             self._reopen(now)
             return
-        if not self._told_connected:
-            log.info("Connected to MQTT %s", self._where())
-            self._told_connected = True
-            self._said.clear()
+        self._diary.connected(self._where())
         if self._connected is not None:
             self._connected()
 
@@ -274,11 +294,7 @@ class Connection:
 
     def _failed(self, now: float, why: str) -> None:
         """Anything -> the next server, after the last of them a pause."""
-        trouble = f"MQTT {self._where()}: {why}"
-        if trouble not in self._said:
-            log.warning("%s; trying again until it works", trouble)
-            self._said.add(trouble)
-        self._told_connected = False
+        self._diary.trouble(self._where(), why)
         self._step = self._begin
         self._server = (self._server + 1) % len(self._settings.server)
         if self._server:

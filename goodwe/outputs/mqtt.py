@@ -9,10 +9,10 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from ..events import Found, Offline, Reading
+from ..events import Found, Offline, Reading, Remembered
 from ..loop import Loop
 from . import Happening
-from .broker import Connection, Will, paho_client, tls_context
+from .broker import Connection, Diary, Will, paho_client, tls_context
 from .payload import data_json
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class _Inverter:
         self.topic = topic
         self.connection = connection
         self.online: bool | None = None
-        """None before the first reading: until then nothing is published."""
+        """None before the first event about it: until then nothing is published."""
         self.unsent: Reading | None = None
         """The newest reading, as long as no broker has it."""
 
@@ -51,6 +51,7 @@ class MqttOutput:
         self._client_factory = client_factory
         files = settings.cafile, settings.certfile, settings.keyfile
         self._tls = tls_context(*files) if settings.tls else None
+        self._diary = Diary()
         self._inverters: dict[str, _Inverter] = {}
         self._connections: list[Connection] = []
         self._unused: Connection | None = self._connect(settings.clientid)
@@ -61,7 +62,7 @@ class MqttOutput:
                 self._inverter(serial)
             case Reading(serial):
                 inverter = self._inverter(serial)
-                inverter.online = True
+                inverter.online = event.is_online
                 inverter.unsent = event
                 self._publish(inverter)
             case Offline(serial):
@@ -70,6 +71,10 @@ class MqttOutput:
                     inverter.online = False
                     inverter.unsent = None
                     self._publish(inverter)
+            case Remembered(serial):
+                inverter = self._inverter(serial)
+                inverter.online = False
+                self._publish(inverter)
 
     def stop(self, now: float) -> None:
         for inverter in self._inverters.values():
@@ -103,6 +108,7 @@ class MqttOutput:
             random=self._random,
             tls=self._tls,
             client_factory=self._client_factory,
+            diary=self._diary,
         )
         self._connections.append(connection)
         self._loop.add(connection)

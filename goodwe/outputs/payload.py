@@ -22,7 +22,7 @@ def data_json(reading: Reading, localtime: Callable[[float], time.struct_time] =
         "address": reading.address,
         "addressConfirmed": True,
         "inverterType": reading.inverter_type,
-        "isOnline": True,
+        "isOnline": reading.is_online,
         "lastSeen": int(reading.when * 1000),
         "runningInfo": running,
         "serial": reading.serial,

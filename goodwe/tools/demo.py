@@ -113,7 +113,8 @@ def _show(options: argparse.Namespace, folder: Path, children: contextlib.ExitSt
     _wait(roof.exists, simulator)
     settings = folder / "goodwe.conf"
     settings.write_text(
-        f"[inverter]\ndevice = unix:{roof}\npollinterval = 1000\n[mqtt]\nserver = 127.0.0.1\nport = {port}\n"
+        f"[inverter]\ndevice = unix:{roof}\npollinterval = 1000\nstatefile = {folder / 'state.json'}\n"
+        f"[mqtt]\nserver = 127.0.0.1\nport = {port}\n"
     )
     print(f"Broker:    {kind} on 127.0.0.1:{port}")
     print(

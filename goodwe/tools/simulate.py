@@ -15,6 +15,7 @@ from .. import fields
 from ..device import STAND_IN
 from ..fields import Values
 from ..loop import NEVER, Loop
+from ..scripts import SCRIPTS
 from ..simulator import Day, Habits, Inverter, Port
 
 SERIALS = {1: "15000SIM268W0001", 3: "1010KSIM268W0002"}
@@ -142,6 +143,7 @@ class Simulation:
         self._loop = loop
         self._began = loop.clock()
         self._day = Day(options.phases, seed=options.seed)
+        self._script = SCRIPTS[options.script].play
         self._inverter = Inverter(options.serial, length=options.length)
         self._port = Port(self._inverter, self._measure, _habits(options), Random(options.seed))
         self._cable: Cable | None = None
@@ -212,7 +214,8 @@ class Simulation:
         if not self._booted:
             self._booted = True
             return {}  # all zero with a right checksum, as booting ones send (PROTOCOL 5.4)
-        return self._day.values(self._time(now))
+        time = self._time(now)
+        return self._script(self._day, time, self._day.values(time))
 
     def _next_dusk_or_dawn(self, now: float) -> float:
         time = self._time(now)
@@ -263,6 +266,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--serial", type=_serial, help="16 characters")
     parser.add_argument("--phases", type=int, choices=(1, 3), default=1)
     parser.add_argument("--length", type=int, metavar="N", help="bytes of a reading")
+    parser.add_argument(
+        "--script",
+        choices=SCRIPTS,
+        default="healthy",
+        metavar="NAME",
+        help="what it does to its values: " + "; ".join(f"{name} ({s.says})" for name, s in SCRIPTS.items()),
+    )
     parser.add_argument("--seed", type=int, default=1, help="for the weather and the faults")
     parser.add_argument("--speed", type=above_zero, default=1.0, help="simulated seconds in a second")
     parser.add_argument(

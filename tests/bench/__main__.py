@@ -89,6 +89,7 @@ def start(folder: Path, port: int, device: Path, interval: int) -> subprocess.Po
     settings = folder / "bench.conf"
     settings.write_text(
         f"[inverter]\ndevice = unix:{device}\npollinterval = {interval}\n"
+        f"statefile = {folder / 'state.json'}\n"
         f"[mqtt]\nserver = 127.0.0.1\nport = {port}\n"
     )
     command = [sys.executable, GOODWE, "--config", str(settings), "foreground"]

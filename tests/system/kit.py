@@ -15,6 +15,7 @@ INSTALLED = Path("/opt/goodweusblogger")
 PROGRAM = INSTALLED / "GoodWe.py"
 CONFIG = Path("/etc/goodwe.conf")
 LOG = Path("/var/log/goodwe.log")
+STATE = Path("/var/lib/goodwe")
 PIDFILE = Path("/var/run/goodwecomm.pid")
 RUN = Path("/run/system-tests")
 HERE = Path(__file__).parent
@@ -94,9 +95,26 @@ class Subscriber:
         return self._messages[self._next :]
 
     def data(self, serial: str = SERIALS[0], seconds: float = PATIENCE) -> tuple[Message, dict[str, Any]]:
-        """The first data of that inverter since the last forget(), decoded too."""
-        message = wait_for(lambda: self._find(f"goodwe/{serial}/data", None), f"data of {serial}", seconds)
+        """The first data that comes from that inverter since the last forget(), decoded too."""
+        message = wait_for(lambda: next(self.readings(serial), None), f"data of {serial}", seconds)
         return message, json.loads(message.payload)
+
+    def readings(self, serial: str = SERIALS[0]) -> Iterator[Message]:
+        """All since the last forget(); not what is said for an inverter that is away."""
+        for message in self.new():
+            if message.topic == f"goodwe/{serial}/data" and json.loads(message.payload)["isOnline"]:
+                yield message
+
+    def resting(self, serial: str = SERIALS[0], seconds: float = PATIENCE) -> dict[str, Any]:
+        """The first data since the last forget() that is said for an inverter that is away, decoded."""
+        topic = f"goodwe/{serial}/data"
+
+        def find() -> dict[str, Any] | None:
+            found = (json.loads(message.payload) for message in self.new() if message.topic == topic)
+            return next((data for data in found if not data["isOnline"]), None)
+
+        data: dict[str, Any] = wait_for(find, f"data for {serial}, which is away", seconds)
+        return data
 
     def online(self, value: str, serial: str = SERIALS[0], seconds: float = PATIENCE) -> Message:
         """The first message since the last forget() that says so."""
@@ -108,8 +126,8 @@ class Subscriber:
         """Whether a message since the last forget() says so."""
         return self._find(f"goodwe/{serial}/online", value) is not None
 
-    def _find(self, topic: str, payload: str | None) -> Message | None:
-        return next((m for m in self.new() if m.topic == topic and payload in (None, m.payload)), None)
+    def _find(self, topic: str, payload: str) -> Message | None:
+        return next((m for m in self.new() if (m.topic, m.payload) == (topic, payload)), None)
 
     def close(self) -> None:
         self._process.kill()
@@ -273,7 +291,8 @@ class House:
         wait_for(lambda: not self.nodes(), "the nodes are gone")
         for file in (LOG, PIDFILE):
             file.unlink(missing_ok=True)
-        shutil.rmtree(RUN, ignore_errors=True)
+        for folder in (RUN, STATE):
+            shutil.rmtree(folder, ignore_errors=True)
         sh("rm -rf /etc/systemd/system/goodwe.service.d; systemctl daemon-reload; systemctl reset-failed")
         sh("systemctl stop mosquitto; rm -f /var/lib/mosquitto/mosquitto.db")
         self.broker("start")

@@ -21,7 +21,7 @@ def scenario(house: House) -> None:
     subscriber.forget()
     first.freeze()
     time.sleep(FROZEN_FOR)
-    times = [message.at for message in subscriber.new() if message.topic == f"goodwe/{SERIALS[1]}/data"]
+    times = [message.at for message in subscriber.readings(SERIALS[1])]
     pauses = [later - earlier for earlier, later in pairwise(times)]
     check(len(pauses) > 3, f"{len(times)} readings of the other inverter in {FROZEN_FOR} s")
     house.figure("other inverter's longest pause", max(pauses))

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.system.kit import SERIALS, House, check, wait_for
+from tests.system.kit import House, check, wait_for
 
 READINGS = 20
 
@@ -13,11 +13,7 @@ def scenario(house: House) -> None:
     subscriber = house.subscriber()
     plugged = house.inverter("--garbage", "0.3", "--corrupt", "0.2", "--lose", "0.1", "--seed", "7")
     house.measure_plug(subscriber, plugged)
-    topic = f"goodwe/{SERIALS[0]}/data"
-    readings = wait_for(
-        lambda: [message for message in subscriber.new() if message.topic == topic][READINGS:],
-        f"{READINGS} readings",
-    )
+    readings = wait_for(lambda: [*subscriber.readings()][READINGS:], f"{READINGS} readings")
     for message in readings:
         values = json.loads(message.payload)["runningInfo"]
         check(0 < values["pac"] < 16000 and 150 < values["vac1"] < 280, f"published: {message.payload}")

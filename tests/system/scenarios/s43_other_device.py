@@ -16,7 +16,7 @@ def open_nodes(pid: int) -> list[str]:
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
             targets.append(os.readlink(link))
-    return [target for target in targets if "hidraw" in target]
+    return [target for target in targets if target.startswith("/dev/hidraw")]
 
 
 def scenario(house: House) -> None:

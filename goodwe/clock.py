@@ -1,0 +1,23 @@
+"""Whether the time of day can be believed."""
+
+import ctypes
+import os
+import time
+
+TIME_ERROR = 5
+"""What adjtimex() gives while nobody keeps the kernel's clock in step with the world's."""
+TIMEX_SIZE = 208 * 2
+"""Bytes of struct timex, with room: it is only read."""
+CLOCK_CHIP = "/sys/class/rtc/rtc0"
+LONG_PAST = time.mktime((2025, 1, 1, 0, 0, 0, 0, 0, -1))
+"""No clock that is right shows a time before this program was written."""
+
+
+def clock_is_right() -> bool:
+    """Whether the clock was set since the boot: by the network, or by a clock chip, which a Pi has not."""
+    return time.time() > LONG_PAST and (os.path.exists(CLOCK_CHIP) or _kept_in_step())
+
+
+def _kept_in_step() -> bool:
+    timex = ctypes.create_string_buffer(TIMEX_SIZE)
+    return ctypes.CDLL(None).adjtimex(timex) not in (-1, TIME_ERROR)

@@ -1,0 +1,213 @@
+"""The books of all inverters: every reading passes here on its way out, and no other does.
+
+Joins the judgement of `plausibility` with clocks, file and outputs; and speaks for the inverters that are
+away (`offlinevalues`): at once, again every five minutes, and after a restart of the program at night.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from . import state
+from .events import Offline, Reading, Remembered
+from .loop import NEVER, Loop, Worker
+from .outputs import Happening
+from .plausibility import Account, Held, Judge, Moment, Refused, Trusted
+from .tally import Tally
+
+log = logging.getLogger(__name__)
+
+REPEAT_EVERY = 300.0
+"""Seconds between two messages about an inverter that is away (CONTRACT 6)."""
+SAVE_EVERY = 10.0
+"""Seconds between two savings at the least. Energy has one decimal, so a sunny day makes some hundred."""
+DOUBT_AFTER = 60.0
+"""Seconds without a reading that can be believed after which an inverter that answers counts as away."""
+FORGOTTEN_AFTER = 14 * 86400.0
+"""Seconds after which an inverter that was not seen is not spoken for any more."""
+
+
+class _Book:
+    """One inverter's."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.online = False
+        self.repeat = NEVER
+        """When it is spoken for again; NEVER while it speaks for itself."""
+        self.doubted_since = NEVER
+        self.energy: tuple[object, object] = None, None
+        """Total and today's as published: what must not be published lower after a power cut."""
+
+
+class Ledger:
+    """A part of the loop."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        loop: Loop,
+        publish: Callable[[Happening], None],
+        wall_clock: Callable[[], float],
+        clock_right: Callable[[], bool],
+        localtime: Callable[[float], time.struct_time] = time.localtime,
+        worker: Worker | None = None,
+        speak_for_absent: bool = True,
+        believe_all: bool = False,
+    ) -> None:
+        """`path` of the state; empty to keep it in memory only. `believe_all`: no reading is refused."""
+        self.closed = False
+        self.tally = Tally()
+        self._path = path
+        self._clock = loop.clock
+        self._publish = publish
+        self._wall_clock = wall_clock
+        self._clock_right = clock_right
+        self._localtime = localtime
+        self._speak_for_absent = speak_for_absent
+        self._believe_all = believe_all
+        self._worker = worker or Worker(loop.post, "state")
+        self._stopping = False
+        self._cannot_save = ""
+        self._save_at = NEVER
+        self._saved_at = -NEVER
+        self._books = {
+            serial: _Book(Judge(serial, account))
+            for serial, account in (state.load(path) if path else {}).items()
+        }
+
+    def begin(self) -> None:
+        """Say of each inverter that is known from earlier that it is not here yet."""
+        now = self._moment()
+        for serial, book in self._books.items():
+            account = book.judge.account
+            if account is not None and not (now.clock_right and now.epoch - account.when > FORGOTTEN_AFTER):
+                self._publish(Remembered(serial))
+                self._speak_for(book, now)
+
+    def handle(self, event: Happening) -> None:
+        """Take what happened on a wire; publish it, or not."""
+        match event:
+            case Reading():
+                self._judge(event)
+            case Offline(serial, address, reason):
+                if serial in self._books:
+                    self._books[serial].judge.away()
+                self._away(serial, address, reason)
+            case _:
+                self._publish(event)
+
+    def stop(self) -> None:
+        """The program ends, the inverters do not: nobody is spoken for any more."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """After the last event: keep what is known."""
+        self.closed = True
+        if self._path:
+            self._saved(lambda: state.save(self._path, self._accounts()))
+        self._worker.finish()
+
+    # what the loop wants of a part
+
+    @property
+    def deadline(self) -> float:
+        return min([self._save_at, *(book.repeat for book in self._books.values())])
+
+    def poll_for(self) -> tuple[int, int] | None:
+        return None
+
+    def ready(self, now: float) -> None:
+        """Nothing to read here."""
+
+    def tick(self, now: float) -> None:
+        if now >= self._save_at:
+            self._save_at, self._saved_at = NEVER, now
+            accounts = self._accounts()
+            self._worker.do(lambda: state.save(self._path, accounts), self._saved)
+        for book in self._books.values():
+            if now >= book.repeat:
+                self._speak_for(book, self._moment())
+
+    # readings
+
+    def _judge(self, reading: Reading) -> None:
+        book = self._books.get(reading.serial)
+        if book is None:
+            book = self._books[reading.serial] = _Book(Judge(reading.serial, None))
+        now = self._moment()
+        verdict = book.judge.believe(reading, now) if self._believe_all else book.judge.judge(reading, now)
+        match verdict:
+            case Trusted(trusted, news):
+                if news:
+                    log.warning("%s: %s", reading.serial, news)
+                self._publish(trusted)
+                energy = trusted.values["eTotal"], trusted.values["eDay"]
+                if energy != book.energy:
+                    book.energy = energy
+                    self._save_soon(now)
+                book.online, book.repeat, book.doubted_since = True, NEVER, NEVER
+            case Refused(reason, detail):
+                self._refuse(reading.serial, reason, detail, now)
+                self._doubt(book, reading, now)
+            case Held():
+                log.debug("%s: first reading, held until the next one agrees", reading.serial)
+
+    def _refuse(self, serial: str, reason: str, detail: str, now: Moment) -> None:
+        if self.tally.add(f"{serial} {reason}", now.elapsed):
+            log.warning("%s: refused a reading, %s (%s); counted from now on", serial, reason, detail)
+
+    def _doubt(self, book: _Book, reading: Reading, now: Moment) -> None:
+        book.doubted_since = min(book.doubted_since, now.elapsed)
+        if book.online and now.elapsed - book.doubted_since >= DOUBT_AFTER:
+            log.info("%s answers, but not believably; it counts as away", reading.serial)
+            self._away(reading.serial, reading.address, "no believable reading")
+
+    def _away(self, serial: str, address: int, reason: str) -> None:
+        book = self._books.get(serial)
+        if book is None or book.judge.account is None:
+            return  # nothing was ever published of it
+        now = self._moment()
+        if book.online or book.repeat == NEVER:
+            book.online = False
+            self._publish(Offline(serial, address, reason))
+            self._speak_for(book, now)
+        self._save_soon(now)
+
+    def _speak_for(self, book: _Book, now: Moment) -> None:
+        """What is to be said of an inverter that is away."""
+        book.repeat = NEVER
+        if not self._speak_for_absent or self._stopping:
+            return
+        resting = book.judge.resting(now)
+        if resting is not None:
+            book.repeat = now.elapsed + REPEAT_EVERY
+            self._publish(resting)
+
+    def _moment(self) -> Moment:
+        epoch = self._wall_clock()
+        local = self._localtime(epoch)
+        return Moment(
+            self._clock(), epoch, time.strftime("%Y-%m-%d", local), local.tm_hour, self._clock_right()
+        )
+
+    # the file
+
+    def _save_soon(self, now: Moment) -> None:
+        if self._path and not self._stopping:
+            self._save_at = min(self._save_at, max(now.elapsed, self._saved_at + SAVE_EVERY))
+
+    def _accounts(self) -> dict[str, Account]:
+        known = ((serial, book.judge.account) for serial, book in self._books.items())
+        return {serial: account for serial, account in known if account is not None}
+
+    def _saved(self, outcome: Callable[[], None]) -> None:
+        try:
+            outcome()
+        except OSError as error:
+            if self._cannot_save != str(error):
+                log.warning("cannot save %s: %s; going on without", self._path, error.strerror)
+            self._cannot_save = str(error)
+        else:
+            self._cannot_save = ""

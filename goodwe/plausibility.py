@@ -1,0 +1,313 @@
+"""Which readings can be believed, and what today's energy is (PROTOCOL 5.4 and 8).
+
+Readings and times go in, a reading fit to publish or a refusal by name comes out. No clock, no file: the
+memory of an inverter is an `Account`, a plain value that others keep.
+
+Theory of operation. The counters are the anchor: what an inverter has produced never falls, and never
+grows faster than its power allows, over a night and a restart of the program alike. `eTotal - eDay` is
+what the counter stood at when the inverter began its day; when that moves up, or E-Day drops, it has
+begun a new one. Until then E-Day is yesterday's, whatever the hour, and today's energy is what the total
+has grown since midnight. Each reading is held against the last good one, so nothing has to be rolled
+over at midnight, and a clock that was wrong for a while does no harm when it is right again.
+
+What is refused for long, and always agrees with itself, is how the inverter now counts: it is accepted.
+"""
+
+from typing import NamedTuple
+
+from . import fields
+from .events import Reading
+from .fields import Values
+
+STEP = 0.25
+"""kWh by which two numbers of one decimal each may differ and mean the same."""
+POWER_MARGIN = 1.5
+"""Inverters feed a little more than their name says; also the share of clocks that drift."""
+UNKNOWN_POWER = 100_000
+"""Watts, where the serial does not tell."""
+ALLOWANCE = 300
+"""Watts that a small inverter may be off beside the margin."""
+TOTAL_STAYS, DAY_STAYS = 600.0, 60.0
+"""Seconds after which a counter that was refused and agrees with itself is believed."""
+SAME_FOR = 900.0
+"""Seconds of feeding without a single value that moves: no roof does that."""
+NOON = 12
+
+NOTHING = "E-Total of 0"
+"""However long it stays so: a counter that was reset moves with the first sun."""
+FELL, ROSE, DISAGREE = "E-Total fell", "E-Total rose too fast", "E-Day and E-Total disagree"
+STUCK = "the same reading for ever"
+RANGE, POWER = "value out of range", "more power than the inverter has"
+
+
+class Moment(NamedTuple):
+    """When something happens, on two clocks."""
+
+    elapsed: float
+    """Seconds on a clock that only grows, but begins anew with each start."""
+    epoch: float
+    """Seconds since 1970."""
+    day: str
+    """Local date, as 2026-11-23."""
+    hour: int
+    """Of the local day."""
+    clock_right: bool
+    """Whether epoch, day and hour are known to be right."""
+
+
+class Account(NamedTuple):
+    """What is known of an inverter: its last good reading, and how its day stands."""
+
+    address: int
+    inverter_type: int
+    when: float
+    """Seconds since 1970 of the last good reading."""
+    values: Values
+    """The last good reading as the inverter gave it."""
+    today: str
+    """The local date that `shown` is of; empty before any clock was right."""
+    count_day: str
+    """The local date on which the inverter began the count that its E-Day shows; empty if nobody knows."""
+    midnight_total: float
+    """kWh on the counter when `today` began."""
+    before: float
+    """kWh of today from counts that the inverter has given up since (a restart at noon)."""
+    shown: float
+    """kWh, today's energy as published last: it does not fall within a day."""
+
+
+class Refused(NamedTuple):
+    """Why a reading is not believed."""
+
+    reason: str
+    detail: str
+
+
+class Held(NamedTuple):
+    """The reading may be good; the next one will tell."""
+
+
+class Trusted(NamedTuple):
+    """A reading fit to publish, with today's energy."""
+
+    reading: Reading
+    news: str = ""
+    """What the log should say: a counter that was accepted after it had stayed so."""
+
+
+Verdict = Trusted | Held | Refused
+
+
+class _Candidate(NamedTuple):
+    """A reading that was refused or held, and since when its like come."""
+
+    reason: str
+    values: Values
+    since: float
+    last: float
+
+
+class Judge:
+    """Decides about the readings of one inverter."""
+
+    def __init__(self, serial: str, account: Account | None) -> None:
+        """`account` is what is known from earlier, also from before a restart."""
+        self.account = account
+        self._serial = serial
+        self._power = fields.rated_power(serial) or UNKNOWN_POWER
+        self._elapsed: float | None = None
+        """When `account` was brought up to date, if in this run of the program."""
+        self._candidate: _Candidate | None = None
+        self._moved: float | None = None
+        """When a value last changed, since the inverter is here."""
+
+    def judge(self, reading: Reading, at: Moment) -> Verdict:
+        """Trusted, held for the next one, or refused."""
+        refusal = self._out_of_range(reading.values) or self._against_account(reading.values, at)
+        if refusal is not None:
+            return self._stays(refusal, reading, at)
+        if self.account is None and not self._confirmed(reading.values, at):
+            return Held()
+        self._candidate = None
+        return self._trust(reading, at)
+
+    def believe(self, reading: Reading, at: Moment) -> Trusted:
+        """Whatever it says, today's energy included."""
+        self._trust(reading, at)
+        return Trusted(reading)
+
+    def away(self) -> None:
+        """The inverter is gone: what was held or refused counts no more."""
+        self._candidate = None
+        self._moved = None
+
+    def resting(self, at: Moment) -> Reading | None:
+        """What to publish of an inverter that is away: nothing flows, the totals stand."""
+        if self.account is None:
+            return None
+        account = self.account = _in_day(self.account, at)
+        idle: Values = {row.key: 0 if row.divisor == 1 else 0.0 for row in fields.FLOWS}
+        values = {**account.values, **idle, "workMode": 0, "eDay": account.shown}
+        kind = account.inverter_type
+        return Reading(self._serial, account.address, kind, values, account.when, is_online=False)
+
+    # one reading by itself
+
+    def _out_of_range(self, values: Values) -> Refused | None:
+        for row in fields.RUNNING:
+            value = values[row.key]
+            if not isinstance(value, list | str) and not row.low <= value <= row.high:
+                return Refused(RANGE, f"{row.key} {value} {row.unit}".rstrip())
+        power = abs(_number(values, "pac"))
+        if power > self._power * POWER_MARGIN + ALLOWANCE:
+            return Refused(POWER, f"{power:.0f} W, rated for {self._power} W")
+        return None
+
+    # held against the last good one
+
+    def _against_account(self, values: Values, at: Moment) -> Refused | None:
+        account = self.account
+        if account is None:
+            return None
+        old, new = _number(account.values, "eTotal"), _number(values, "eTotal")
+        if new == 0 < old:
+            return Refused(NOTHING, f"E-Total was {old} kWh")
+        if new < old - 0.05:
+            return Refused(FELL, f"from {old} to {new} kWh")
+        since = self._seconds_since_account(at)
+        if since is not None and new > old + self._most(since):
+            return Refused(ROSE, f"from {old} to {new} kWh in {since:.0f} s")
+        old_day, new_day = _number(account.values, "eDay"), _number(values, "eDay")
+        same_count = abs((new - new_day) - (old - old_day)) <= STEP and new_day >= old_day - 0.05
+        if not same_count and new_day > new - old + STEP:
+            return Refused(DISAGREE, f"{old_day} of {old} became {new_day} of {new} kWh")
+        return self._stuck(values, at)
+
+    def _stuck(self, values: Values, at: Moment) -> Refused | None:
+        assert self.account is not None
+        if values != self.account.values or not _number(values, "pac") or self._moved is None:
+            self._moved = at.elapsed
+        elif at.elapsed - self._moved > SAME_FOR:
+            return Refused(STUCK, f"for {at.elapsed - self._moved:.0f} s, {values['pac']} W")
+        return None
+
+    def _seconds_since_account(self, at: Moment) -> float | None:
+        """By the clock that only grows; over a restart by the time of day, if that is right."""
+        assert self.account is not None
+        if self._elapsed is not None:
+            return at.elapsed - self._elapsed
+        seconds = at.epoch - self.account.when
+        return seconds if at.clock_right and seconds > 0 else None
+
+    def _most(self, seconds: float) -> float:
+        """kWh that can have been produced in so many seconds."""
+        return (self._power * POWER_MARGIN + ALLOWANCE) / 1000 * seconds / 3600 + STEP
+
+    # what comes again and again
+
+    def _confirmed(self, values: Values, at: Moment) -> bool:
+        """Whether the reading before this one, while none is trusted yet, agrees with it."""
+        known = self._candidate
+        agrees = known is not None and known.reason == "" and self._agree(known, values, at)
+        since = known.since if known is not None and agrees else at.elapsed
+        self._candidate = _Candidate("", values, since, at.elapsed)
+        # A total of 0 is that of a new inverter, or of one that has not read its own memory yet.
+        return agrees and (_number(values, "eTotal") > 0 or at.elapsed - since >= TOTAL_STAYS)
+
+    def _stays(self, refusal: Refused, reading: Reading, at: Moment) -> Verdict:
+        """Refuse, unless the same was refused for so long, in agreement with itself, that it is true."""
+        patience = {FELL: TOTAL_STAYS, ROSE: TOTAL_STAYS, DISAGREE: DAY_STAYS}.get(refusal.reason)
+        if patience is None:
+            self._candidate = None
+            return refusal
+        known = self._candidate
+        since = at.elapsed
+        if known and known.reason == refusal.reason and self._agree(known, reading.values, at):
+            since = known.since
+        self._candidate = _Candidate(refusal.reason, reading.values, since, at.elapsed)
+        if at.elapsed - since < patience:
+            return refusal
+        self._candidate = None
+        if self.account is not None:  # what was counted until now belongs to the old counter
+            shift = _number(reading.values, "eTotal") - _number(self.account.values, "eTotal")
+            fresh = {
+                **self.account.values,
+                "eTotal": reading.values["eTotal"],
+                "eDay": reading.values["eDay"],
+            }
+            self.account = self.account._replace(
+                values=fresh, midnight_total=round(self.account.midnight_total + shift, 1)
+            )
+        trusted = self._trust(reading, at)
+        return trusted._replace(
+            news=f"{refusal.reason} ({refusal.detail}), and stayed so: believed from now on"
+        )
+
+    def _agree(self, earlier: _Candidate, values: Values, at: Moment) -> bool:
+        """Whether both can be readings of one counter."""
+        old, new = _number(earlier.values, "eTotal"), _number(values, "eTotal")
+        return old - 0.05 <= new <= old + self._most(at.elapsed - earlier.last)
+
+    # today's energy
+
+    def _trust(self, reading: Reading, at: Moment) -> Trusted:
+        values = reading.values
+        if self.account is None:
+            account = self._open(reading, at)
+        else:
+            account = self._count(_in_day(self.account, at), values, at)
+        total, raw = _number(values, "eTotal"), _number(values, "eDay")
+        # Else the inverter still shows an earlier day.
+        begun = account.count_day == account.today
+        day = raw + account.before if begun else total - account.midnight_total
+        shown = round(max(day, account.shown), 1)
+        self.account = account._replace(
+            address=reading.address,
+            inverter_type=reading.inverter_type,
+            when=reading.when,
+            values=values,
+            shown=shown,
+        )
+        self._elapsed = at.elapsed
+        return Trusted(reading._replace(values={**values, "eDay": shown}))
+
+    def _open(self, reading: Reading, at: Moment) -> Account:
+        """The first reading ever of this inverter."""
+        today = at.day if at.clock_right else ""
+        total = _number(reading.values, "eTotal")
+        count_day = today if _begun(reading.values, at) else "before"
+        return Account(
+            reading.address, reading.inverter_type, reading.when, {}, today, count_day, total, 0.0, 0.0
+        )
+
+    def _count(self, account: Account, values: Values, at: Moment) -> Account:
+        """Notice that the inverter has begun a new count."""
+        old_total, old_day = _number(account.values, "eTotal"), _number(account.values, "eDay")
+        new_total, new_day = _number(values, "eTotal"), _number(values, "eDay")
+        begun = new_day < old_day - 0.05 or (new_total - new_day) - (old_total - old_day) > STEP
+        if not begun:
+            return account
+        if account.count_day == account.today:  # a second one on the same day: it was restarted
+            return account._replace(before=account.shown)
+        unseen = self._elapsed is None and new_day > STEP and not _begun(values, at)
+        return account if unseen else account._replace(count_day=account.today, before=0.0)
+
+
+def _in_day(account: Account, at: Moment) -> Account:
+    """The account as it stands at that moment: a new day begins with nothing."""
+    if not at.clock_right or at.day == account.today:
+        return account
+    if not account.today:  # the first time that the clock is right
+        return account._replace(today=at.day, count_day=account.count_day or at.day)
+    total = _number(account.values, "eTotal")
+    return account._replace(today=at.day, midnight_total=total, before=0.0, shown=0.0)
+
+
+def _begun(values: Values, at: Moment) -> bool:
+    """Whether a count that was not seen to begin can be today's: it is reset before the feeding begins."""
+    return _number(values, "pac") > 0 or at.hour >= NOON
+
+
+def _number(values: Values, key: str) -> float:
+    value = values.get(key, 0.0)
+    return float(value) if isinstance(value, int | float) else 0.0

@@ -1,0 +1,59 @@
+"""What is known of each inverter, kept in a file over restarts and power cuts.
+
+JSON, replaced as a whole: first a new file, on the disk to its last byte, then a rename.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Mapping
+
+import simplejson
+
+from .plausibility import Account
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+
+
+def load(path: str) -> dict[str, Account]:
+    """Serial to account; nothing without a file. A damaged one is set aside, and that is said."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return _accounts(simplejson.load(file))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        log.warning("cannot read %s: %s; beginning without what it knows", path, error.strerror)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        aside = f"{path}.damaged"
+        log.warning("%s is damaged (%s); set aside as %s, beginning anew", path, error, aside)
+        with contextlib.suppress(OSError):
+            os.replace(path, aside)
+    return {}
+
+
+def save(path: str, accounts: Mapping[str, Account]) -> None:
+    """Replace the file. Raises OSError; the old one is whole then."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    content = {"version": VERSION, "inverters": {serial: a._asdict() for serial, a in accounts.items()}}
+    new = f"{path}.new"
+    with open(new, "w", encoding="ascii") as file:
+        simplejson.dump(content, file, sort_keys=True, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+
+
+def _accounts(content: object) -> dict[str, Account]:
+    """The content of a file. Raises one of the errors above for anything else than what save() writes."""
+    if not isinstance(content, dict) or content["version"] != VERSION:
+        raise ValueError("of another version")
+    accounts = {str(serial): Account(**fields) for serial, fields in content["inverters"].items()}
+    for account in accounts.values():
+        for value, kind in zip(account, Account.__annotations__.values(), strict=True):
+            allowed = (int, float) if kind is float else dict if kind not in (int, str) else kind
+            if not isinstance(value, allowed) or isinstance(value, bool):
+                raise ValueError(f"{value!r} in place of a {getattr(kind, '__name__', kind)}")
+    return accounts
