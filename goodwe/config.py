@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
 from .errors import ConfigError
+from .texts import LANGUAGES
 
 PATH = "/etc/goodwe.conf"
 
@@ -49,6 +50,7 @@ class MqttSettings(NamedTuple):
     password: Secret
     qos: int
     retain: bool
+    language: str
     keepalive: int
     """Seconds."""
     tls: bool
@@ -150,7 +152,7 @@ def one_of(*words: str) -> Callable[[str], str]:
     def parse(raw: str) -> str:
         if raw.lower() in words:
             return raw.lower()
-        raise ValueError(" or ".join(words))
+        raise ValueError(f"{', '.join(words[:-1])} or {words[-1]}")
 
     return parse
 
@@ -248,6 +250,13 @@ OPTIONS = (
     Option("mqtt", "password", "", Secret, "Password of the login; taken as it stands, # and % included."),
     Option("mqtt", "qos", "0", whole(0, 2), "MQTT quality of service of data, 0 to 2."),
     Option("mqtt", "retain", "off", switch, "Whether the broker keeps the last data for later subscribers."),
+    Option(
+        "mqtt",
+        "language",
+        "en",
+        one_of(*LANGUAGES),
+        "Language of workModeText and errorText in data: en, nl, de, fr, es or pt.",
+    ),
     Option(
         "mqtt",
         "keepalive",

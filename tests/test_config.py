@@ -30,6 +30,7 @@ DEFAULTS = {
     ("mqtt", "password"): "",
     ("mqtt", "qos"): 0,
     ("mqtt", "retain"): False,
+    ("mqtt", "language"): "en",
     ("mqtt", "keepalive"): 60,
     ("mqtt", "tls"): False,
     ("mqtt", "cafile"): "",

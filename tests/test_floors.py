@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = [
     ["errors", "frame", "fields", "events", "tally"],
-    ["session", "simulator", "plausibility"],
+    ["session", "simulator", "plausibility", "texts"],
     ["scripts", "loop", "config", "state", "clock"],
     ["device", "outputs"],
     ["outputs.payload", "outputs.broker"],

@@ -172,7 +172,7 @@ mqtt = parse(f"[mqtt]\\nserver = 127.0.0.1\\nport = {sys.argv[1]}\\n", "test")[0
 output = MqttOutput(mqtt, loop=loop, random=Random(1))
 for serial in sys.argv[2:]:
     output.handle(Found(serial, 11))
-    output.handle(Reading(serial, 11, 1, {"pac": 1}, 1.7e9))
+    output.handle(Reading(serial, 11, 1, {"pac": 1, "workMode": 1, "errorMessage": []}, 1.7e9))
 loop.run(until=lambda: False)
 """
 

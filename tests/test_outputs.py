@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from goodwe import fields
+from goodwe import fields, texts
 from goodwe.events import Offline, Reading
 from goodwe.outputs import Fanout
 from goodwe.outputs.payload import data_json
@@ -53,9 +53,40 @@ def test_fanout_has_stopped_when_all_have():
     assert fanout.stopped
 
 
-def reading(name: str, when: float) -> Reading:
+def reading(name: str, when: float = 0.0) -> Reading:
     payload = data(name)
     return Reading("1006KDTU13500023", 11, fields.phases(len(payload)), fields.decode_running(payload), when)
+
+
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+def test_words_are_additional_and_change_no_line_of_the_others(language):
+    plain = data_json(reading("usb-running-66")).splitlines()
+    with_words = data_json(reading("usb-running-66"), language=language).splitlines()
+    running = json.loads("\n".join(with_words))["runningInfo"]
+    added = {key: running.pop(key) for key in ("workModeText", "errorText", "faultWords")}
+    assert running == json.loads("\n".join(plain))["runningInfo"]
+    assert added["workModeText"] == texts.work_mode(1, language)
+    assert (added["errorText"], added["faultWords"]) == ([], [0] * 10)
+
+
+def test_fault_words_are_what_the_inverter_sent():
+    message = json.loads(data_json(reading("xs-running-60"), language="en"))
+    words = message["runningInfo"]["faultWords"]
+    assert [words[0], words[2], words[3], words[6]] == [0x141F, 0x0195, 0x0140, 0x0EDD]  # PROTOCOL 5.3
+
+
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+def test_every_code_has_a_text_of_its_own_in_every_language(language):
+    errors = [texts.error(bit, language) for bit in fields.ERROR_BITS]
+    modes = [texts.work_mode(number, language) for number in fields.WORK_MODES]
+    assert all(errors + modes)
+    assert len(set(errors)) == len(errors)
+    assert len(set(modes)) == len(modes)
+
+
+def test_code_that_nobody_knows_keeps_its_number():
+    assert texts.work_mode(7, "de") == "7"
+    assert texts.error(26, "pt") == "bit 26"
 
 
 def test_json_of_the_recorded_reading_is_byte_for_byte_the_predecessors():

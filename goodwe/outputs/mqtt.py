@@ -120,7 +120,7 @@ class MqttOutput:
         if inverter.online is None or not connection.serving:
             return
         if inverter.unsent is not None:
-            data = data_json(inverter.unsent)
+            data = data_json(inverter.unsent, language=self._settings.language)
             qos, retain = self._settings.qos, self._settings.retain
             if not connection.publish(f"{inverter.topic}/data", data, qos=qos, retain=retain):
                 return

@@ -2,22 +2,39 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import simplejson
 
+from .. import fields, texts
 from ..events import Reading
 from ..frame import KINDS
 
 RUNNING_INFO_FUNCTION = KINDS["running_info"][1]
 
 
-def data_json(reading: Reading, localtime: Callable[[float], time.struct_time] = time.localtime) -> str:
-    """The text that subscribers get; `localtime` turns seconds since 1970 into the zone of the house."""
-    running = {
+def data_json(
+    reading: Reading,
+    localtime: Callable[[float], time.struct_time] = time.localtime,
+    *,
+    language: str | None = None,
+) -> str:
+    """The text that subscribers get; `localtime` turns seconds since 1970 into the zone of the house.
+
+    With a `language` it has additional keys: work mode and errors in words, the raw words behind the
+    fault values. Without, it is the predecessor's to the byte.
+    """
+    running: dict[str, Any] = {
         **reading.values,
         "function": RUNNING_INFO_FUNCTION,
         "timestamp": time.strftime("%Y%m%d%H%M%S", localtime(reading.when)),
     }
+    if language is not None:
+        running |= {
+            "workModeText": texts.work_mode(int(running["workMode"]), language),
+            "errorText": [texts.error(bit, language) for bit in running[fields.ERRORS]],
+            "faultWords": fields.fault_words(reading.values),
+        }
     message = {
         "address": reading.address,
         "addressConfirmed": True,
