@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -302,6 +303,15 @@ class House:
 def stay() -> None:
     """Do nothing until a signal ends this process."""
     signal.pause()
+
+
+def open_files(pid: int, *kinds: str) -> list[str]:
+    """What a process has open and begins with one of `kinds`."""
+    targets = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            targets.append(os.readlink(link))
+    return [target for target in targets if target.startswith(kinds)]
 
 
 def alive(pid: int) -> bool:
