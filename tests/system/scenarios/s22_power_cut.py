@@ -9,8 +9,8 @@ def scenario(house: House) -> None:
     plugged = house.inverter()
     data = house.measure_plug(subscriber, plugged)
     total = data["runningInfo"]["eTotal"]
-    sh("pkill -USR1 -x mosquitto")  # it saves what is retained
-    sh(f"sync; kill -9 {house.pid()} $(pidof mosquitto)")
+    sh("systemctl kill --signal=USR1 mosquitto; sync")  # it saves what is retained
+    sh(f"systemctl kill --signal=KILL mosquitto; kill -9 {house.pid()}")
     plugged.pull()
     house.broker("start")
     subscriber = house.subscriber()
