@@ -64,6 +64,7 @@ class App:
             config.inverter.statefile,
             loop=loop,
             publish=self._fanout.handle,
+            ask_again=self._ask_again,
             wall_clock=wall_clock,
             clock_right=clock_right,
             speak_for_absent=config.inverter.offlinevalues == "zero",
@@ -150,6 +151,10 @@ class App:
         self._links[wire.name] = link
         self._loop.add(link)
         link.open()
+
+    def _ask_again(self, serial: str) -> None:
+        for link in self._links.values():
+            link.ask_again(serial)
 
     def _ended(self, link: Link, reason: str) -> None:
         self._links.pop(link.name, None)

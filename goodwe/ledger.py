@@ -49,6 +49,7 @@ class Ledger:
         *,
         loop: Loop,
         publish: Callable[[Happening], None],
+        ask_again: Callable[[str], None] = lambda serial: None,
         wall_clock: Callable[[], float],
         clock_right: Callable[[], bool],
         localtime: Callable[[float], time.struct_time] = time.localtime,
@@ -56,12 +57,16 @@ class Ledger:
         speak_for_absent: bool = True,
         believe_all: bool = False,
     ) -> None:
-        """`path` of the state; empty to keep it in memory only. `believe_all`: no reading is refused."""
+        """`path` of the state; empty to keep it in memory only. `believe_all`: no reading is refused.
+
+        `ask_again` is called with the serial of an inverter whose next reading is wanted soon.
+        """
         self.closed = False
         self.tally = Tally()
         self._path = path
         self._clock = loop.clock
         self._publish = publish
+        self._ask_again = ask_again
         self._wall_clock = wall_clock
         self._clock_right = clock_right
         self._localtime = localtime
@@ -153,6 +158,7 @@ class Ledger:
                 self._doubt(book, reading, now)
             case Held():
                 log.debug("%s: first reading, held until the next one agrees", reading.serial)
+                self._ask_again(reading.serial)
 
     def _refuse(self, serial: str, reason: str, detail: str, now: Moment) -> None:
         if self.tally.add(f"{serial} {reason}", now.elapsed):

@@ -86,6 +86,10 @@ class Link:
         """End it from outside: udev says that the device is gone, or the program ends."""
         self._end(self._clock(), reason, gone=gone)
 
+    def ask_again(self, serial: str) -> None:
+        """Query this inverter soon, if it is on this wire."""
+        self._bus.ask_again(serial)
+
     def _opened(self) -> None:
         if self._stopping:
             self._wire.close(self._closed)

@@ -139,6 +139,12 @@ class Bus:
             events += self._next(now)
         return events
 
+    def ask_again(self, serial: str) -> None:
+        """Query this inverter as soon as the rules allow, not only when its interval is over."""
+        session = self._sessions.get(serial)
+        if session is not None and session.registered:
+            session.next_query = self._last_query + QUERY_GAP
+
     def stop(self, now: float, reason: str) -> list[Event]:
         """The end of this wire: say goodbye to every inverter on it."""
         events: list[Event] = []

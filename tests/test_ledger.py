@@ -46,13 +46,15 @@ class Books:
 
 
 def test_first_reading_waits_for_the_second_and_later_ones_pass_at_once():
-    books = Books()
+    wanted = []
+    books = Books(ask_again=wanted.append)
     books.read()
-    assert books.take() == []
+    assert (books.take(), wanted) == ([], [SERIAL])
     books.read()
     assert [type(event) for event in books.take()] == [Reading]
     books.read(pac=1800)
     assert [event.values["pac"] for event in books.take()] == [1800]
+    assert wanted == [SERIAL]
 
 
 def test_what_is_no_reading_passes():

@@ -147,6 +147,22 @@ def test_silence_is_known_soon_at_a_long_poll_interval_too():
     assert (pytest.approx(311.85), Offline(SERIAL, 11, "no answer")) == happened[12]
 
 
+def test_inverter_whose_next_reading_is_wanted_soon_is_asked_after_the_gap():
+    bus = online()
+    bus.ask_again(SERIAL)
+    assert run_until(bus, 1.35) == [(1.35, QUERY)]
+    bus.receive(READING, 1.4)
+    assert run_until(bus, 3.85) == [(3.85, QUERY)]
+
+
+def test_nobody_is_asked_again_who_is_not_there():
+    bus = searching()
+    bus.ask_again(SERIAL)
+    bus.receive(REGISTER_REQUEST, 0.35)
+    bus.ask_again(SERIAL)
+    assert run_until(bus, 0.85) == [(0.85, allocate(SERIAL, 11))]
+
+
 def test_registered_inverter_that_asks_again_was_offline_in_between():
     bus = online()
     (offline, *rest) = bus.receive(REGISTER_REQUEST, 1.0)
