@@ -6,7 +6,8 @@ from tests.system.kit import House, check, sh
 def scenario(house: House) -> None:
     house.goodwe("start")
     subscriber = house.subscriber()
-    plugged = house.inverter()
+    simulator = house.simulate()
+    plugged = house.plug(simulator)
     data = house.measure_plug(subscriber, plugged)
     total = data["runningInfo"]["eTotal"]
     sh("systemctl kill --signal=USR1 mosquitto; sync")  # it saves what is retained
@@ -24,4 +25,4 @@ def scenario(house: House) -> None:
         message["runningInfo"]["eTotal"] >= total, f"{message['runningInfo']['eTotal']} kWh, {total} before"
     )
     subscriber.forget()
-    house.measure_all(subscriber, house.inverter())
+    house.measure_all(subscriber, house.plug(simulator))
