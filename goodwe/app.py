@@ -68,6 +68,7 @@ class App:
             wall_clock=wall_clock,
             clock_right=clock_right,
             speak_for_absent=config.inverter.offlinevalues == "zero",
+            poll_interval=config.inverter.pollinterval / 1000,
             believe_all=not config.inverter.plausibility,
         )
         self._wall_clock = wall_clock
@@ -184,5 +185,5 @@ class App:
     def _finished(self) -> bool:
         if not self._stopping:
             return False
-        gone = self._fanout.stopped and all(link.closed for link in self._closing)
+        gone = self._fanout.stopped and self._ledger.closed and all(link.closed for link in self._closing)
         return gone or self._late

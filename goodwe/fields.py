@@ -311,7 +311,7 @@ def rated_power(serial: str) -> int | None:
         watts = int(digits[:3]) * 1000
     else:
         watts = int(digits) if digits.isdigit() else 0
-    return watts or None
+    return watts if watts >= 300 else None
 
 
 def fault_words(values: Mapping[str, Value]) -> list[int]:

@@ -22,7 +22,7 @@ REPEAT_EVERY = 300.0
 SAVE_EVERY = 10.0
 """Seconds between two savings at the least. Energy has one decimal, so a sunny day makes some hundred."""
 DOUBT_AFTER = 60.0
-"""Seconds without a reading that can be believed after which an inverter that answers counts as away."""
+"""Seconds beyond the poll interval without a reading that can be believed: then it counts as away."""
 FORGOTTEN_AFTER = 14 * 86400.0
 """Seconds after which an inverter that was not seen is not spoken for any more."""
 
@@ -35,7 +35,8 @@ class _Book:
         self.online = False
         self.repeat = NEVER
         """When it is spoken for again; NEVER while it speaks for itself."""
-        self.doubted_since = NEVER
+        self.doubt = NEVER
+        """When it counts as away if no good reading comes."""
         self.energy: tuple[object, object] = None, None
         """Total and today's as published: what must not be published lower after a power cut."""
 
@@ -54,6 +55,7 @@ class Ledger:
         clock_right: Callable[[], bool],
         localtime: Callable[[float], time.struct_time] = time.localtime,
         worker: Worker | None = None,
+        poll_interval: float = 2.5,
         speak_for_absent: bool = True,
         believe_all: bool = False,
     ) -> None:
@@ -69,6 +71,8 @@ class Ledger:
         self._ask_again = ask_again
         self._wall_clock = wall_clock
         self._clock_right = clock_right
+        self._was_right = False
+        self._doubt_after = poll_interval + DOUBT_AFTER
         self._localtime = localtime
         self._speak_for_absent = speak_for_absent
         self._believe_all = believe_all
@@ -108,17 +112,18 @@ class Ledger:
         self._stopping = True
 
     def close(self) -> None:
-        """After the last event: keep what is known."""
-        self.closed = True
+        """After the last event: keep what is known; `closed` is true when that is done."""
         if self._path:
-            self._saved(lambda: state.save(self._path, self._accounts()))
+            self._save()
+        self._worker.do(lambda: None, self._last_saved)
         self._worker.finish()
 
     # what the loop wants of a part
 
     @property
     def deadline(self) -> float:
-        return min([self._save_at, *(book.repeat for book in self._books.values())])
+        books = self._books.values()
+        return min([self._save_at, *(book.repeat for book in books), *(book.doubt for book in books)])
 
     def poll_for(self) -> tuple[int, int] | None:
         return None
@@ -129,9 +134,11 @@ class Ledger:
     def tick(self, now: float) -> None:
         if now >= self._save_at:
             self._save_at, self._saved_at = NEVER, now
-            accounts = self._accounts()
-            self._worker.do(lambda: state.save(self._path, accounts), self._saved)
-        for book in self._books.values():
+            self._save()
+        for serial, book in self._books.items():
+            if now >= book.doubt and book.judge.account is not None:
+                log.info("%s sends nothing that can be believed; it counts as away", serial)
+                self._away(serial, book.judge.account.address, "no believable reading")
             if now >= book.repeat:
                 self._speak_for(book, self._moment())
 
@@ -152,10 +159,9 @@ class Ledger:
                 if energy != book.energy:
                     book.energy = energy
                     self._save_soon(now)
-                book.online, book.repeat, book.doubted_since = True, NEVER, NEVER
+                book.online, book.repeat, book.doubt = True, NEVER, now.elapsed + self._doubt_after
             case Refused(reason, detail):
                 self._refuse(reading.serial, reason, detail, now)
-                self._doubt(book, reading, now)
             case Held():
                 log.debug("%s: first reading, held until the next one agrees", reading.serial)
                 self._ask_again(reading.serial)
@@ -164,17 +170,12 @@ class Ledger:
         if self.tally.add(f"{serial} {reason}", now.elapsed):
             log.warning("%s: refused a reading, %s (%s); counted from now on", serial, reason, detail)
 
-    def _doubt(self, book: _Book, reading: Reading, now: Moment) -> None:
-        book.doubted_since = min(book.doubted_since, now.elapsed)
-        if book.online and now.elapsed - book.doubted_since >= DOUBT_AFTER:
-            log.info("%s answers, but not believably; it counts as away", reading.serial)
-            self._away(reading.serial, reading.address, "no believable reading")
-
     def _away(self, serial: str, address: int, reason: str) -> None:
         book = self._books.get(serial)
         if book is None or book.judge.account is None:
             return  # nothing was ever published of it
         now = self._moment()
+        book.doubt = NEVER
         if book.online or book.repeat == NEVER:
             book.online = False
             self._publish(Offline(serial, address, reason))
@@ -187,16 +188,17 @@ class Ledger:
         if not self._speak_for_absent or self._stopping:
             return
         resting = book.judge.resting(now)
-        if resting is not None:
+        long_gone = resting is not None and now.clock_right and now.epoch - resting.when > FORGOTTEN_AFTER
+        if resting is not None and not long_gone:
             book.repeat = now.elapsed + REPEAT_EVERY
             self._publish(resting)
 
     def _moment(self) -> Moment:
+        # Once right it stays so: the kernel calls a clock unsynchronised that has missed the net for hours.
+        self._was_right = self._was_right or self._clock_right()
         epoch = self._wall_clock()
         local = self._localtime(epoch)
-        return Moment(
-            self._clock(), epoch, time.strftime("%Y-%m-%d", local), local.tm_hour, self._clock_right()
-        )
+        return Moment(self._clock(), epoch, time.strftime("%Y-%m-%d", local), local.tm_hour, self._was_right)
 
     # the file
 
@@ -207,6 +209,13 @@ class Ledger:
     def _accounts(self) -> dict[str, Account]:
         known = ((serial, book.judge.account) for serial, book in self._books.items())
         return {serial: account for serial, account in known if account is not None}
+
+    def _save(self) -> None:
+        accounts = self._accounts()
+        self._worker.do(lambda: state.save(self._path, accounts), self._saved)
+
+    def _last_saved(self, outcome: Callable[[], None]) -> None:
+        self.closed = True
 
     def _saved(self, outcome: Callable[[], None]) -> None:
         try:

@@ -31,7 +31,15 @@ TOTAL_STAYS, DAY_STAYS = 600.0, 60.0
 """Seconds after which a counter that was refused and agrees with itself is believed."""
 SAME_FOR = 900.0
 """Seconds of feeding without a single value that moves: no roof does that."""
+UNKNOWN_ABSENCE = 3600.0
+"""Seconds that are assumed where no clock tells: more than can have been made in them has to stay so."""
 NOON = 12
+NEW_DAY_AFTER = 3 * 3600.0
+"""Seconds of absence that are a night, where no clock is right."""
+NEXT_READING = -1.0
+
+UNSEEN, UNTRUSTED = "unseen", "untrusted"
+"""In place of the day of a count: it may be today's, which will show; its E-Day does not fit the total."""
 
 NOTHING = "E-Total of 0"
 """However long it stays so: a counter that was reset moves with the first sun."""
@@ -66,10 +74,12 @@ class Account(NamedTuple):
     """The last good reading as the inverter gave it."""
     today: str
     """The local date that `shown` is of; empty before any clock was right."""
+    read_day: str
+    """The local date of the last good reading."""
     count_day: str
-    """The local date on which the inverter began the count that its E-Day shows; empty if nobody knows."""
+    """The local date on which the inverter began the count that its E-Day shows; or a word of below."""
     midnight_total: float
-    """kWh on the counter when `today` began."""
+    """kWh on the counter when `today` began; NEXT_READING until there is one of today."""
     before: float
     """kWh of today from counts that the inverter has given up since (a restart at noon)."""
     shown: float
@@ -126,7 +136,8 @@ class Judge:
         refusal = self._out_of_range(reading.values) or self._against_account(reading.values, at)
         if refusal is not None:
             return self._stays(refusal, reading, at)
-        if self.account is None and not self._confirmed(reading.values, at):
+        anchored = self.account is not None and self._seconds_since_account(at) is not None
+        if not anchored and not self._confirmed(reading.values, at):
             return Held()
         self._candidate = None
         return self._trust(reading, at)
@@ -174,8 +185,9 @@ class Judge:
             return Refused(NOTHING, f"E-Total was {old} kWh")
         if new < old - 0.05:
             return Refused(FELL, f"from {old} to {new} kWh")
-        since = self._seconds_since_account(at)
-        if since is not None and new > old + self._most(since):
+        seconds = self._seconds_since_account(at)
+        since = UNKNOWN_ABSENCE if seconds is None else seconds
+        if new > old + self._most(since):
             return Refused(ROSE, f"from {old} to {new} kWh in {since:.0f} s")
         old_day, new_day = _number(account.values, "eDay"), _number(values, "eDay")
         same_count = abs((new - new_day) - (old - old_day)) <= STEP and new_day >= old_day - 0.05
@@ -228,19 +240,22 @@ class Judge:
         if at.elapsed - since < patience:
             return refusal
         self._candidate = None
-        if self.account is not None:  # what was counted until now belongs to the old counter
-            shift = _number(reading.values, "eTotal") - _number(self.account.values, "eTotal")
-            fresh = {
-                **self.account.values,
-                "eTotal": reading.values["eTotal"],
-                "eDay": reading.values["eDay"],
-            }
-            self.account = self.account._replace(
-                values=fresh, midnight_total=round(self.account.midnight_total + shift, 1)
-            )
+        if self.account is not None:
+            self.account = self._follow_total(_in_day(self.account, at), refusal.reason, reading.values)
         trusted = self._trust(reading, at)
         return trusted._replace(
             news=f"{refusal.reason} ({refusal.detail}), and stayed so: believed from now on"
+        )
+
+    def _follow_total(self, account: Account, reason: str, values: Values) -> Account:
+        """From a counter that was reset or does not fit: today's energy goes on by the total alone."""
+        total = _number(account.values if reason == DISAGREE else values, "eTotal")
+        counters = {key: values[key] for key in ("eTotal", "eDay")}
+        return account._replace(
+            values={**account.values, **counters},
+            count_day=UNTRUSTED,
+            before=0.0,
+            midnight_total=round(total - account.shown, 1),
         )
 
     def _agree(self, earlier: _Candidate, values: Values, at: Moment) -> bool:
@@ -257,6 +272,8 @@ class Judge:
         else:
             account = self._count(_in_day(self.account, at), values, at)
         total, raw = _number(values, "eTotal"), _number(values, "eDay")
+        if account.midnight_total == NEXT_READING:
+            account = account._replace(midnight_total=total)
         # Else the inverter still shows an earlier day.
         begun = account.count_day == account.today
         day = raw + account.before if begun else total - account.midnight_total
@@ -266,6 +283,7 @@ class Judge:
             inverter_type=reading.inverter_type,
             when=reading.when,
             values=values,
+            read_day=account.today,
             shown=shown,
         )
         self._elapsed = at.elapsed
@@ -275,10 +293,9 @@ class Judge:
         """The first reading ever of this inverter."""
         today = at.day if at.clock_right else ""
         total = _number(reading.values, "eTotal")
-        count_day = today if _begun(reading.values, at) else "before"
-        return Account(
-            reading.address, reading.inverter_type, reading.when, {}, today, count_day, total, 0.0, 0.0
-        )
+        count_day = today if _begun(reading.values, at) else UNSEEN
+        kind = reading.inverter_type
+        return Account(reading.address, kind, reading.when, {}, today, today, count_day, total, 0.0, 0.0)
 
     def _count(self, account: Account, values: Values, at: Moment) -> Account:
         """Notice that the inverter has begun a new count."""
@@ -286,11 +303,14 @@ class Judge:
         new_total, new_day = _number(values, "eTotal"), _number(values, "eDay")
         begun = new_day < old_day - 0.05 or (new_total - new_day) - (old_total - old_day) > STEP
         if not begun:
-            return account
-        if account.count_day == account.today:  # a second one on the same day: it was restarted
+            seen_now = account.count_day == UNSEEN and _begun(values, at)
+            return account._replace(count_day=account.today) if seen_now else account
+        if not at.clock_right and (self._seconds_since_account(at) or NEW_DAY_AFTER) >= NEW_DAY_AFTER:
+            account = account._replace(before=0.0, shown=0.0)  # a night, whatever the clock says
+        elif account.count_day == account.today:  # a second one on the same day: it was restarted
             return account._replace(before=account.shown)
-        unseen = self._elapsed is None and new_day > STEP and not _begun(values, at)
-        return account if unseen else account._replace(count_day=account.today, before=0.0)
+        unseen = account.read_day != account.today and new_day > STEP and not _begun(values, at)
+        return account._replace(count_day=UNSEEN if unseen else account.today, before=account.shown)
 
 
 def _in_day(account: Account, at: Moment) -> Account:
@@ -298,9 +318,8 @@ def _in_day(account: Account, at: Moment) -> Account:
     if not at.clock_right or at.day == account.today:
         return account
     if not account.today:  # the first time that the clock is right
-        return account._replace(today=at.day, count_day=account.count_day or at.day)
-    total = _number(account.values, "eTotal")
-    return account._replace(today=at.day, midnight_total=total, before=0.0, shown=0.0)
+        return account._replace(today=at.day, read_day=at.day, count_day=account.count_day or at.day)
+    return account._replace(today=at.day, midnight_total=NEXT_READING, before=0.0, shown=0.0)
 
 
 def _begun(values: Values, at: Moment) -> bool:

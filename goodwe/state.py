@@ -5,11 +5,14 @@ JSON, replaced as a whole: first a new file, on the disk to its last byte, then 
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Mapping
 
 import simplejson
 
+from . import fields
+from .errors import FieldError
 from .plausibility import Account
 
 log = logging.getLogger(__name__)
@@ -26,7 +29,15 @@ def load(path: str) -> dict[str, Account]:
         return {}
     except OSError as error:
         log.warning("cannot read %s: %s; beginning without what it knows", path, error.strerror)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        FieldError,
+    ) as error:
         aside = f"{path}.damaged"
         log.warning("%s is damaged (%s); set aside as %s, beginning anew", path, error, aside)
         with contextlib.suppress(OSError):
@@ -50,10 +61,31 @@ def _accounts(content: object) -> dict[str, Account]:
     """The content of a file. Raises one of the errors above for anything else than what save() writes."""
     if not isinstance(content, dict) or content["version"] != VERSION:
         raise ValueError("of another version")
-    accounts = {str(serial): Account(**fields) for serial, fields in content["inverters"].items()}
+    accounts = {_serial(serial): Account(**facts) for serial, facts in content["inverters"].items()}
     for account in accounts.values():
         for value, kind in zip(account, Account.__annotations__.values(), strict=True):
             allowed = (int, float) if kind is float else dict if kind not in (int, str) else kind
             if not isinstance(value, allowed) or isinstance(value, bool):
-                raise ValueError(f"{value!r} in place of a {getattr(kind, '__name__', kind)}")
+                raise ValueError(f"{value!r:.40} in place of a {getattr(kind, '__name__', kind)}")
+        _check(account)
     return accounts
+
+
+def _serial(text: str) -> str:
+    return fields.decode_serial(text.encode("ascii"))
+
+
+def _check(account: Account) -> None:
+    """What is in there is published: it must be what an inverter can have sent."""
+    numbers = (account.when, account.midnight_total, account.before, account.shown)
+    fits = 0 < account.address < 0x7F and account.inverter_type in (1, 3) and all(map(math.isfinite, numbers))
+    if not fits or not 0 <= account.when < 2**32 or account.values.keys() != {r.key for r in fields.RUNNING}:
+        raise ValueError("an account that cannot be")
+    for row in fields.RUNNING:
+        value = account.values[row.key]
+        if row.key == fields.ERRORS:
+            good = isinstance(value, list) and all(bit in range(32) for bit in value)
+        else:
+            good = isinstance(value, int | float) and math.isfinite(value) and row.low <= value <= row.high
+        if not good:
+            raise ValueError(f"{row.key} {value!r:.40}")

@@ -115,6 +115,20 @@ def test_program_that_ends_says_that_nobody_is_there_and_no_zeros():
     assert books.ledger.deadline == NEVER, "or the loop would spin until everything is closed"
 
 
+def test_inverter_of_which_nothing_is_believed_counts_as_away_after_a_minute():
+    books = Books()
+    books.read()
+    books.read()
+    books.take()
+    assert books.ledger.deadline == books.now + 62.5
+    books.now += 62.5
+    books.ledger.tick(books.now)
+    offline, resting = books.take()
+    assert (offline.reason, resting.is_online) == ("no believable reading", False)
+    books.read(pac=1700)
+    assert [event.is_online for event in books.take()] == [True]
+
+
 def test_refusal_is_one_line_and_counted(caplog):
     books = Books()
     books.read()
@@ -157,7 +171,9 @@ def test_remembered_inverter_is_said_to_be_away_before_it_comes(tmp_path):
 
 def test_saved_and_loaded_is_the_same(tmp_path):
     path = str(tmp_path / "deep" / "state.json")
-    account = Account(11, 3, 1.5e9, {**GOOD, "errorMessage": [9]}, "2026-11-23", "2026-11-23", 1.0, 0.0, 2.5)
+    account = Account(
+        11, 3, 1.5e9, {**GOOD, "errorMessage": [9]}, "2026-11-23", *["2026-11-23"] * 2, 1.0, 0.0, 2.5
+    )
     ledger.state.save(path, {SERIAL: account})
     assert ledger.state.load(path) == {SERIAL: account}
 

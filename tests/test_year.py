@@ -134,6 +134,14 @@ class House:
         self.awake = False
         assert not self.online.get(self.serial), "offline is said at once"
 
+    def away(self, seconds):
+        """The inverter is not here for so long; the program goes on."""
+        end = self.now + seconds
+        while (due := self.started + self.ledger.deadline) <= end:
+            self.now = max(self.now, due)
+            self.ledger.tick(self.now - self.started)
+        self.now = end
+
     # the truth
 
     @property
@@ -321,6 +329,69 @@ def test_days_of_23_and_of_25_hours(month_and_day, report):
     assert house.checked > 1000
 
 
+@pytest.mark.parametrize("script", ["healthy", "stale-day-at-dawn"])
+@pytest.mark.parametrize("hours", [18.1, 18.5, 22.0, 42.1, 42.5, 46.0, 90.2])
+@pytest.mark.parametrize("off", [False, True])
+def test_unplugged_or_off_from_noon_until_another_morning(tmp_path, script, hours, off, report):
+    """wish 1: what was made on days that nobody saw is not today's."""
+    house = House(tmp_path / "state.json", script)
+    house.wait(2 * DAY + 12 * HOUR)
+    house.sleep("unplugged")
+    if off:
+        house.restart()
+        house.now += hours * HOUR
+        house.restart(kill=True)
+    else:
+        house.away(hours * HOUR)
+    house.wait(2 * DAY, every=60.0)
+    report(house)
+    assert house.messages[-1].values["eDay"] == pytest.approx(house.energy_today(), abs=SHARP)
+
+
+@pytest.mark.parametrize("script", ["healthy", "restarts-at-noon"])
+def test_week_without_a_right_clock(script):
+    """The inverter's own days are the days then."""
+    house = House(script=script)
+    house.clock_right, house.wrong_by, house.blind = False, -3 * DAY, True
+    house.wait(DUSK - 600)
+    for _ in range(6):
+        house.wait(DAY)
+        assert house.messages[-1].values["eDay"] == pytest.approx(house.energy_today(), abs=SHARP)
+
+
+def test_clock_that_loses_its_source_stays_right():
+    house = House()
+    house.wait(DUSK - 600)
+    house.clock_right = False
+    for _ in range(6):
+        house.wait(DAY)
+        assert house.messages[-1].values["eDay"] == pytest.approx(house.energy_today(), abs=SHARP)
+
+
+@pytest.mark.parametrize("wrong", [0.0, 30.0])
+@pytest.mark.parametrize("seconds", [10.0, 120.0])
+def test_day_that_is_wrong_for_a_while_spoils_nothing(wrong, seconds):
+    house = House()
+    house.wait(DAY + 12 * HOUR, every=10.0)
+    end = house.now + seconds
+    while house.now < end:
+        house.now += 10.0
+        house.read(eDay=wrong)
+    house.wait(DUSK - 13 * HOUR, every=10.0)
+    assert house.messages[-1].values["eDay"] == pytest.approx(house.energy_today(), abs=SHARP)
+
+
+def test_jump_in_the_first_reading_after_a_boot_without_a_clock_waits_for_the_second(tmp_path):
+    house = House(tmp_path / "state.json")
+    house.wait(DAY + 12 * HOUR)
+    house.clock_right, house.wrong_by, house.blind = False, -DAY, True
+    house.restart(kill=True)
+    house.now += 10.0
+    house.read(eTotal=house._total(house.now) + 40.0, temp=MARK)
+    house.wait(HOUR, every=10.0)
+    assert house.online[SERIAL]
+
+
 def test_counter_that_was_reset_in_a_repair_is_believed_after_ten_minutes(caplog):
     house = House(script="repaired-on-day-2")
     house.wait(2 * DAY + 12 * HOUR)
@@ -425,6 +496,7 @@ def test_state_that_cannot_be_saved_is_said_once(tmp_path, caplog):
         *("", "{", "[]", "{}", "null", "\x00\xff"),
         *('{"version": 2, "inverters": {}}', '{"version": 1}', '{"version": 1, "inverters": 3}'),
         '{"version": 1, "inverters": {"x": {"address": 1}}}',
+        "[" * 200_000,
     ],
 )
 def test_damaged_state_is_set_aside_and_said(tmp_path, content, caplog):
@@ -438,11 +510,27 @@ def test_damaged_state_is_set_aside_and_said(tmp_path, content, caplog):
     assert house.messages[-1].values["eTotal"] == pytest.approx(house._total(house.now), abs=0.11)
 
 
-def test_state_of_wrong_types_is_damaged(tmp_path, caplog):
+@pytest.mark.parametrize(
+    "silly",
+    [
+        {"midnight_total": "much"},
+        {"values": {}},
+        {"values": {**NOTHING, "errorMessage": 5}},
+        {"values": {**NOTHING, "errorMessage": [99]}},
+        {"values": {**NOTHING, "tempFault": "x"}},
+        {"values": {**NOTHING, "vac1": 10**400}},
+        {"when": 1e300},
+        {"shown": float("nan")},
+        {"address": 0},
+        {"inverter_type": 2},
+        {"address": True},
+    ],
+)
+def test_state_with_silly_content_is_damaged(tmp_path, silly, caplog):
     house = House(tmp_path / "state.json")
     house.wait(DAY)
     content = json.loads((tmp_path / "state.json").read_text())
-    content["inverters"][SERIAL]["midnight_total"] = "much"
+    content["inverters"][SERIAL] |= silly
     (tmp_path / "state.json").write_text(json.dumps(content))
     house.restart(kill=True)
     assert any("is damaged" in message for message in caplog.messages)
@@ -469,6 +557,8 @@ def test_inverter_that_is_long_gone_is_not_spoken_for(tmp_path):
 # anything at all
 
 
+CANNOT_BE_TOLD = {"repaired-on-day-2", "total-jumps-at-noon"}
+"""A counter that was reset; 40 kWh too many in the first reading after half a day, which may be true."""
 MISHAPS = st.lists(
     st.tuples(
         st.sampled_from(["wait", "restart", "kill", "unplug", "rubbish", "off", "no clock"]),
@@ -479,8 +569,13 @@ MISHAPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(script=st.sampled_from(sorted(set(SCRIPTS) - {"repaired-on-day-2"})), mishaps=MISHAPS)
+@settings(
+    max_examples=40,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(script=st.sampled_from(sorted(set(SCRIPTS) - CANNOT_BE_TOLD)), mishaps=MISHAPS)
 def test_no_order_of_mishaps_breaks_an_invariant(tmp_path_factory, script, mishaps):
     house = House(tmp_path_factory.mktemp("state") / "state.json", script)
     house.wait(2 * DAY, every=900.0)
