@@ -108,7 +108,7 @@ class Daemon:
         try:
             holder = self._holder()
             if not holder.locked:
-                return self._not_running(holder)
+                return self._not_running()
         except PidFileError as error:
             return self._trouble(str(error), 1)
         if holder.pid is None:
@@ -199,9 +199,8 @@ class Daemon:
         reason = message.decode(errors="replace") or "it ended before it was ready; see its log"
         return self._trouble(f"{self.name} could not start: {reason}", 1)
 
-    def _not_running(self, holder: Holder) -> int:
-        removed = self._remove_stale() if holder.exists else False
-        hint = f"; removed the stale {self._pidfile.path}" if removed else ""
+    def _not_running(self) -> int:
+        hint = f"; removed the stale {self._pidfile.path}" if self._remove_stale() else ""
         return self._trouble(f"{self.name} is not running{hint}", 0)
 
     def _holder(self) -> Holder:

@@ -91,7 +91,7 @@ class Ledger:
         now = self._moment()
         for serial, book in self._books.items():
             account = book.judge.account
-            if account is not None and not (now.clock_right and now.epoch - account.when > FORGOTTEN_AFTER):
+            if account is not None and not _forgotten(account.when, now):
                 self._publish(Remembered(serial))
                 self._speak_for(book, now)
 
@@ -188,8 +188,7 @@ class Ledger:
         if not self._speak_for_absent or self._stopping:
             return
         resting = book.judge.resting(now)
-        long_gone = resting is not None and now.clock_right and now.epoch - resting.when > FORGOTTEN_AFTER
-        if resting is not None and not long_gone:
+        if resting is not None and not _forgotten(resting.when, now):
             book.repeat = now.elapsed + REPEAT_EVERY
             self._publish(resting)
 
@@ -226,3 +225,8 @@ class Ledger:
             self._cannot_save = str(error)
         else:
             self._cannot_save = ""
+
+
+def _forgotten(seen: float, now: Moment) -> bool:
+    """Whether an inverter that was seen then, in seconds since 1970, is to be left in peace."""
+    return now.clock_right and now.epoch - seen > FORGOTTEN_AFTER

@@ -233,7 +233,8 @@ class Connection:
         try:
             outcome()
             if client.socket() is None:  # gone while CONNECT was written; paho raises nothing then
-                raise ConnectionResetError(CLOSED_AT_ONCE)
+                self._failed(now, CLOSED_AT_ONCE)
+                return
             # `online` follows `data` at once; Nagle's algorithm would hold it until the broker acknowledges.
             client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except (OSError, ValueError) as error:  # ValueError: a host name that is none
