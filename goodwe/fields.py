@@ -8,6 +8,7 @@ marked `three_phase` (the ten "DT only" comments of the document).
 import math
 import struct
 from collections.abc import Iterable, Mapping
+from functools import partial
 from operator import truediv
 from typing import NamedTuple
 
@@ -24,11 +25,11 @@ class Field(NamedTuple):
     """Index of its first word in the document's table."""
     key: str
     """Its published name, never changed (CONTRACT 2)."""
-    words: int
-    divisor: int
-    """What the raw number is divided by; 1 leaves an integer."""
-    unit: str
     label: str
+    unit: str = ""
+    words: int = 1
+    divisor: int = 1
+    """What the raw number is divided by; 1 leaves an integer."""
     three_phase: bool = False
     """Only in the answer of three-phase inverters; others report 0 in its place."""
     signed: str = ""
@@ -40,121 +41,76 @@ class Field(NamedTuple):
     """Outside of these a value is not plausible, whatever the inverter."""
     flows: bool = False
     """Whether it is 0 when the inverter rests."""
+    dead_band: float = 0
+    """A topic of its own gets a new value when it has moved by more than this; 0: whenever it differs."""
 
 
 NOT_FITTED = (0xFFFF,)
 
+_flow = partial(Field, absent=NOT_FITTED, flows=True)
+_pv_volts = partial(_flow, unit="V", divisor=10, high=1500, dead_band=1.0)
+_grid_volts = partial(_pv_volts, high=1000, dead_band=0.5)
+_amperes = partial(_flow, unit="A", divisor=10, high=1000, dead_band=0.1)
+_hertz = partial(_flow, unit="Hz", divisor=100, high=70, dead_band=0.02)
+_fault_celsius = partial(Field, unit="°C", divisor=10)
+_fault_volts = partial(Field, unit="V", divisor=10)
+_fault_hertz = partial(Field, unit="Hz", divisor=100)
+
 RUNNING = (
-    Field(0x00, "vpv1", 1, 10, "V", "PV string 1 voltage", absent=NOT_FITTED, high=1500, flows=True),
-    Field(0x01, "vpv2", 1, 10, "V", "PV string 2 voltage", absent=NOT_FITTED, high=1500, flows=True),
-    Field(0x02, "ipv1", 1, 10, "A", "PV string 1 current", absent=NOT_FITTED, high=1000, flows=True),
-    Field(0x03, "ipv2", 1, 10, "A", "PV string 2 current", absent=NOT_FITTED, high=1000, flows=True),
-    Field(0x04, "vac1", 1, 10, "V", "Phase L1 voltage", absent=NOT_FITTED, high=1000, flows=True),
+    _pv_volts(0x00, "vpv1", "PV string 1 voltage"),
+    _pv_volts(0x01, "vpv2", "PV string 2 voltage"),
+    _amperes(0x02, "ipv1", "PV string 1 current"),
+    _amperes(0x03, "ipv2", "PV string 2 current"),
+    _grid_volts(0x04, "vac1", "Phase L1 voltage"),
+    _grid_volts(0x05, "vac2", "Phase L2 voltage", three_phase=True),
+    _grid_volts(0x06, "vac3", "Phase L3 voltage", three_phase=True),
+    _amperes(0x07, "iac1", "Phase L1 current"),
+    _amperes(0x08, "iac2", "Phase L2 current", three_phase=True),
+    _amperes(0x09, "iac3", "Phase L3 current", three_phase=True),
+    _hertz(0x0A, "fac1", "Phase L1 frequency"),
+    _hertz(0x0B, "fac2", "Phase L2 frequency", three_phase=True),
+    _hertz(0x0C, "fac3", "Phase L3 frequency", three_phase=True),
     Field(
-        0x05,
-        "vac2",
-        1,
-        10,
-        "V",
-        "Phase L2 voltage",
-        three_phase=True,
-        absent=NOT_FITTED,
-        high=1000,
+        0x0D,
+        "pac",
+        "Feeding power",
+        "W",
+        signed="hybrid",
+        low=-200_000,
+        high=200_000,
         flows=True,
+        dead_band=10,
     ),
-    Field(
-        0x06,
-        "vac3",
-        1,
-        10,
-        "V",
-        "Phase L3 voltage",
-        three_phase=True,
-        absent=NOT_FITTED,
-        high=1000,
-        flows=True,
-    ),
-    Field(0x07, "iac1", 1, 10, "A", "Phase L1 current", absent=NOT_FITTED, high=1000, flows=True),
-    Field(
-        0x08,
-        "iac2",
-        1,
-        10,
-        "A",
-        "Phase L2 current",
-        three_phase=True,
-        absent=NOT_FITTED,
-        high=1000,
-        flows=True,
-    ),
-    Field(
-        0x09,
-        "iac3",
-        1,
-        10,
-        "A",
-        "Phase L3 current",
-        three_phase=True,
-        absent=NOT_FITTED,
-        high=1000,
-        flows=True,
-    ),
-    Field(0x0A, "fac1", 1, 100, "Hz", "Phase L1 frequency", absent=NOT_FITTED, high=70, flows=True),
-    Field(
-        0x0B,
-        "fac2",
-        1,
-        100,
-        "Hz",
-        "Phase L2 frequency",
-        three_phase=True,
-        absent=NOT_FITTED,
-        high=70,
-        flows=True,
-    ),
-    Field(
-        0x0C,
-        "fac3",
-        1,
-        100,
-        "Hz",
-        "Phase L3 frequency",
-        three_phase=True,
-        absent=NOT_FITTED,
-        high=70,
-        flows=True,
-    ),
-    Field(0x0D, "pac", 1, 1, "W", "Feeding power", signed="hybrid", low=-200_000, high=200_000, flows=True),
-    Field(0x0E, "workMode", 1, 1, "", "Work mode"),
+    Field(0x0E, "workMode", "Work mode"),
     # Sibling decoders read both patterns as "no sensor"; -1 would be -0.1 °C, published as 0.0.
     Field(
         0x0F,
         "temp",
-        1,
-        10,
-        "°C",
         "Inverter temperature",
+        "°C",
+        divisor=10,
         signed="always",
         absent=(-1, 0x7FFF),
         low=-55,
         high=150,
+        dead_band=0.5,
     ),
-    Field(0x10, "errorMessage", 2, 1, "", "Error bits"),
-    Field(0x12, "eTotal", 2, 10, "kWh", "Energy since installation", high=99_999_999),
-    Field(0x14, "hTotal", 2, 1, "h", "Hours of feeding since installation", high=1_000_000),
+    Field(0x10, "errorMessage", "Error bits", words=2),
+    Field(0x12, "eTotal", "Energy since installation", "kWh", words=2, divisor=10, high=99_999_999),
+    Field(0x14, "hTotal", "Hours of feeding since installation", "h", words=2, high=1_000_000),
     # The words from here to GFCI are fault values only by the document of 2011; newer firmware puts
     # other things there (PROTOCOL 5.3).
-    Field(0x16, "tempFault", 1, 10, "°C", "Temperature fault value"),
-    Field(0x17, "pv1Fault", 1, 10, "V", "PV string 1 fault value"),
-    Field(0x18, "pv2Fault", 1, 10, "V", "PV string 2 fault value"),
-    Field(0x19, "line1VFault", 1, 10, "V", "Phase L1 voltage fault value"),
-    Field(0x1A, "line2VFault", 1, 10, "V", "Phase L2 voltage fault value", three_phase=True),
-    Field(0x1B, "line3VFault", 1, 10, "V", "Phase L3 voltage fault value", three_phase=True),
-    Field(0x1C, "line1FFault", 1, 100, "Hz", "Phase L1 frequency fault value"),
-    Field(0x1D, "line2FFault", 1, 100, "Hz", "Phase L2 frequency fault value", three_phase=True),
-    Field(0x1E, "line3FFault", 1, 100, "Hz", "Phase L3 frequency fault value", three_phase=True),
-    Field(0x1F, "gcfiFault", 1, 1, "mA", "Ground current fault value"),
-    Field(0x20, "eDay", 1, 10, "kWh", "Energy today", high=4000),
+    _fault_celsius(0x16, "tempFault", "Temperature fault value"),
+    _fault_volts(0x17, "pv1Fault", "PV string 1 fault value"),
+    _fault_volts(0x18, "pv2Fault", "PV string 2 fault value"),
+    _fault_volts(0x19, "line1VFault", "Phase L1 voltage fault value"),
+    _fault_volts(0x1A, "line2VFault", "Phase L2 voltage fault value", three_phase=True),
+    _fault_volts(0x1B, "line3VFault", "Phase L3 voltage fault value", three_phase=True),
+    _fault_hertz(0x1C, "line1FFault", "Phase L1 frequency fault value"),
+    _fault_hertz(0x1D, "line2FFault", "Phase L2 frequency fault value", three_phase=True),
+    _fault_hertz(0x1E, "line3FFault", "Phase L3 frequency fault value", three_phase=True),
+    Field(0x1F, "gcfiFault", "Ground current fault value", "mA"),
+    Field(0x20, "eDay", "Energy today", "kWh", divisor=10, high=4000),
 )
 """Running info, 01 81 (PROTOCOL 5.1). `gcfiFault` is the predecessor's spelling of GFCI."""
 
@@ -164,12 +120,12 @@ FAULTS = tuple(row for row in RUNNING if row.key.endswith("Fault"))
 """The words whose meaning differs from firmware to firmware (PROTOCOL 5.3)."""
 
 SETTING = (
-    Field(0x00, "vpvStart", 1, 10, "V", "PV voltage at which feeding starts"),
-    Field(0x01, "tStart", 1, 1, "s", "Time to reconnect to the grid"),
-    Field(0x02, "vacMin", 1, 10, "V", "Lowest grid voltage allowed"),
-    Field(0x03, "vacMax", 1, 10, "V", "Highest grid voltage allowed"),
-    Field(0x04, "facMin", 1, 100, "Hz", "Lowest grid frequency allowed"),
-    Field(0x05, "facMax", 1, 100, "Hz", "Highest grid frequency allowed"),
+    Field(0x00, "vpvStart", "PV voltage at which feeding starts", "V", divisor=10),
+    Field(0x01, "tStart", "Time to reconnect to the grid", "s"),
+    Field(0x02, "vacMin", "Lowest grid voltage allowed", "V", divisor=10),
+    Field(0x03, "vacMax", "Highest grid voltage allowed", "V", divisor=10),
+    Field(0x04, "facMin", "Lowest grid frequency allowed", "Hz", divisor=100),
+    Field(0x05, "facMax", "Highest grid frequency allowed", "Hz", divisor=100),
 )
 """Setting info, 01 83 (PROTOCOL 5.6)."""
 
