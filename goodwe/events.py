@@ -38,6 +38,33 @@ class Reading(NamedTuple):
     """Seconds since 1970 of reception; stamped where the reading leaves the link."""
     is_online: bool = True
     """False for what is said of an inverter that is away: nothing flows, its totals stand."""
+    clock: str = ""
+    """What the inverter's own clock shows, as 2026-11-23T06:00:00; empty where the answer has none."""
+
+
+class Answer(NamedTuple):
+    """The answer to a question that was asked besides the readings."""
+
+    serial: str
+    question: str
+    """Name of the frame that asked, such as query_id_info."""
+    data: bytes
+
+
+class Unanswered(NamedTuple):
+    """A question that was asked besides the readings, in vain."""
+
+    serial: str
+    question: str
+
+
+class Info(NamedTuple):
+    """What an inverter says about itself."""
+
+    serial: str
+    kind: str
+    """idInfo or settingInfo, the key under which it is published."""
+    values: Values
 
 
 class Offline(NamedTuple):
@@ -62,4 +89,4 @@ class Refused(NamedTuple):
     times: int = 1
 
 
-Event = Send | Found | Online | Reading | Offline | Refused
+Event = Send | Found | Online | Reading | Offline | Refused | Answer | Unanswered

@@ -373,6 +373,21 @@ def encode_running(values: Mapping[str, Value], length: int) -> bytes:
     return codec(length).encode(values).ljust(length, b"\0")
 
 
+CLOCK_OFFSETS = {60: 46, 130: 92}
+"""Length of a running info to where its tail has the inverter's clock: YY MM DD hh mm ss (PROTOCOL 5.2)."""
+
+
+def decode_clock(data: bytes) -> str:
+    """What the inverter's clock shows, as 2026-11-23T06:00:00; empty where there is none, or no date."""
+    offset = CLOCK_OFFSETS.get(len(data))
+    if offset is None:
+        return ""
+    year, month, day, hour, minute, second = data[offset : offset + 6]
+    if not (year < 100 and 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 60):
+        return ""
+    return f"20{year:02}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+
+
 def decode_setting(data: bytes) -> Values:
     """Key to value of a setting info. Raises FieldError when it is too short."""
     if len(data) < SETTING_LENGTH:

@@ -25,7 +25,7 @@ OWN_ADDRESS = 0x80
 UNREGISTERED = 0x7F
 """Where an inverter without an address of its own listens."""
 
-REGISTER, READ = 0x00, 0x01
+REGISTER, READ, EXECUTE = 0x00, 0x01, 0x03
 
 NAMES = {
     (REGISTER, 0x00): "off_line_query",
@@ -42,7 +42,18 @@ NAMES = {
     (READ, 0x83): "setting_info",
 }
 """(control code, function code) to the document's word (tables of PROTOCOL 4 and 5)."""
-KINDS = {name: kind for kind, name in NAMES.items()}
+LATER_NAMES = {
+    (EXECUTE, 0x1B): "start_inverter",
+    (EXECUTE, 0x1C): "stop_inverter",
+    (EXECUTE, 0x1E): "limit_power",
+    (EXECUTE, 0x9B): "start_inverter_answer",
+    (EXECUTE, 0x9C): "stop_inverter_answer",
+    (EXECUTE, 0x9E): "limit_power_answer",
+}
+"""The same for what later documents add (PROTOCOL 7); `decode` calls these unknown (CONTRACT 8)."""
+KINDS = {name: kind for kind, name in (NAMES | LATER_NAMES).items()}
+ACCEPTED = b"\x06"
+"""Data of the answer to an instruction that is obeyed; anything else refuses it (PROTOCOL 7)."""
 
 
 class Frame(NamedTuple):
@@ -71,7 +82,8 @@ class Frame(NamedTuple):
         return body + checksum(body)
 
     def __str__(self) -> str:
-        return f"{self.name} {self.source:02x}>{self.destination:02x} {self.data.hex()}".rstrip()
+        name = LATER_NAMES.get(self.kind, self.name)
+        return f"{name} {self.source:02x}>{self.destination:02x} {self.data.hex()}".rstrip()
 
 
 def frame(name: str, source: int, destination: int, data: bytes = b"") -> Frame:

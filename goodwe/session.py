@@ -15,6 +15,9 @@ One query is under way at a time. Its answer, or the silence behind its last try
        | address confirm
     registered query every interval, three tries more each -- three rounds missed: Offline, clearing
 
+Other questions (who are you, feed less) go into the pauses between two queries: they wait for one that is
+long enough, so that no reading is late for them; an urgent one takes the next turn.
+
 No state waits for ever: each has a deadline that leads out of it.
 """
 
@@ -22,7 +25,7 @@ from typing import NamedTuple
 
 from . import fields
 from .errors import FieldError
-from .events import Event, Found, Offline, Online, Reading, Refused, Send
+from .events import Answer, Event, Found, Offline, Online, Reading, Refused, Send, Unanswered
 from .frame import KINDS, OWN_ADDRESS, UNREGISTERED, Frame, Packet, Splitter, frame
 
 FIRST_ADDRESS = 0x0B
@@ -43,6 +46,7 @@ REMOVE_GAP = 0.1
 """Removes go to different addresses and wait for nothing; a frame takes some 10 ms on the wire."""
 RETRIES = 3
 ROUNDS = 3
+QUESTION_TRIES = 3
 ROUND_GAP = 2.5
 """The next round after a missed one begins after so many seconds at most: silence is to be known soon."""
 SEARCH_OFTEN, SEARCH_SELDOM = 1.0, 10.0
@@ -55,6 +59,23 @@ SWEEP_AFTER = 60.0
 NEVER = float("inf")
 
 
+class Question(NamedTuple):
+    """What is to be asked of an inverter besides its readings."""
+
+    name: str
+    """The document's word for it."""
+    frame: Frame
+    urgent: bool
+    """Whether a reading may be late for it."""
+    not_before: float
+    tries: int = 0
+
+    @property
+    def answer(self) -> tuple[int, int]:
+        """Control and function code of its answer."""
+        return self.frame.control, self.frame.function | 0x80
+
+
 class Session:
     """One inverter that has asked for an address."""
 
@@ -64,6 +85,8 @@ class Session:
         self.registered = False
         self.next_query = NEVER
         self.missed_rounds = 0
+        self.questions: list[Question] = []
+        """To be asked one after the other, the urgent ones first."""
 
 
 class Query(NamedTuple):
@@ -76,6 +99,7 @@ class Query(NamedTuple):
     """None for the off-line query, whose answer nobody is known to give."""
     tries: int
     sent: float
+    question: Question | None = None
 
 
 class Bus:
@@ -112,8 +136,8 @@ class Bus:
         elif self._query is not None:
             due.append(self._answer_deadline(self._query))
         else:
-            earliest = min([self._next_search, *(s.next_query for s in self._sessions.values())])
-            due.append(max(earliest, self._last_query + QUERY_GAP))
+            due.append(max(self._next_poll(), self._last_query + QUERY_GAP))
+            due += [self._fits_at(question) for _, question in self._questions()]
         return min(due)
 
     def start(self, now: float) -> list[Event]:
@@ -145,6 +169,27 @@ class Bus:
         if session is not None and session.registered:
             session.next_query = self._last_query + QUERY_GAP
 
+    def ask(self, serial: str, name: str, data: bytes = b"", *, now: float, urgent: bool = False) -> bool:
+        """Put the question that the document calls `name`: an Answer or Unanswered follows.
+
+        False, and nothing follows, if this inverter is not registered here. One that is not urgent follows
+        when the pauses between two readings are long enough, and is forgotten with the registration.
+        """
+        session = self._sessions.get(serial)
+        if session is None or not session.registered:
+            return False
+        question = Question(name, frame(name, OWN_ADDRESS, session.address, data), urgent, now)
+        urgent_ones = sum(other.urgent for other in session.questions)
+        session.questions.insert(urgent_ones if urgent else len(session.questions), question)
+        return True
+
+    def register_again(self, serial: str, now: float) -> list[Event]:
+        """Take the inverter's address away and begin anew; nothing if it is not registered here."""
+        session = self._sessions.get(serial)
+        if session is None or not session.registered:
+            return []
+        return self._forget(session, "to be registered again") + self._clear(now)
+
     def stop(self, now: float, reason: str) -> list[Event]:
         """The end of this wire: say goodbye to every inverter on it."""
         events: list[Event] = []
@@ -168,7 +213,14 @@ class Bus:
         return self._send(query.frame)
 
     def _next(self, now: float) -> list[Event]:
-        """The query that has been due longest; none if nothing is due."""
+        """The query that has been due longest, or a question that fits in; none if nothing is due."""
+        for session, question in self._questions():
+            if question.urgent or max(now, question.not_before) + ANSWER_TIME <= self._next_poll():
+                if now >= question.not_before:
+                    return self._put(question, session, now)
+            else:
+                # No time for it any more; another look when the reading that comes first was taken.
+                session.questions[0] = question._replace(not_before=self._next_poll())
         due = min(self._sessions.values(), key=lambda session: session.next_query, default=None)
         if due is not None and due.next_query <= min(now, self._next_search):
             return self._query_running_info(due, now)
@@ -180,6 +232,23 @@ class Bus:
         session.next_query = _next_time(session.next_query, self._interval, now)
         out = frame("query_running_info", OWN_ADDRESS, session.address)
         return self._ask(Query(out, KINDS["running_info"], session.address, session, 0, now), now)
+
+    def _next_poll(self) -> float:
+        """When the next query or search is due."""
+        return min([self._next_search, *(session.next_query for session in self._sessions.values())])
+
+    def _questions(self) -> list[tuple[Session, Question]]:
+        """The next question to each inverter that has one."""
+        return [(session, session.questions[0]) for session in self._sessions.values() if session.questions]
+
+    def _fits_at(self, question: Question) -> float:
+        at = max(self._last_query + QUERY_GAP, question.not_before)
+        return at if question.urgent or at + ANSWER_TIME <= self._next_poll() else NEVER
+
+    def _put(self, question: Question, session: Session, now: float) -> list[Event]:
+        tried = session.questions[0] = question._replace(tries=question.tries + 1)
+        query = Query(question.frame, question.answer, session.address, session, RETRIES, now, tried)
+        return self._ask(query, now)
 
     def _search(self, now: float) -> list[Event]:
         searched = now - self._search_since
@@ -235,6 +304,8 @@ class Bus:
         deadline = query.sent + ANSWER_TIME
         if self._splitter.collecting:
             deadline = max(deadline, min(self._last_data + ANSWER_TIME, query.sent + LONGEST_ANSWER))
+            if query.question is not None and not query.question.urgent:
+                deadline = min(deadline, self._next_poll())
         return deadline
 
     def _partial_frame_deadline(self) -> float:
@@ -256,6 +327,9 @@ class Bus:
         session = query.session
         if session is None:
             return events
+        if query.question is not None:
+            events += self._not_answered(query.question, session, now)
+            return events + (self._next(now) if now >= self._last_query + QUERY_GAP else [])
         session.missed_rounds += 1
         if session.registered and session.missed_rounds < ROUNDS:
             session.next_query = min(session.next_query, now + ROUND_GAP)
@@ -263,9 +337,22 @@ class Bus:
         reason = "no answer" if session.registered else "no confirmation of its address"
         return events + self._forget(session, reason) + self._clear(now)
 
+    def _not_answered(self, question: Question, session: Session, now: float) -> list[Event]:
+        at = session.questions.index(question)
+        if question.tries < QUESTION_TRIES:
+            session.questions[at] = question._replace(not_before=now)
+            return []
+        del session.questions[at]
+        return [Unanswered(session.serial, question.name)]
+
     def _forget(self, session: Session, reason: str) -> list[Event]:
         del self._sessions[session.serial]
-        return [Offline(session.serial, session.address, reason)] if session.registered else []
+        events: list[Event] = [
+            Unanswered(session.serial, question.name) for question in session.questions if question.urgent
+        ]
+        if session.registered:
+            events.append(Offline(session.serial, session.address, reason))
+        return events
 
     # what comes
 
@@ -290,7 +377,14 @@ class Bus:
             assert query.session is not None  # only the off-line query has none
             if answer.kind == KINDS["address_confirm"]:
                 return self._address_confirm(query.session, now)
-            return self._running_info(query.session, answer)
+            if query.question is None:
+                return self._running_info(query.session, answer)
+            self._query = None
+            return self._question_answered(query.session, query.question, answer)
+        for session in self._sessions.values():
+            for question in session.questions:  # also late, while the next reading is under way
+                if question.tries and (answer.kind, answer.source) == (question.answer, session.address):
+                    return self._question_answered(session, question, answer)
         return [Refused("frame that nobody asked for", str(answer))]
 
     def _register_request(self, answer: Frame, now: float) -> list[Event]:
@@ -332,7 +426,12 @@ class Bus:
             return [Refused(error.reason, error.detail)]
         self._answered(session)
         phases = fields.phases(len(answer.data))
-        return [Reading(session.serial, session.address, phases, values)]
+        clock = fields.decode_clock(answer.data)
+        return [Reading(session.serial, session.address, phases, values, clock=clock)]
+
+    def _question_answered(self, session: Session, question: Question, answer: Frame) -> list[Event]:
+        session.questions.remove(question)
+        return [Answer(session.serial, question.name, answer.data)]
 
     def _answered(self, session: Session) -> None:
         self._query = None

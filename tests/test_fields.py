@@ -112,6 +112,13 @@ def test_every_raw_word_survives_decode_and_encode(length):
     assert max(len(str(raw / 100)) for raw in range(65536)) <= 6  # two decimals at most are printed
 
 
+def test_clock_in_the_tail_of_an_answer():
+    assert fields.decode_clock(data("xs-running-60")) == "2024-01-30T10:29:05"
+    assert fields.decode_clock(data("rs485-running-130")) == "2020-04-04T02:48:12"
+    assert fields.decode_clock(data("usb-running-66")) == ""
+    assert fields.decode_clock(bytes(60)) == ""
+
+
 def test_single_phase_publishes_zero_for_the_other_phases():
     values = fields.decode_running(XS_CUT_TO_46)
     assert {values[row.key] for row in fields.RUNNING if row.three_phase} == {0.0}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goodwe import fields
-from goodwe.events import Found, Offline, Online, Reading, Refused, Send
+from goodwe.events import Answer, Found, Offline, Online, Reading, Refused, Send, Unanswered
 from goodwe.frame import Frame, frame
 from goodwe.session import Bus
 
@@ -398,6 +398,134 @@ def test_stop_before_the_confirmation_is_no_offline():
     bus = searching()
     bus.receive(REGISTER_REQUEST, 0.35)
     assert bus.stop(0.4, "unplugged") == [REMOVE_OURS]
+
+
+# other questions
+
+
+QUERY_ID = sent("query_id_info", 0x0B)
+LIMIT = sent("limit_power", 0x0B, b"\x32")
+ID_INFO = answer("id_info", 0x0B, bytes(64))
+
+
+def test_question_is_asked_in_the_pause_after_a_reading_and_delays_none():
+    bus = online()
+    assert bus.ask(SERIAL, "query_id_info", now=1.0)
+    assert run_until(bus, 1.35) == [(1.35, QUERY_ID)]
+    assert bus.receive(ID_INFO, 1.4) == [Answer(SERIAL, "query_id_info", bytes(64))]
+    assert run_until(bus, 3.35) == [(3.35, QUERY)]
+
+
+def test_question_waits_for_a_pause_that_is_long_enough():
+    bus = online()
+    # 3.35 is the next query: what is asked later than 2.85 could make it late
+    assert bus.ask(SERIAL, "query_id_info", now=2.9)
+    assert run_until(bus, 3.35) == [(3.35, QUERY)]
+    bus.receive(READING, 3.4)
+    assert run_until(bus, 3.85) == [(3.85, QUERY_ID)]
+
+
+def test_tick_that_is_late_leaves_the_question_for_the_next_pause():
+    bus = online()
+    bus.ask(SERIAL, "query_id_info", now=1.0)
+    assert bus.tick(3.0) == []
+    assert run_until(bus, 3.35) == [(3.35, QUERY)]
+
+
+def test_question_is_never_asked_where_readings_leave_no_pause():
+    bus = Bus(0.5)
+    bus.start(0.0)
+    run_until(bus, 0.3)
+    bus.receive(REGISTER_REQUEST, 0.35)
+    bus.receive(CONFIRM, 0.4)
+    bus.ask(SERIAL, "query_id_info", now=0.5)
+    now = 0.5
+    while now < 30.0:
+        now = bus.deadline
+        assert bus.tick(now) == [QUERY]
+        bus.receive(READING, now + 0.1)
+
+
+def test_question_that_is_not_answered_is_asked_in_three_pauses_and_given_up():
+    bus = online()
+    bus.ask(SERIAL, "query_id_info", now=1.0)
+    happened = [
+        (1.35, QUERY_ID),
+        (1.85, QUERY_ID),
+        (2.35, QUERY_ID),
+        (2.85, Unanswered(SERIAL, "query_id_info")),
+    ]
+    assert run_until(bus, 3.35) == [*happened, (3.35, QUERY)]
+
+
+def test_answer_that_comes_slowly_gives_way_to_the_reading():
+    bus = online()
+    bus.ask(SERIAL, "query_id_info", now=2.8)
+    assert run_until(bus, 2.8) == [(2.8, QUERY_ID)]
+    bus.receive(ID_INFO[:40], 3.25)
+    happened = run_until(bus, 3.35)
+    assert happened[-1] == (3.35, QUERY)
+
+
+def test_answer_that_comes_after_the_next_query_counts():
+    bus = online()
+    bus.ask(SERIAL, "query_id_info", now=2.8)
+    assert run_until(bus, 3.35) == [(2.8, QUERY_ID), (3.35, QUERY)]
+    assert bus.receive(ID_INFO, 3.4) == [Answer(SERIAL, "query_id_info", bytes(64))]
+    assert [type(event) for event in bus.receive(READING, 3.45)] == [Reading]
+
+
+def test_urgent_question_takes_the_next_turn():
+    bus = online()
+    bus.ask(SERIAL, "query_id_info", now=3.3)
+    bus.ask(SERIAL, "limit_power", b"\x32", now=3.3, urgent=True)
+    assert run_until(bus, 3.3) == [(3.3, LIMIT)]
+    assert bus.receive(answer("limit_power_answer", 0x0B, b"\x06"), 3.35) == [
+        Answer(SERIAL, "limit_power", b"\x06")
+    ]
+    assert run_until(bus, 3.8) == [(3.8, QUERY)]
+
+
+def test_urgent_question_beside_one_under_way_confuses_neither():
+    bus = online()
+    bus.ask(SERIAL, "query_id_info", now=1.0)
+    run_until(bus, 1.35)
+    bus.ask(SERIAL, "limit_power", b"\x32", now=1.4, urgent=True)
+    assert run_until(bus, 1.85) == [(1.85, LIMIT)]
+    assert bus.receive(ID_INFO, 1.9) == [Answer(SERIAL, "query_id_info", bytes(64))]
+    assert bus.receive(answer("limit_power_answer", 0x0B, b"\x15"), 1.95) == [
+        Answer(SERIAL, "limit_power", b"\x15")
+    ]
+    assert run_until(bus, 3.35) == [(3.35, QUERY)]
+
+
+def test_urgent_question_of_an_inverter_that_goes_is_unanswered():
+    bus = online()
+    bus.ask(SERIAL, "query_id_info", now=1.0)
+    bus.ask(SERIAL, "limit_power", b"\x32", now=1.0, urgent=True)
+    assert bus.stop(1.1, "unplugged") == [
+        REMOVE_OURS,
+        Unanswered(SERIAL, "limit_power"),
+        Offline(SERIAL, 11, "unplugged"),
+    ]
+
+
+def test_question_to_nobody_is_not_taken():
+    bus = searching()
+    assert not bus.ask(SERIAL, "query_id_info", now=0.4)
+    bus.receive(REGISTER_REQUEST, 0.35)
+    assert not bus.ask(SERIAL, "query_id_info", now=0.4)
+    assert not registered().ask(OTHER, "query_id_info", now=0.5)
+
+
+def test_inverter_that_is_to_register_again_does():
+    bus = online()
+    assert bus.register_again(OTHER, 1.0) == []
+    offline = Offline(SERIAL, 11, "to be registered again")
+    assert bus.register_again(SERIAL, 1.0) == [offline, REMOVE_OURS]
+    assert bus.register_again(SERIAL, 1.0) == []
+    run_until(bus, 1.4)
+    assert bus.receive(REGISTER_REQUEST, 1.4)[0] == Found(SERIAL, 11)
 
 
 # a bus with several
