@@ -1,9 +1,12 @@
 """Put the parts together; what running means."""
 
 import logging
+import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from random import Random
+from typing import NamedTuple
 
 from .clock import clock_is_right
 from .config import Config
@@ -17,13 +20,16 @@ from .device import (
     StandInDialer,
     Wire,
     open_node,
+    reset_port,
     udev_nodes,
 )
+from .ladder import Ladder
 from .ledger import Ledger
 from .link import Link
 from .loop import NEVER, Loop, Worker
 from .outputs import Fanout, Output
 from .session import Bus
+from .traffic import Line
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +37,9 @@ FAREWELL = 3.0
 """Seconds that the end may take: the last words to the broker, a write that is under way."""
 RETRY_AFTER, RETRY_AT_MOST = 1.0, 30.0
 """Seconds before a node that failed is tried again; doubled each time."""
+LOSSES_KEPT = 4
+SHORTEST_PAUSE = 1000
+"""Milliseconds between two readings that leave room for another question."""
 
 
 def outputs(config: Config, loop: Loop, random: Random) -> list[Output]:
@@ -38,6 +47,28 @@ def outputs(config: Config, loop: Loop, random: Random) -> list[Output]:
     from .outputs.mqtt import MqttOutput
 
     return [MqttOutput(config.mqtt, loop=loop, random=random)]
+
+
+class _Place:
+    """Where an inverter is plugged in: what is remembered of it while links come and go."""
+
+    def __init__(self, ladder: Ladder) -> None:
+        self.ladder = ladder
+        self.trouble: str | None = None
+        """Why it cannot be opened, as said in the log."""
+        self.failures = 0
+
+
+class _Loss(NamedTuple):
+    """An inverter that went away."""
+
+    name: str
+    reason: str
+    epoch: float
+    """Seconds since 1970."""
+    now: float
+    """The same on the clock of the traffic."""
+    traffic: list[Line]
 
 
 class App:
@@ -65,6 +96,7 @@ class App:
             loop=loop,
             publish=self._fanout.handle,
             ask_again=self._ask_again,
+            ask=self._ask if self._asks_identity(config) else None,
             wall_clock=wall_clock,
             clock_right=clock_right,
             speak_for_absent=config.inverter.offlinevalues == "zero",
@@ -76,9 +108,9 @@ class App:
         self._open_node = open_node
         self._links: dict[str, Link] = {}
         self._closing: list[Link] = []
-        self._troubles: dict[str, str] = {}
-        """Name of a device to why it cannot be opened, as said in the log."""
-        self._failures: dict[str, int] = {}
+        self._places: dict[str, _Place] = {}
+        """By the name of the device."""
+        self._losses: deque[_Loss] = deque(maxlen=LOSSES_KEPT)
         self._stopping = False
         self._late = False
         self._finder = self._make_finder(config.inverter.device)
@@ -105,6 +137,16 @@ class App:
         self._ledger.close()
         self._fanout.stop(now)
 
+    def tell_losses(self) -> None:
+        """Write to the log what went over the wire in the minute before each of the last losses."""
+        if not self._losses:
+            log.info("No inverter was lost since the start")
+        for loss in self._losses:
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(loss.epoch))
+            log.info("%s was lost at %s (%s); the minute before:", loss.name, when, loss.reason)
+            for line in loss.traffic:
+                log.info("%s %+.3f s %s %s", loss.name, line.when - loss.now, line.direction, line.data.hex())
+
     # what the loop wants of a part
 
     def poll_for(self) -> tuple[int, int] | None:
@@ -117,6 +159,23 @@ class App:
         self.deadline = NEVER
         self._late = True
 
+    # what the others want of the links
+
+    @staticmethod
+    def _asks_identity(config: Config) -> bool:
+        return config.inverter.identity and config.inverter.pollinterval >= SHORTEST_PAUSE
+
+    def _ask_again(self, serial: str) -> None:
+        for link in self._links.values():
+            link.ask_again(serial)
+
+    def _ask(self, serial: str, question: str) -> None:
+        for link in self._links.values():
+            link.ask(serial, question)
+
+    def _lost(self, name: str, reason: str, traffic: list[Line]) -> None:
+        self._losses.append(_Loss(name, reason, self._wall_clock(), self._loop.clock(), traffic))
+
     # devices that come and go
 
     def _make_finder(self, device: str) -> Scanner | StandInDialer:
@@ -124,18 +183,24 @@ class App:
             return StandInDialer(device.removeprefix(STAND_IN), self._stand_in_plugged)
         ids = Ids(self._config.inverter.vendorid, self._config.inverter.modelid)
         nodes = self._find_nodes(ids, device)
-        return Scanner(nodes, partial(self._node_plugged, ids), self._node_unplugged, device)
+        return Scanner(nodes, partial(self._node_plugged, nodes, ids), self._node_unplugged, device)
 
-    def _node_plugged(self, ids: Ids, path: str) -> None:
+    def _node_plugged(self, nodes: Nodes, ids: Ids, path: str) -> None:
         if path not in self._links:
             worker = Worker(self._loop.post, path)
-            self._connect(Hidraw(path, lambda node: self._open_node(node, ids), worker))
+            wire = Hidraw(
+                path,
+                lambda node: self._open_node(node, ids),
+                worker,
+                usb_node=nodes.usb_node,
+                reset_port=reset_port,
+            )
+            self._connect(wire)
 
     def _node_unplugged(self, path: str) -> None:
-        self._failures.pop(path, None)
-        self._troubles.pop(path, None)
         if path in self._links:
             self._links[path].stop("unplugged", gone=True)
+        self._places.pop(path, None)
 
     def _stand_in_plugged(self, path: str) -> None:
         self._connect(StandIn(path))
@@ -144,43 +209,49 @@ class App:
         link = Link(
             wire,
             Bus(self._config.inverter.pollinterval / 1000),
+            ladder=self._place(wire.name).ladder,
             publish=self._ledger.handle,
             clock=self._loop.clock,
             wall_clock=self._wall_clock,
+            lost=partial(self._lost, wire.name),
             ended=self._ended,
         )
         self._links[wire.name] = link
         self._loop.add(link)
         link.open()
 
-    def _ask_again(self, serial: str) -> None:
-        for link in self._links.values():
-            link.ask_again(serial)
+    def _place(self, name: str) -> _Place:
+        place = self._places.get(name)
+        if place is None:
+            ladder = Ladder(reset_allowed=self._config.inverter.usbreset)
+            place = self._places[name] = _Place(ladder)
+        return place
 
     def _ended(self, link: Link, reason: str) -> None:
         self._links.pop(link.name, None)
         self._closing = [*(other for other in self._closing if not other.closed), link]
         if self._stopping:
             return
+        place = self._place(link.name)
         if not link.was_open:
-            self._cannot_open(link.name, reason)
+            self._cannot_open(link.name, reason, place)
         else:
-            self._troubles.pop(link.name, None)
-            self._failures.pop(link.name, None)
+            place.trouble, place.failures = None, 0
         now = self._loop.clock()
         if isinstance(self._finder, StandInDialer):
             self._finder.failed(now, was_open=link.was_open)
         else:
-            failures = self._failures[link.name] = self._failures.get(link.name, 0) + 1
-            self._finder.look_again(now + min(RETRY_AFTER * 2 ** (failures - 1), RETRY_AT_MOST))
+            pause = min(RETRY_AFTER * 2**place.failures, RETRY_AT_MOST)
+            place.failures += 1
+            self._finder.look_again(now + pause)
 
-    def _cannot_open(self, name: str, reason: str) -> None:
+    def _cannot_open(self, name: str, reason: str, place: _Place) -> None:
         """Say why, once for each reason: it is tried again until it works."""
-        if reason and self._troubles.get(name) != reason:
+        if reason and place.trouble != reason:
             log.warning("%s", reason)
-        elif not reason and name not in self._troubles:
+        elif not reason and place.trouble is None:
             log.info("No inverter at %s yet; waiting for it", name)
-        self._troubles[name] = reason
+        place.trouble = reason
 
     def _finished(self) -> bool:
         if not self._stopping:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from logging.handlers import WatchedFileHandler
 from random import Random
-from signal import SIGHUP, SIGINT, SIGTERM, Signals
+from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals
 from typing import NoReturn
 
 from DaemonPy import Daemon, Notifier, Wakeup
@@ -119,7 +119,8 @@ class GoodWe(Daemon):
             log.error("%s", error)
             raise DaemonStartError(str(error)) from error
         # In the foreground a hang-up means that the terminal is gone.
-        loop.add(SignalPart({SIGTERM: app.stop, SIGINT: app.stop, SIGHUP: reopen_log or app.stop}))
+        actions = {SIGTERM: app.stop, SIGINT: app.stop, SIGHUP: reopen_log or app.stop}
+        loop.add(SignalPart({**actions, SIGUSR1: app.tell_losses}))
         if self.notifier.watchdog_interval is not None:
             loop.add(WatchdogPart(self.notifier, self.notifier.watchdog_interval, loop.clock()))
         log.info("GoodWeUSBLogger %s started, pid %d", __version__, os.getpid())

@@ -37,6 +37,8 @@ class InverterSettings(NamedTuple):
     plausibility: bool
     offlinevalues: str
     statefile: str
+    identity: bool
+    usbreset: bool
 
 
 class MqttSettings(NamedTuple):
@@ -235,6 +237,22 @@ OPTIONS = (
         "/var/lib/goodwe/state.json",
         full_path,
         "Where the totals are kept over a restart; empty to forget them.",
+    ),
+    Option(
+        "inverter",
+        "identity",
+        "on",
+        switch,
+        "Ask each inverter once for its model, firmware and grid limits, in a pause between two readings"
+        " (with a pollinterval below 1000 there is none).",
+    ),
+    Option(
+        "inverter",
+        "usbreset",
+        "off",
+        switch,
+        "Reset the USB port of an inverter that does not answer for long. Needs root, or a line of"
+        " etc/99-goodwe.rules and one of etc/goodwe.service.",
     ),
     Option(
         "mqtt",

@@ -57,17 +57,33 @@ class Wire(Protocol):
     def write(self, frame: bytes, failed: Callable[[OSError], None]) -> None:
         """Send a frame; never waits. `failed` is called, perhaps later, when it could not be sent."""
 
+    def reset(self, failed: Callable[[Exception], None]) -> None:
+        """Reset its port, if it has one; `failed`, with an OSError or DeviceError, perhaps later."""
+
     def close(self, closed: Callable[[], None]) -> None:
         """Give it back; `closed` is called, perhaps later, when that is done."""
 
 
 class Hidraw:
-    """A /dev/hidraw node. Opening, writing and closing are done in order in a thread."""
+    """A /dev/hidraw node. Opening, writing, resetting and closing are done in order in a thread."""
 
-    def __init__(self, path: str, open_node: Callable[[str], int], worker: Worker) -> None:
-        """`open_node` gives a descriptor or raises OSError or DeviceError, and may take its time."""
+    def __init__(
+        self,
+        path: str,
+        open_node: Callable[[str], int],
+        worker: Worker,
+        *,
+        usb_node: Callable[[str], str],
+        reset_port: Callable[[str], None],
+    ) -> None:
+        """`open_node` gives a descriptor, `usb_node` the path of the USB device whose port is reset.
+
+        All three raise OSError or DeviceError; the first and the last may take their time.
+        """
         self.name = path
         self._open_node = open_node
+        self._usb_node = usb_node
+        self._reset_port = reset_port
         self._worker = worker
         self._descriptor = -1
         self._writing = False
@@ -109,6 +125,20 @@ class Hidraw:
         descriptor = self._descriptor
         self._worker.do(lambda: os.write(descriptor, wrap(frame)), then)
 
+    def reset(self, failed: Callable[[Exception], None]) -> None:
+        def then(outcome: Callable[[], None]) -> None:
+            try:
+                outcome()
+            except (OSError, DeviceError) as error:
+                failed(error)
+
+        try:
+            usb_node = self._usb_node(self.name)  # not in the thread: libudev is for one only
+        except DeviceError as error:
+            failed(error)
+        else:
+            self._worker.do(lambda: self._reset_port(usb_node), then)
+
     def close(self, closed: Callable[[], None]) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         # Behind a write that is under way: a number that was closed could by then be another file's.
@@ -146,6 +176,9 @@ class StandIn:
             self._socket.send(wrap(frame))
         except OSError as error:
             failed(error)
+
+    def reset(self, failed: Callable[[Exception], None]) -> None:
+        """A socket has no port; closing it is all that can be done."""
 
     def close(self, closed: Callable[[], None]) -> None:
         self._socket.close()
@@ -245,6 +278,23 @@ def has_report_numbers(descriptor: bytes) -> bool:
     return False
 
 
+def reset_port(usb_node: str, ioctl: Callable[..., int] = fcntl.ioctl) -> None:
+    """Reset the USB port of the device at `usb_node`, /dev/bus/usb/BBB/DDD, as if it was plugged in anew.
+
+    Raises OSError, or DeviceError when it is not allowed. May block.
+    """
+    from ioctl_opt import IO  # here, since only who wants resets needs it
+
+    try:
+        descriptor = os.open(usb_node, os.O_WRONLY | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise DeviceError(f"no right to write to {usb_node}; see usbreset in etc/99-goodwe.rules") from error
+    try:
+        ioctl(descriptor, IO(ord("U"), 20))
+    finally:
+        os.close(descriptor)
+
+
 def _discard_old_reports(descriptor: int) -> None:
     """What another reader left is an answer to somebody else's question."""
     for _ in range(KERNEL_QUEUE):
@@ -263,6 +313,9 @@ class Nodes(Protocol):
 
     def present(self) -> set[str]:
         """Paths of the nodes that are there now."""
+
+    def usb_node(self, path: str) -> str:
+        """Path of the USB device behind a node. Raises DeviceError when it has none."""
 
     def fileno(self) -> int:
         """Readable when something changed; -1 without such news."""
@@ -291,6 +344,14 @@ class UdevNodes:
             for device in self._context.list_devices(subsystem="hidraw")
             if self._is_ours(device.device_node) and (self._only or hid_ids(device) == self._ids)
         }
+
+    def usb_node(self, path: str) -> str:
+        for device in self._context.list_devices(subsystem="hidraw"):
+            if device.device_node == path:
+                usb = device.find_parent("usb", "usb_device")
+                if usb is not None and usb.device_node:
+                    return str(usb.device_node)
+        raise DeviceError("no USB device is behind it")
 
     def fileno(self) -> int:
         return -1 if self._monitor is None else self._monitor.fileno()

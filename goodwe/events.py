@@ -79,6 +79,8 @@ class Remembered(NamedTuple):
     """An inverter that was read before the program started, and is not here yet."""
 
     serial: str
+    inverter_type: int = 1
+    """1 single-phase, 3 three-phase."""
 
 
 class Refused(NamedTuple):

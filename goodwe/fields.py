@@ -6,6 +6,7 @@ marked `three_phase` (the ten "DT only" comments of the document).
 """
 
 import math
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -245,6 +246,8 @@ SAFETY_COUNTRIES = {
 ALL_ZERO = "all-zero reading"
 ALL_ONES = "all-ones reading"
 SERIAL_LENGTH = 16
+LEAST_POWER = 300
+"""Watts; no inverter has less, so a smaller number is none."""
 
 
 def decode_serial(data: bytes) -> str:
@@ -267,7 +270,19 @@ def rated_power(serial: str) -> int | None:
         watts = int(digits[:3]) * 1000
     else:
         watts = int(digits) if digits.isdigit() else 0
-    return watts if watts >= 300 else None
+    return watts if watts >= LEAST_POWER else None
+
+
+def rated_power_of_model(name: str) -> int | None:
+    """Watts by a model name, GW1500-XS or GW10K-DT; None where it is none."""
+    found = re.match(r"GW(\d{1,6})(K?)", name)
+    watts = int(found[1]) * (1000 if found[2] else 1) if found else 0
+    return watts if watts >= LEAST_POWER else None
+
+
+def safety_country(code: Value) -> str:
+    """The country in words; empty for a code that nobody explains (PROTOCOL 6.3)."""
+    return SAFETY_COUNTRIES.get(code, "") if isinstance(code, int) else ""
 
 
 def fault_words(values: Mapping[str, Value]) -> list[int]:

@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable
 
 from . import state
-from .events import Offline, Reading, Remembered
+from .errors import FieldError
+from .events import Answer, Info, Offline, Reading, Remembered, Unanswered
+from .identity import QUESTIONS, Identity, Interview
 from .loop import NEVER, Loop, Worker
 from .outputs import Happening
-from .plausibility import Account, Held, Judge, Moment, Refused, Trusted
+from .plausibility import Held, Judge, Moment, Refused, Trusted
+from .state import Memory
 from .tally import Tally
 
 log = logging.getLogger(__name__)
@@ -30,8 +33,9 @@ FORGOTTEN_AFTER = 14 * 86400.0
 class _Book:
     """One inverter's."""
 
-    def __init__(self, judge: Judge) -> None:
-        self.judge = judge
+    def __init__(self, serial: str, memory: Memory) -> None:
+        self.judge = Judge(serial, memory.account)
+        self.interview = Interview(serial, memory.identity)
         self.online = False
         self.repeat = NEVER
         """When it is spoken for again; NEVER while it speaks for itself."""
@@ -51,6 +55,7 @@ class Ledger:
         loop: Loop,
         publish: Callable[[Happening], None],
         ask_again: Callable[[str], None] = lambda serial: None,
+        ask: Callable[[str, str], None] | None = None,
         wall_clock: Callable[[], float],
         clock_right: Callable[[], bool],
         localtime: Callable[[float], time.struct_time] = time.localtime,
@@ -61,7 +66,8 @@ class Ledger:
     ) -> None:
         """`path` of the state; empty to keep it in memory only. `believe_all`: no reading is refused.
 
-        `ask_again` is called with the serial of an inverter whose next reading is wanted soon.
+        `ask_again` is called with the serial of an inverter whose next reading is wanted soon, `ask` with
+        a serial and the name of a question about its identity; None to ask nothing.
         """
         self.closed = False
         self.tally = Tally()
@@ -69,6 +75,7 @@ class Ledger:
         self._clock = loop.clock
         self._publish = publish
         self._ask_again = ask_again
+        self._ask = ask
         self._wall_clock = wall_clock
         self._clock_right = clock_right
         self._was_right = False
@@ -81,10 +88,8 @@ class Ledger:
         self._cannot_save = ""
         self._save_at = NEVER
         self._saved_at = -NEVER
-        self._books = {
-            serial: _Book(Judge(serial, account))
-            for serial, account in (state.load(path) if path else {}).items()
-        }
+        memories = state.load(path) if path else {}
+        self._books = {serial: _Book(serial, memory) for serial, memory in memories.items()}
 
     def begin(self) -> None:
         """Say of each inverter that is known from earlier that it is not here yet."""
@@ -92,7 +97,9 @@ class Ledger:
         for serial, book in self._books.items():
             account = book.judge.account
             if account is not None and not _forgotten(account.when, now):
-                self._publish(Remembered(serial))
+                self._publish(Remembered(serial, account.inverter_type))
+                for info in book.interview.identity.infos(serial):
+                    self._tell(info, book)
                 self._speak_for(book, now)
 
     def handle(self, event: Happening) -> None:
@@ -101,9 +108,13 @@ class Ledger:
             case Reading():
                 self._judge(event)
             case Offline(serial, address, reason):
-                if serial in self._books:
-                    self._books[serial].judge.away()
+                self._lost(serial)
                 self._away(serial, address, reason)
+            case Answer(serial, question, data) if question in QUESTIONS:
+                self._answered(self._books[serial], question, data)
+            case Unanswered(serial, question) if question in QUESTIONS:
+                log.info("%s does not answer %s", serial, question)
+                self._books[serial].interview.unanswered(question, self._clock())
             case _:
                 self._publish(event)
 
@@ -147,7 +158,7 @@ class Ledger:
     def _judge(self, reading: Reading) -> None:
         book = self._books.get(reading.serial)
         if book is None:
-            book = self._books[reading.serial] = _Book(Judge(reading.serial, None))
+            book = self._books[reading.serial] = _Book(reading.serial, Memory(None, Identity()))
         now = self._moment()
         verdict = book.judge.believe(reading, now) if self._believe_all else book.judge.judge(reading, now)
         match verdict:
@@ -160,6 +171,9 @@ class Ledger:
                     book.energy = energy
                     self._save_soon(now)
                 book.online, book.repeat, book.doubt = True, NEVER, now.elapsed + self._doubt_after
+                if self._ask is not None:
+                    for question in book.interview.reading():
+                        self._ask(reading.serial, question)
             case Refused(reason, detail):
                 self._refuse(reading.serial, reason, detail, now)
             case Held():
@@ -169,6 +183,33 @@ class Ledger:
     def _refuse(self, serial: str, reason: str, detail: str, now: Moment) -> None:
         if self.tally.add(f"{serial} {reason}", now.elapsed):
             log.warning("%s: refused a reading, %s (%s); counted from now on", serial, reason, detail)
+
+    # who they are
+
+    def _answered(self, book: _Book, question: str, data: bytes) -> None:
+        now = self._moment()
+        try:
+            info = book.interview.answer(question, data, now.elapsed)
+        except FieldError as error:
+            log.warning("%s answers %s with %s", book.interview.serial, question, error)
+        else:
+            self._tell(info, book)
+            self._save_soon(now)
+
+    def _tell(self, info: Info, book: _Book) -> None:
+        log.info("%s: %s %s", info.serial, info.kind, ", ".join(f"{k} {v}" for k, v in info.values.items()))
+        book.judge.learn_model(str(info.values.get("modelName", "")))
+        self._publish(info)
+
+    def _lost(self, serial: str) -> None:
+        book = self._books.get(serial)
+        if book is None:
+            return
+        book.judge.away()
+        if not self._stopping and book.interview.lost(self._clock()):
+            log.warning("%s went away when it was asked who it is; it is never asked again", serial)
+
+    # those that are away
 
     def _away(self, serial: str, address: int, reason: str) -> None:
         book = self._books.get(serial)
@@ -205,13 +246,13 @@ class Ledger:
         if self._path and not self._stopping:
             self._save_at = min(self._save_at, max(now.elapsed, self._saved_at + SAVE_EVERY))
 
-    def _accounts(self) -> dict[str, Account]:
-        known = ((serial, book.judge.account) for serial, book in self._books.items())
-        return {serial: account for serial, account in known if account is not None}
-
     def _save(self) -> None:
-        accounts = self._accounts()
-        self._worker.do(lambda: state.save(self._path, accounts), self._saved)
+        memories = {
+            serial: Memory(book.judge.account, book.interview.identity)
+            for serial, book in self._books.items()
+            if book.judge.account is not None
+        }
+        self._worker.do(lambda: state.save(self._path, memories), self._saved)
 
     def _last_saved(self, outcome: Callable[[], None]) -> None:
         self.closed = True

@@ -1,7 +1,7 @@
 """One wire and the bus on it, from plugged in to unplugged.
 
 Here the bytes of a device meet the protocol, readings get their time of day, and what happened is told:
-to the log as the diary of a day, to the outputs as events.
+to the log as the diary of a day, to the outputs as events. And here the rungs of the ladder are climbed.
 """
 
 import errno
@@ -12,12 +12,15 @@ from collections.abc import Callable
 
 from .device import Wire
 from .errors import DeviceError
-from .events import Event, Found, Offline, Online, Reading, Refused, Send
+from .events import Answer, Event, Found, Offline, Online, Reading, Refused, Send, Unanswered
+from .fields import ALL_ZERO
 from .frame import Frame
+from .ladder import Ladder, Step
 from .loop import NEVER
 from .outputs import Happening
 from .session import Bus
 from .tally import Tally
+from .traffic import Line, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +36,17 @@ class Link:
         wire: Wire,
         bus: Bus,
         *,
+        ladder: Ladder,
         publish: Callable[[Happening], None],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        lost: Callable[[str, list[Line]], None],
         ended: Callable[["Link", str], None],
     ) -> None:
         """`clock` only grows; `wall_clock` gives seconds since 1970, for readings.
 
-        `ended` is called once, with the reason, empty if the device simply is not there.
+        `lost` is called when an inverter is, with the reason and the traffic before it; `ended` once, with
+        the reason, empty if the device simply is not there.
         """
         self.closed = False
         self.was_open = False
@@ -48,6 +54,9 @@ class Link:
         self.tally = Tally()
         self._wire = wire
         self._bus = bus
+        self._ladder = ladder
+        self._traffic = Traffic()
+        self._lost = lost
         self._publish = publish
         self._clock = clock
         self._wall_clock = wall_clock
@@ -61,7 +70,7 @@ class Link:
 
     @property
     def deadline(self) -> float:
-        return self._bus.deadline if self._open else NEVER
+        return min(self._bus.deadline, self._ladder.deadline) if self._open else NEVER
 
     def poll_for(self) -> tuple[int, int] | None:
         return (self._wire.fileno(), select.POLLIN) if self._open else None
@@ -76,9 +85,12 @@ class Link:
             return
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s < %s", self.name, data.hex())
+        self._traffic.add(now, "<", data)
         self._carry_out(self._bus.receive(data, now), now)
 
     def tick(self, now: float) -> None:
+        if self._open and now >= self._ladder.deadline:
+            self._climb(now)
         if self._open:
             self._carry_out(self._bus.tick(now), now)
 
@@ -90,13 +102,25 @@ class Link:
         """Query this inverter soon, if it is on this wire."""
         self._bus.ask_again(serial)
 
+    def ask(self, serial: str, question: str, data: bytes = b"", *, urgent: bool = False) -> bool:
+        """Put a question to this inverter; False if it is not registered on this wire."""
+        return self._bus.ask(serial, question, data, now=self._clock(), urgent=urgent)
+
+    def register_again(self, serial: str) -> bool:
+        """Begin anew with this inverter; False if it is not registered on this wire."""
+        now = self._clock()
+        events = self._bus.register_again(serial, now)
+        self._carry_out(events, now)
+        return bool(events)
+
     def _opened(self) -> None:
         if self._stopping:
             self._wire.close(self._closed)
             return
-        log.info("Opened %s", self.name)
+        self._log_step("Opened %s", self.name)
         self._open = self.was_open = True
         now = self._clock()
+        self._ladder.silent(now)
         self._carry_out(self._bus.start(now), now)
 
     def _failed(self, error: Exception) -> None:
@@ -118,11 +142,29 @@ class Link:
             self._carry_out([event for event in last_words if not (gone and isinstance(event, Send))], now)
             self._open = False
             self._wire.close(self._closed)
-            log.info("Closed %s: %s; refused input: %s", self.name, reason, self.tally)
+            self._log_step("Closed %s: %s; refused input: %s", self.name, reason, self.tally)
         self._ended(self, reason)
 
     def _closed(self) -> None:
         self.closed = True
+
+    def _climb(self, now: float) -> None:
+        """It has been silent for long: the next rung, after which the wire is opened anew."""
+        step = self._ladder.step()
+        self._log_step("%s does not answer: %s, from now on every few minutes", self.name, step.value)
+        if step is Step.RESET:
+            self._wire.reset(self._reset_failed)
+        self._end(now, "silent", gone=False)
+
+    def _reset_failed(self, error: Exception) -> None:
+        reason = f"cannot reset the port of {self.name}: {error}"
+        if self._ladder.trouble != reason:
+            log.warning("%s", reason)
+        self._ladder.trouble = reason
+
+    def _log_step(self, text: str, *arguments: object) -> None:
+        """A whole night of the same steps is told once."""
+        log.log(logging.INFO if self._ladder.steps <= 1 else logging.DEBUG, text, *arguments)
 
     def _carry_out(self, events: list[Event], now: float) -> None:
         for event in events:
@@ -130,8 +172,11 @@ class Link:
                 case Send(frame):
                     self._send(frame)
                 case Refused(reason, detail, times):
+                    if reason == ALL_ZERO:
+                        self._ladder.heard()
                     self._refused(reason, detail, times, now)
                 case Reading():
+                    self._ladder.heard()
                     self._publish(event._replace(when=self._wall_clock()))
                 case Found(serial):
                     log.info("New inverter found with serial id: %s. Register address.", serial)
@@ -139,13 +184,20 @@ class Link:
                 case Online():
                     log.info("Inverter now online.")
                     self._publish(event)
+                case Answer() | Unanswered():
+                    self._publish(event)
                 case Offline(_, address, reason):
                     log.info("Marking inverter @ address %d offline (%s)", address, reason)
+                    self._ladder.silent(now)
+                    self._lost(reason, self._traffic.before(now))
                     self._publish(event)
 
     def _send(self, frame: Frame) -> None:
-        log.debug("%s > %s", self.name, frame)
-        self._wire.write(frame.encode(), self._write_failed)
+        raw = frame.encode()
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s > %s (%s)", self.name, raw.hex(), frame)
+        self._traffic.add(self._clock(), ">", raw)
+        self._wire.write(raw, self._write_failed)
 
     def _write_failed(self, error: OSError) -> None:
         # Not the end: a device that is gone says so to the reader (PROTOCOL 2.6), any other may recover.

@@ -125,15 +125,23 @@ class Judge:
         self.account = account
         self._serial = serial
         self._power = fields.rated_power(serial) or UNKNOWN_POWER
+        """Watts that it is made for."""
         self._elapsed: float | None = None
         """When `account` was brought up to date, if in this run of the program."""
         self._candidate: _Candidate | None = None
         self._moved: float | None = None
         """When a value last changed, since the inverter is here."""
+        self._clock = ""
+        """What the inverter's own clock showed then; empty if it has none."""
+
+    def learn_model(self, name: str) -> None:
+        """The name tells the rated power where the serial does not."""
+        if self._power == UNKNOWN_POWER:
+            self._power = fields.rated_power_of_model(name) or UNKNOWN_POWER
 
     def judge(self, reading: Reading, at: Moment) -> Verdict:
         """Trusted, held for the next one, or refused."""
-        refusal = self._out_of_range(reading.values) or self._against_account(reading.values, at)
+        refusal = self._out_of_range(reading.values) or self._against_account(reading, at)
         if refusal is not None:
             return self._stays(refusal, reading, at)
         anchored = self.account is not None and self._seconds_since_account(at) is not None
@@ -176,8 +184,8 @@ class Judge:
 
     # held against the last good one
 
-    def _against_account(self, values: Values, at: Moment) -> Refused | None:
-        account = self.account
+    def _against_account(self, reading: Reading, at: Moment) -> Refused | None:
+        values, account = reading.values, self.account
         if account is None:
             return None
         old, new = _number(account.values, "eTotal"), _number(values, "eTotal")
@@ -193,12 +201,15 @@ class Judge:
         same_count = abs((new - new_day) - (old - old_day)) <= STEP and new_day >= old_day - 0.05
         if not same_count and new_day > new - old + STEP:
             return Refused(DISAGREE, f"{old_day} of {old} became {new_day} of {new} kWh")
-        return self._stuck(values, at)
+        return self._stuck(reading, at)
 
-    def _stuck(self, values: Values, at: Moment) -> Refused | None:
+    def _stuck(self, reading: Reading, at: Moment) -> Refused | None:
+        """At night the same for hours is true; where the answer has a clock, that one tells."""
         assert self.account is not None
-        if values != self.account.values or not _number(values, "pac") or self._moved is None:
-            self._moved = at.elapsed
+        values = reading.values
+        moves = reading.clock != self._clock if reading.clock else not _number(values, "pac")
+        if values != self.account.values or moves or self._moved is None:
+            self._moved, self._clock = at.elapsed, reading.clock
         elif at.elapsed - self._moved > SAME_FOR:
             return Refused(STUCK, f"for {at.elapsed - self._moved:.0f} s, {values['pac']} W")
         return None

@@ -8,23 +8,35 @@ import logging
 import math
 import os
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import simplejson
 
 from . import fields
 from .errors import FieldError
+from .identity import Identity
 from .plausibility import Account
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
+IDENTITY_KEYS = {row.key for row in (*fields.ID, fields.ID_SECOND_VERSION, *fields.SETTING)}
+IDENTITY_KEYS |= {"safetyCountry", "safetyCountryText"}
 
 
-def load(path: str) -> dict[str, Account]:
-    """Serial to account; nothing without a file. A damaged one is set aside, and that is said."""
+class Memory(NamedTuple):
+    """What is known of one inverter."""
+
+    account: Account | None
+    """None before its first good reading."""
+    identity: Identity
+
+
+def load(path: str) -> dict[str, Memory]:
+    """Serial to what is known; nothing without a file. A damaged one is set aside, and that is said."""
     try:
         with open(path, encoding="ascii") as file:
-            return _accounts(simplejson.load(file))
+            return _memories(simplejson.load(file))
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -45,10 +57,10 @@ def load(path: str) -> dict[str, Account]:
     return {}
 
 
-def save(path: str, accounts: Mapping[str, Account]) -> None:
+def save(path: str, memories: Mapping[str, Memory]) -> None:
     """Replace the file. Raises OSError; the old one is whole then."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    content = {"version": VERSION, "inverters": {serial: a._asdict() for serial, a in accounts.items()}}
+    content = {"version": VERSION, "inverters": {serial: _facts(m) for serial, m in memories.items()}}
     new = f"{path}.new"
     with open(new, "w", encoding="ascii") as file:
         simplejson.dump(content, file, sort_keys=True, indent=1)
@@ -57,18 +69,28 @@ def save(path: str, accounts: Mapping[str, Account]) -> None:
     os.replace(new, path)
 
 
-def _accounts(content: object) -> dict[str, Account]:
+def _facts(memory: Memory) -> dict[str, Any]:
+    account = memory.account
+    return {**(account._asdict() if account else {}), "identity": memory.identity._asdict()}
+
+
+def _memories(content: object) -> dict[str, Memory]:
     """The content of a file. Raises one of the errors above for anything else than what save() writes."""
     if not isinstance(content, dict) or content["version"] != VERSION:
         raise ValueError("of another version")
-    accounts = {_serial(serial): Account(**facts) for serial, facts in content["inverters"].items()}
-    for account in accounts.values():
-        for value, kind in zip(account, Account.__annotations__.values(), strict=True):
-            allowed = (int, float) if kind is float else dict if kind not in (int, str) else kind
-            if not isinstance(value, allowed) or isinstance(value, bool):
-                raise ValueError(f"{value!r:.40} in place of a {getattr(kind, '__name__', kind)}")
-        _check(account)
-    return accounts
+    return {_serial(serial): _memory(facts) for serial, facts in content["inverters"].items()}
+
+
+def _memory(facts: dict[str, Any]) -> Memory:
+    identity = Identity(**facts.pop("identity"))
+    account = Account(**facts)
+    for value, kind in zip(account, Account.__annotations__.values(), strict=True):
+        allowed = (int, float) if kind is float else dict if kind not in (int, str) else kind
+        if not isinstance(value, allowed) or isinstance(value, bool):
+            raise ValueError(f"{value!r:.40} in place of a {getattr(kind, '__name__', kind)}")
+    _check(account)
+    _check_identity(identity)
+    return Memory(account, identity)
 
 
 def _serial(text: str) -> str:
@@ -89,3 +111,17 @@ def _check(account: Account) -> None:
             good = isinstance(value, int | float) and math.isfinite(value) and row.low <= value <= row.high
         if not good:
             raise ValueError(f"{row.key} {value!r:.40}")
+
+
+def _check_identity(identity: Identity) -> None:
+    """Texts and numbers only, and few: it is published as it stands."""
+    told = {**(identity.id_info or {}), **(identity.setting_info or {})}
+    for key, value in told.items():
+        if isinstance(value, str):
+            good = value.isprintable() and len(value) <= 40
+        else:
+            good = isinstance(value, int | float) and math.isfinite(value)
+        if not good or key not in IDENTITY_KEYS:
+            raise ValueError(f"{key} {value!r:.40}")
+    if not isinstance(identity.shy, bool):
+        raise ValueError(f"shy {identity.shy!r:.40}")

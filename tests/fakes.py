@@ -39,6 +39,9 @@ class Nodes:
     def present(self) -> set[str]:
         return set(self.paths)
 
+    def usb_node(self, path: str) -> str:
+        return f"/dev/bus/usb/001/{path[-1]}"
+
     def fileno(self) -> int:
         return self._reader
 
@@ -65,6 +68,8 @@ class Wire:
         self.late = False
         """Whether open() answers only when the test calls `finish_open`."""
         self.is_closed = False
+        self.resets = 0
+        self.reset_error: Exception | None = None
         self.finish_open: Callable[[], None] = lambda: None
 
     def open(self, opened: Callable[[], None], failed: Callable[[Exception], None]) -> None:
@@ -88,6 +93,11 @@ class Wire:
         self.written.append(frame)
         if self.write_error is not None:
             failed(self.write_error)
+
+    def reset(self, failed: Callable[[Exception], None]) -> None:
+        self.resets += 1
+        if self.reset_error is not None:
+            failed(self.reset_error)
 
     def close(self, closed: Callable[[], None]) -> None:
         self.is_closed = True

@@ -1,7 +1,9 @@
 """The parts put together: inverters that come, go and cannot be opened, on nodes the test controls."""
 
 import errno
+import io
 import itertools
+import json
 import os
 import socket
 import threading
@@ -17,6 +19,7 @@ from goodwe.errors import DeviceError
 from goodwe.events import Offline, Online, Reading
 from goodwe.loop import Loop
 from goodwe.simulator import Day, Habits, Inverter, Port
+from goodwe.tools import decode
 
 from .broker import PATIENCE, wait_for
 from .fakes import Nodes
@@ -210,6 +213,24 @@ def test_device_that_holds_its_writer_disturbs_no_other(running):
     began = time.monotonic()
     running.stop()
     assert time.monotonic() - began < 4.0
+
+
+def test_minute_before_a_loss_can_be_had(running, caplog):
+    caplog.set_level("INFO")
+    running.loop.post(running.app.tell_losses)
+    wait_for(lambda: "No inverter was lost since the start" in caplog.text, "nothing yet")
+    roof = running.plug("/dev/hidraw0", ONE)
+    wait_for(lambda: running.readings(ONE) >= 2, "readings")
+    roof.pull()
+    wait_for(lambda: running.recorder.of(Offline), "offline")
+    running.loop.post(running.app.tell_losses)
+    wait_for(lambda: "the minute before:" in caplog.text, "told")
+    out = io.StringIO()
+    assert decode.main([], source=io.StringIO("\n".join(caplog.messages)), out=out) == 0
+    assert {json.loads(line).get("name") for line in out.getvalue().splitlines()} >= {
+        "query_running_info",
+        "running_info",
+    }
 
 
 def test_stop_says_offline_for_each(running):

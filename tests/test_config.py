@@ -18,6 +18,8 @@ DEFAULTS = {
     ("inverter", "plausibility"): True,
     ("inverter", "offlinevalues"): "zero",
     ("inverter", "statefile"): "/var/lib/goodwe/state.json",
+    ("inverter", "identity"): True,
+    ("inverter", "usbreset"): False,
     ("inverter", "vendorid"): 0x0084,
     ("inverter", "modelid"): 0x0041,
     ("inverter", "logfile"): "/var/log/goodwe.log",
@@ -83,10 +85,10 @@ def test_every_option_has_a_default_in_the_contract():
 
 def test_old_file_means_what_it_meant():
     settings = parse(OLD_FILE)
-    assert settings.inverter == config.InverterSettings(
-        10, 2500, 0x84, 0x41, "/var/log/goodwe.log", "", True, "zero", "/var/lib/goodwe/state.json"
-    )
+    assert settings.inverter[:6] == (10, 2500, 0x84, 0x41, "/var/log/goodwe.log", "")
+    assert settings.inverter[6:] == parse("").inverter[6:], "what is new has its default"
     assert settings.mqtt[:6] == (("192.168.2.240",), 1883, "goodwe", "goodwe-usb", "myuser", "mypasswd")
+    assert settings.mqtt[6:] == parse("").mqtt[6:]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from goodwe.device import (
     has_report_numbers,
     hid_ids,
     open_node,
+    reset_port,
     udev_nodes,
     wrap,
 )
@@ -70,6 +71,50 @@ def fake_ioctl(ids=IDS, descriptor=REPORT_DESCRIPTOR, error=None):
 def test_written_bytes_are_those_recorded_with_the_report_number_in_front():
     recorded = raw("usb-ap-offline")
     assert wrap(recorded[3:]) == b"\x00" + recorded
+
+
+# resetting
+
+
+def test_port_is_reset_by_the_request_of_usbdevice_fs_h(tmp_path):
+    node = tmp_path / "002"
+    node.touch()
+    requests = []
+    reset_port(str(node), lambda descriptor, request: requests.append(request))
+    assert requests == [0x5514]  # USBDEVFS_RESET, _IO('U', 20)
+
+
+def test_port_without_the_right_says_where_it_comes_from(tmp_path, monkeypatch):
+    def denied(path, flags):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(
+        DeviceError, match=r"no right to write to /dev/bus/usb/001/002; see usbreset in etc/99"
+    ):
+        reset_port("/dev/bus/usb/001/002")
+
+
+@pytest.mark.parametrize(
+    "error", [None, OSError(errno.ENODEV, "gone"), DeviceError("no USB device is behind it")]
+)
+def test_reset_comes_before_the_close_and_tells_when_it_fails(loop, error):
+    node = Opened(loop)
+    node.reset_error = error
+    failures, closed = [], []
+    node.hidraw.reset(failures.append)
+    node.hidraw.close(lambda: closed.append(list(node.resets)))
+    turn_until(loop, lambda: closed)
+    assert closed == [[] if isinstance(error, DeviceError) else ["/dev/bus/usb/001/002"]]
+    assert failures == ([] if error is None else [error])
+
+
+def test_stand_in_has_no_port(tmp_path):
+    stand_in = StandIn(str(tmp_path / "inverter.sock"))
+    failures = []
+    stand_in.reset(failures.append)
+    stand_in.close(lambda: None)
+    assert failures == []
 
 
 # opening
@@ -186,12 +231,30 @@ class Opened:
         self.kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self.worker = Worker(loop.post, "node")
-        self.hidraw = Hidraw("/dev/hidraw0", lambda path: ours.detach(), self.worker)
+        self.resets = []
+        self.hidraw = Hidraw(
+            "/dev/hidraw0",
+            lambda path: ours.detach(),
+            self.worker,
+            usb_node=self._usb_node,
+            reset_port=self._reset,
+        )
         self.opened = []
         self.errors = []
         self.closed = []
+        self.reset_error = None
         self.hidraw.open(lambda: self.opened.append(True), self.errors.append)
         turn_until(loop, lambda: self.opened)
+
+    def _usb_node(self, path):
+        if isinstance(self.reset_error, DeviceError):
+            raise self.reset_error
+        return "/dev/bus/usb/001/002"
+
+    def _reset(self, usb_node):
+        self.resets.append(usb_node)
+        if self.reset_error:
+            raise self.reset_error
 
 
 def test_node_reads_reports_and_writes_frames(loop):
@@ -226,7 +289,7 @@ def test_failed_open_is_told(loop):
         raise FileNotFoundError(errno.ENOENT, "gone", path)
 
     errors = []
-    hidraw = Hidraw("/dev/hidraw0", gone, Worker(loop.post, "node"))
+    hidraw = Hidraw("/dev/hidraw0", gone, Worker(loop.post, "node"), usb_node=str, reset_port=str)
     hidraw.open(lambda: errors.append("opened"), errors.append)
     turn_until(loop, lambda: errors)
     assert isinstance(errors[0], FileNotFoundError)
@@ -244,7 +307,9 @@ def test_write_that_blocks_holds_nobody_and_the_next_is_refused(loop):
             ours.send(b"x" * 1000)
     except BlockingIOError:
         ours.setblocking(True)
-    blocked = Hidraw("/dev/hidraw0", lambda path: ours.detach(), Worker(loop.post, "blocked"))
+    blocked = Hidraw(
+        "/dev/hidraw0", lambda path: ours.detach(), Worker(loop.post, "blocked"), usb_node=str, reset_port=str
+    )
     opened, errors, closed = [], [], []
     blocked.open(lambda: opened.append(True), errors.append)
     turn_until(loop, lambda: opened)
@@ -341,8 +406,11 @@ class Device:
         self.device_node = node
         self.action = action
         self.properties = {} if hid_id is None else {"HID_ID": hid_id}
+        self.usb = None
 
-    def find_parent(self, subsystem):
+    def find_parent(self, subsystem, device_type=None):
+        if (subsystem, device_type) == ("usb", "usb_device"):
+            return self.usb
         assert subsystem == "hid"
         return self if self.properties is not None else None
 
@@ -391,6 +459,16 @@ def test_nodes_are_told_by_the_numbers_of_the_hid_parent():
     )
     assert hid_ids(context.devices[1]) == Ids(0x046D, 0xC52B)
     assert str(IDS) == "0084:0041"
+
+
+def test_usb_device_behind_a_node():
+    device = Device("/dev/hidraw1")
+    device.usb = Device("/dev/bus/usb/001/004")
+    nodes = UdevNodes(Context(Device("/dev/hidraw0"), device), None, IDS, "")
+    assert nodes.usb_node("/dev/hidraw1") == "/dev/bus/usb/001/004"
+    for path in ("/dev/hidraw0", "/dev/hidraw2"):
+        with pytest.raises(DeviceError, match="no USB device is behind it"):
+            nodes.usb_node(path)
 
 
 def test_link_to_a_node_is_followed_wherever_it_leads(tmp_path):

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = [
     ["errors", "frame", "fields", "events", "tally"],
-    ["session", "simulator", "plausibility", "texts"],
+    ["session", "simulator", "plausibility", "identity", "ladder", "traffic", "texts"],
     ["scripts", "loop", "config", "state", "clock"],
     ["device", "outputs"],
     ["outputs.payload", "outputs.broker"],
@@ -22,7 +22,7 @@ FLOORS = [
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 SAME_FLOOR = {("events", "fields"), ("events", "frame"), ("fields", "errors"), ("config", "errors")}
-PURE = ["errors", "frame", "fields", "events", "tally", "session", "simulator", "plausibility", "scripts"]
+PURE = [module for floor in FLOORS[:2] for module in floor] + ["scripts"]
 NO_CLOCK_NO_IO = {"time", "datetime", "os", "socket", "select", "threading", "logging", "subprocess", "io"}
 
 

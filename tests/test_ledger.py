@@ -7,10 +7,12 @@ import pytest
 
 from goodwe import clock, ledger
 from goodwe.events import Found, Offline, Online, Reading, Remembered
+from goodwe.identity import Identity
 from goodwe.ledger import Ledger
 from goodwe.loop import NEVER
 from goodwe.plausibility import Account
 from goodwe.simulator import Day
+from goodwe.state import Memory
 
 from .test_year import NOTHING, Immediately
 
@@ -174,8 +176,9 @@ def test_saved_and_loaded_is_the_same(tmp_path):
     account = Account(
         11, 3, 1.5e9, {**GOOD, "errorMessage": [9]}, "2026-11-23", *["2026-11-23"] * 2, 1.0, 0.0, 2.5
     )
-    ledger.state.save(path, {SERIAL: account})
-    assert ledger.state.load(path) == {SERIAL: account}
+    memory = Memory(account, Identity({"modelName": "GW1500-XS"}, None, True))
+    ledger.state.save(path, {SERIAL: memory})
+    assert ledger.state.load(path) == {SERIAL: memory}
 
 
 def test_state_that_cannot_be_read_is_said(tmp_path, caplog):

@@ -5,8 +5,9 @@ import errno
 import pytest
 
 from goodwe.errors import DeviceError
-from goodwe.events import Found, Offline, Online, Reading
+from goodwe.events import Answer, Found, Offline, Online, Reading
 from goodwe.frame import frame
+from goodwe.ladder import Ladder
 from goodwe.link import Link
 from goodwe.loop import NEVER
 from goodwe.session import Bus
@@ -21,17 +22,22 @@ SERIAL = "15000DTU166W0157"
 class Plugged:
     """A link on a wire whose other end is this test."""
 
-    def __init__(self, wire: Wire | None = None, *, open_it: bool = True) -> None:
+    def __init__(
+        self, wire: Wire | None = None, *, open_it: bool = True, ladder: Ladder | None = None, start=0.0
+    ) -> None:
         self.wire = wire or Wire()
-        self.clock = Clock()
+        self.clock = Clock(start)
+        self.losses = []
         self.published = []
         self.ended = []
         self.link = Link(
             self.wire,
             Bus(2.5),
+            ladder=ladder or Ladder(reset_allowed=False),
             publish=self.published.append,
             clock=self.clock,
             wall_clock=lambda: 1_700_000_000.0 + self.clock(),
+            lost=lambda reason, traffic: self.losses.append((reason, traffic)),
             ended=lambda link, reason: self.ended.append(reason),
         )
         if open_it:
@@ -110,6 +116,116 @@ def test_silence_is_offline():
     plugged.run(30.0)
     assert plugged.published[-1] == Offline(SERIAL, 11, "no answer")
     assert plugged.ended == []
+
+
+# never stuck
+
+
+def test_inverter_that_is_never_heard_has_its_node_opened_again_and_again(caplog):
+    """wish 17: no state without an exit, for ever, with growing pauses."""
+    caplog.set_level("INFO")
+    ladder = Ladder(reset_allowed=False)
+    now, lasted = 0.0, []
+    for _ in range(8):
+        plugged = Plugged(ladder=ladder, start=now)
+        while not plugged.ended:
+            plugged.run(plugged.link.deadline)
+        assert plugged.ended == ["silent"]
+        assert plugged.wire.is_closed
+        assert plugged.wire.resets == 0
+        lasted.append(plugged.clock.now - now)
+        now = plugged.clock.now + 1.0
+    assert lasted == [120.0, 240.0, 480.0, 900.0, 900.0, 900.0, 900.0, 900.0]
+    assert sum("does not answer" in message for message in caplog.messages) == 1, "a night is told once"
+    assert sum("Opened" in message for message in caplog.messages) == 2
+
+
+def test_every_second_step_resets_the_port_where_that_is_allowed():
+    ladder = Ladder(reset_allowed=True)
+    resets = []
+    for n in range(6):
+        plugged = Plugged(ladder=ladder, start=n * 1000.0)
+        while not plugged.ended:
+            plugged.run(plugged.link.deadline)
+        resets.append(plugged.wire.resets)
+    assert resets == [0, 1, 0, 1, 0, 1]
+
+
+def test_port_that_cannot_be_reset_is_said_once(caplog):
+    ladder = Ladder(reset_allowed=True)
+    for n in range(6):
+        wire = Wire()
+        wire.reset_error = DeviceError("no right to write to /dev/bus/usb/001/002; see usbreset")
+        plugged = Plugged(wire, ladder=ladder, start=n * 1000.0)
+        while not plugged.ended:
+            plugged.run(plugged.link.deadline)
+    said = [message for message in caplog.messages if "cannot reset" in message]
+    assert said == ["cannot reset the port of wire: no right to write to /dev/bus/usb/001/002; see usbreset"]
+
+
+def test_inverter_that_answers_is_left_in_peace_and_its_next_silence_begins_at_the_bottom():
+    ladder = Ladder(reset_allowed=True)
+    for n in range(3):
+        plugged = Plugged(ladder=ladder, start=n * 1000.0)
+        while not plugged.ended:
+            plugged.run(plugged.link.deadline)
+    assert ladder.steps == 3
+    plugged = Plugged(ladder=ladder)
+    plugged.register()
+    assert ladder.deadline == 900.0, "an address alone is no answer to a query"
+    plugged.read()
+    assert (ladder.steps, ladder.deadline) == (0, NEVER)
+    plugged.run(30.0)
+    (offline,) = [event for event in plugged.published if isinstance(event, Offline)]
+    assert offline.reason == "no answer"
+    assert ladder.deadline == pytest.approx(10.31 + 120.0)
+
+
+def test_booting_inverter_that_sends_zeros_is_heard():
+    ladder = Ladder(reset_allowed=False)
+    plugged = Plugged(ladder=ladder)
+    plugged.register()
+    plugged.run(0.9)
+    plugged.hear("running_info", 0x0B, bytes(46))
+    assert ladder.deadline == NEVER
+
+
+def test_last_minute_before_a_loss_is_kept():
+    plugged = Plugged()
+    plugged.register()
+    plugged.read()
+    for _ in range(40):
+        plugged.run(plugged.clock.now + 2.5)
+        plugged.hear("running_info", 0x0B, data("usb-running-66"))
+    plugged.run(200.0)
+    ((reason, traffic),) = plugged.losses
+    assert reason == "no answer"
+    assert {line.direction for line in traffic} == {"<", ">"}
+    assert traffic[-1].when - traffic[0].when <= 60.0
+    assert frame("running_info", 0x0B, 0x80, data("usb-running-66")).encode() in [
+        line.data for line in traffic
+    ]
+    assert traffic[-1].data == frame("query_running_info", 0x80, 0x0B).encode()
+
+
+def test_question_and_its_answer_pass():
+    plugged = Plugged()
+    plugged.register()
+    plugged.read()
+    assert plugged.link.ask(SERIAL, "query_id_info")
+    assert not plugged.link.ask("15000DTU166W0158", "query_id_info")
+    plugged.run(1.4)
+    plugged.hear("id_info", 0x0B, bytes(64))
+    assert plugged.published[-1] == Answer(SERIAL, "query_id_info", bytes(64))
+
+
+def test_inverter_can_be_registered_again():
+    plugged = Plugged()
+    plugged.register()
+    plugged.read()
+    assert plugged.link.register_again(SERIAL)
+    assert plugged.published[-1] == Offline(SERIAL, 11, "to be registered again")
+    assert not plugged.link.register_again(SERIAL)
 
 
 def test_report_that_is_not_there_after_all_changes_nothing():
@@ -195,7 +311,7 @@ def test_debug_has_the_wire_in_hex(caplog):
     plugged.wire.to_read.append(bytes.fromhex("00000000aa551180"))
     plugged.link.ready(0.0)
     assert "wire < 00000000aa551180" in caplog.messages
-    assert "wire > remove_register 80>0b" in caplog.messages
+    assert "wire > aa55800b000200018c (remove_register 80>0b)" in caplog.messages
 
 
 def test_tally_begins_anew_after_ten_quiet_minutes():

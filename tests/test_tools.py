@@ -65,6 +65,18 @@ def test_decode_names_every_recorded_frame(name):
     assert summary["droppedBytes"] == len(raw(name)) - size - prefix
 
 
+def test_decode_of_a_log_takes_the_bytes_behind_the_arrows():
+    log = (
+        "2026-11-25 10:00:00,000 run(48) - INFO: Connected to MQTT 192.168.2.240\n"
+        "2026-11-25 10:00:01,000 _send(215) - DEBUG: /dev/hidraw0 > aa55800b000200018c (remove_register 80>0b)\n"
+        "2026-11-25 10:00:02,000 tell_losses(130) - INFO: /dev/hidraw0 -59.500 s < 00000000aa551180\n"
+        "2026-11-25 10:00:02,000 tell_losses(130) - INFO: /dev/hidraw0 -59.490 s < 00810002110000\n"
+    )
+    code, (remove, confirm, summary), _ = decoded(source=log)
+    assert (code, remove["name"], confirm["name"]) == (0, "remove_register", "address_confirm")
+    assert summary == {"frames": 2, "droppedBytes": 6, "checksumErrors": 0}
+
+
 def test_decode_of_bytes_that_are_no_text_says_what_it_wants():
     source = io.TextIOWrapper(io.BytesIO(b"\xaa\x55\xff"), encoding="utf-8")
     err = io.StringIO()

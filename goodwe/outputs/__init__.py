@@ -3,11 +3,11 @@
 import logging
 from typing import Protocol
 
-from ..events import Found, Offline, Online, Reading, Remembered
+from ..events import Answer, Found, Info, Offline, Online, Reading, Remembered, Unanswered
 
 log = logging.getLogger(__name__)
 
-Happening = Found | Online | Reading | Offline | Remembered
+Happening = Found | Online | Reading | Offline | Remembered | Info | Answer | Unanswered
 """What an output is told of; the rest of the events stays on the wire."""
 
 

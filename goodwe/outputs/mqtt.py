@@ -9,7 +9,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from ..events import Found, Offline, Reading, Remembered
+from ..events import Found, Info, Offline, Reading, Remembered
+from ..fields import Values
 from ..loop import Loop
 from . import Happening
 from .broker import Connection, Diary, Will, paho_client, tls_context
@@ -31,6 +32,8 @@ class _Inverter:
         """None before the first event about it: until then nothing is published."""
         self.unsent: Reading | None = None
         """The newest reading, as long as no broker has it."""
+        self.infos: dict[str, Values] = {}
+        """What it told about itself, by published name."""
 
 
 class MqttOutput:
@@ -75,6 +78,8 @@ class MqttOutput:
                 inverter = self._inverter(serial)
                 inverter.online = False
                 self._publish(inverter)
+            case Info(serial, kind, values):
+                self._inverter(serial).infos[kind] = values
 
     def stop(self, now: float) -> None:
         for inverter in self._inverters.values():
@@ -120,7 +125,7 @@ class MqttOutput:
         if inverter.online is None or not connection.serving:
             return
         if inverter.unsent is not None:
-            data = data_json(inverter.unsent, language=self._settings.language)
+            data = data_json(inverter.unsent, language=self._settings.language, infos=inverter.infos)
             qos, retain = self._settings.qos, self._settings.retain
             if not connection.publish(f"{inverter.topic}/data", data, qos=qos, retain=retain):
                 return

@@ -1,7 +1,7 @@
 """The JSON of `data`, byte for byte as the predecessor printed it (CONTRACT 2)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import simplejson
@@ -18,11 +18,13 @@ def data_json(
     localtime: Callable[[float], time.struct_time] = time.localtime,
     *,
     language: str | None = None,
+    infos: Mapping[str, fields.Values] | None = None,
 ) -> str:
     """The text that subscribers get; `localtime` turns seconds since 1970 into the zone of the house.
 
     With a `language` it has additional keys: work mode and errors in words, the raw words behind the
-    fault values. Without, it is the predecessor's to the byte.
+    fault values; with `infos`, what the inverter told about itself, under its published names. Without,
+    it is the predecessor's to the byte.
     """
     running: dict[str, Any] = {
         **reading.values,
@@ -35,7 +37,8 @@ def data_json(
             "errorText": [texts.error(bit, language) for bit in running[fields.ERRORS]],
             "faultWords": fields.fault_words(reading.values),
         }
-    message = {
+    message: dict[str, Any] = {
+        **(infos or {}),
         "address": reading.address,
         "addressConfirmed": True,
         "inverterType": reading.inverter_type,

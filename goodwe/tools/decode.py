@@ -15,6 +15,8 @@ from ..frame import Frame, Packet, Splitter, either_way
 
 PREFIX_LENGTH = len(ENVELOPE) + 1
 """CC 99 n in front of a frame that goes to the inverter."""
+LOGGED = re.compile(r" [<>] ((?:[0-9a-f]{2})+)(?: \(.*)?$", re.MULTILINE)
+"""Bytes in a line of our own log, from the inverter or to it."""
 
 
 def main(
@@ -22,10 +24,12 @@ def main(
 ) -> int:
     """Decode the arguments, or the source without any; 0 if there was at least one frame."""
     parser = argparse.ArgumentParser(prog="GoodWe.py decode", description="Explain bytes of the wire.")
-    parser.add_argument("hex", nargs="*", metavar="HEX", help="bytes, two digits each; none: standard input")
+    source_help = "bytes, two digits each; none: standard input, which may also be our log"
+    parser.add_argument("hex", nargs="*", metavar="HEX", help=source_help)
     arguments = parser.parse_args(arguments).hex
     try:
         text = " ".join(arguments) if arguments else source.read()
+        text = " ".join(LOGGED.findall(text)) or text
         data = bytes.fromhex(re.sub(r"0[xX]|[\s,]", "", text))
     except ValueError:  # also of bytes that are no text
         print("decode: not hexadecimal bytes, two digits each, such as AA55807F00000001FE", file=err)

@@ -1,0 +1,53 @@
+"""What is tried when an inverter that is plugged in does not answer (PROTOCOL 2.5, 9.5 and 9.6).
+
+The first rungs are the session's: the query again, the registration anew, the sweep of all addresses. When
+these have had their time, the node is closed and opened, then the port is reset if that is allowed, and so
+on for ever, with growing pauses. A night is silent, too: a step every quarter of an hour costs nothing.
+"""
+
+from enum import Enum
+
+FIRST_PAUSE = 120.0
+"""Seconds for the session's own rungs: its sweep is over after 73."""
+LONGEST_PAUSE = 900.0
+"""An inverter that answers only after a reset does so for the first light, too."""
+NEVER = float("inf")
+
+
+class Step(Enum):
+    """What to do with the wire."""
+
+    REOPEN = "open it again"
+    RESET = "reset its port, and open it again"
+
+
+class Ladder:
+    """The rungs of one place where an inverter is plugged in. Times: seconds on a clock that only grows."""
+
+    def __init__(self, *, reset_allowed: bool) -> None:
+        self.steps = 0
+        """Taken since the inverter was last heard."""
+        self.trouble = ""
+        """Why the last step could not be made, as said in the log."""
+        self.deadline = NEVER
+        """When `step()` is to be called."""
+        self._reset_allowed = reset_allowed
+        self._pause = FIRST_PAUSE
+
+    def silent(self, now: float) -> None:
+        """The wire was opened, or the inverter went silent: the session has its time."""
+        if self.deadline == NEVER:
+            self.deadline = now + self._pause
+
+    def heard(self) -> None:
+        """The inverter answered a query: back to the ground."""
+        self.steps = 0
+        self._pause = FIRST_PAUSE
+        self.deadline = NEVER
+
+    def step(self) -> Step:
+        """What to try now; `silent()` follows when the wire is open again."""
+        self.steps += 1
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        self.deadline = NEVER
+        return Step.RESET if self._reset_allowed and self.steps % 2 == 0 else Step.REOPEN

@@ -1,0 +1,241 @@
+"""Who an inverter is: when it is asked, when it is left in peace, what of it is kept and published."""
+
+import json
+
+import pytest
+
+from goodwe import fields
+from goodwe.errors import FieldError
+from goodwe.events import Answer, Info, Offline, Unanswered
+from goodwe.identity import HARM_WITHIN, QUESTIONS, Identity, Interview
+from goodwe.plausibility import Judge
+from goodwe.simulator import SETTINGS
+
+from .test_ledger import SERIAL, Books
+
+ID = {
+    "firmwareVersion": "1010C",
+    "modelName": "GW1500-XS",
+    "manufacturer": "GoodWe",
+    "serial": SERIAL,
+    "nominalVpv": "3600",
+    "internalVersion": "410-04001-08",
+    "safetyCountry": 32,
+}
+ID_DATA = fields.encode_id(ID)
+SETTING_DATA = fields.encode_setting(SETTINGS)
+
+
+def asked(interview: Interview) -> list[str]:
+    """What is asked in three good readings."""
+    return [question for _ in range(3) for question in interview.reading()]
+
+
+def test_asked_once_after_the_third_good_reading():
+    interview = Interview(SERIAL, Identity())
+    assert [interview.reading() for _ in range(4)] == [[], [], list(QUESTIONS), []]
+    interview.answer("query_id_info", ID_DATA, 10.0)
+    interview.answer("query_setting_info", SETTING_DATA, 11.0)
+    assert not interview.lost(100.0)
+    assert asked(interview) == [], "registered anew, it is not asked again"
+
+
+def test_answers_are_what_is_published():
+    interview = Interview(SERIAL, Identity())
+    asked(interview)
+    told = interview.answer("query_id_info", ID_DATA, 10.0)
+    expected = {key: value for key, value in ID.items() if key != "serial"}
+    assert told == Info(SERIAL, "idInfo", {**expected, "safetyCountryText": "50 Hz default"})
+    assert interview.answer("query_setting_info", SETTING_DATA, 11.0) == Info(SERIAL, "settingInfo", SETTINGS)
+    assert [info.kind for info in interview.identity.infos(SERIAL)] == ["idInfo", "settingInfo"]
+
+
+@pytest.mark.parametrize(
+    ("question", "data"),
+    [
+        ("query_id_info", ID_DATA[:63]),
+        ("query_setting_info", SETTING_DATA[:11]),
+        ("query_id_info", fields.encode_id({**ID, "serial": "15000SIM268W0002"})),
+    ],
+)
+def test_answer_that_cannot_be_is_refused_and_not_asked_for_again(question, data):
+    interview = Interview(SERIAL, Identity())
+    asked(interview)
+    with pytest.raises(FieldError):
+        interview.answer(question, data, 10.0)
+    interview.unanswered(next(other for other in QUESTIONS if other != question), 10.0)
+    interview.lost(100.0)
+    assert asked(interview) == []
+    assert interview.identity == Identity()
+
+
+def test_inverter_that_does_not_answer_is_not_asked_again():
+    interview = Interview(SERIAL, Identity())
+    for question in asked(interview):
+        interview.unanswered(question, 10.0)
+    assert not interview.lost(10.0 + HARM_WITHIN)
+    assert asked(interview) == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, HARM_WITHIN - 0.1])
+def test_inverter_that_goes_within_half_a_minute_is_never_asked_again(seconds):
+    """PROTOCOL 2.5: the questions made one of two inverters unstable."""
+    interview = Interview(SERIAL, Identity())
+    for question in asked(interview):
+        interview.unanswered(question, 10.0)
+    assert interview.lost(10.0 + seconds)
+    assert interview.identity.shy
+    assert not interview.lost(10.0 + seconds), "said once"
+    assert asked(interview) == []
+    assert asked(Interview(SERIAL, interview.identity)) == [], "over a restart of the program, too"
+
+
+def test_inverter_that_goes_before_it_answers_is_never_asked_again():
+    interview = Interview(SERIAL, Identity())
+    asked(interview)
+    assert interview.lost(1000.0)
+
+
+def test_inverter_that_goes_before_it_is_asked_is_asked_the_next_time():
+    interview = Interview(SERIAL, Identity())
+    interview.reading()
+    interview.reading()
+    assert not interview.lost(5.0)
+    assert asked(interview) == list(QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "watts"),
+    [
+        *(("GW1500-XS", 1500), ("GW5048-EM", 5048), ("GW10K-DT", 10_000), ("GW5000S-BP", 5000)),
+        *(("", None), ("GW-SIM", None), ("GW12", None), ("XS", None)),
+    ],
+)
+def test_rated_power_by_the_model(name, watts):
+    assert fields.rated_power_of_model(name) == watts
+
+
+def test_model_tells_the_power_where_the_serial_does_not():
+    judge = Judge("1XXXXSIM268W0001", None)
+    judge.learn_model("GW1500-XS")
+    assert judge._power == 1500
+    judge = Judge(SERIAL, None)
+    judge.learn_model("GW1500-XS")
+    assert judge._power == 5000
+
+
+# in the books
+
+
+class Asked(Books):
+    """A ledger that may ask."""
+
+    def __init__(self, path="", **options):
+        self.questions = []
+        super().__init__(
+            path, ask=lambda serial, question: self.questions.append((serial, question)), **options
+        )
+
+    def answer(self):
+        self.ledger.handle(Answer(SERIAL, "query_id_info", ID_DATA))
+        self.ledger.handle(Answer(SERIAL, "query_setting_info", SETTING_DATA))
+
+
+def test_books_ask_after_the_third_published_reading():
+    books = Asked()
+    for _ in range(3):
+        books.read()
+    assert books.questions == [], "the first was held for the second"
+    books.read()
+    assert books.questions == [(SERIAL, question) for question in QUESTIONS]
+    books.take()
+    books.answer()
+    assert [event.kind for event in books.take()] == ["idInfo", "settingInfo"]
+
+
+def test_identity_survives_a_restart_and_is_told_before_the_first_values(tmp_path, caplog):
+    caplog.set_level("INFO")
+    books = Asked(tmp_path / "state.json")
+    for _ in range(4):
+        books.read()
+    books.answer()
+    assert any("modelName GW1500-XS" in message for message in caplog.messages)
+    assert any("vacMax 264.5" in message for message in caplog.messages)
+    books.ledger.close()
+    again = Asked(tmp_path / "state.json")
+    again.now = books.now + 60
+    again.ledger.begin()
+    remembered, id_info, setting_info, resting = again.take()
+    assert (remembered.serial, remembered.inverter_type) == (SERIAL, 1)
+    assert (id_info.values["modelName"], setting_info.values["vacMax"]) == ("GW1500-XS", 264.5)
+    assert not resting.is_online
+
+
+def test_shyness_survives_a_restart_and_is_said_once(tmp_path, caplog):
+    books = Asked(tmp_path / "state.json")
+    for _ in range(4):
+        books.read()
+    books.ledger.handle(Offline(SERIAL, 11, "no answer"))
+    books.ledger.handle(Offline(SERIAL, 11, "no answer"))
+    assert sum("never asked again" in message for message in caplog.messages) == 1
+    books.ledger.close()
+    again = Asked(tmp_path / "state.json")
+    again.now = books.now + 60
+    for _ in range(5):
+        again.read()
+    assert again.questions == []
+
+
+def test_end_of_the_program_is_no_harm():
+    books = Asked()
+    for _ in range(4):
+        books.read()
+    books.ledger.stop()
+    books.ledger.handle(Offline(SERIAL, 11, "the program ends"))
+    assert not books.ledger._books[SERIAL].interview.identity.shy
+
+
+def test_unanswered_and_odd_answers_are_said_and_harm_nothing(caplog):
+    caplog.set_level("INFO")
+    books = Asked()
+    for _ in range(4):
+        books.read()
+    books.take()
+    books.ledger.handle(Unanswered(SERIAL, "query_id_info"))
+    books.ledger.handle(Answer(SERIAL, "query_setting_info", b"short"))
+    assert books.take() == []
+    assert any("does not answer query_id_info" in message for message in caplog.messages)
+    assert any("setting info too short" in message for message in caplog.messages)
+
+
+def test_answers_to_other_questions_pass():
+    books = Books()
+    for event in (Answer(SERIAL, "limit_power", b"\x06"), Unanswered(SERIAL, "limit_power")):
+        books.ledger.handle(event)
+        assert books.take() == [event]
+
+
+@pytest.mark.parametrize(
+    "silly",
+    [
+        {"id_info": {"modelName": "x" * 41}},
+        {"id_info": {"modelName": "a\u0007"}},
+        {"id_info": {"other": 1}},
+        {"setting_info": {"vacMax": [1]}},
+        {"setting_info": {"vacMax": float("nan")}},
+        {"setting_info": 3},
+        {"shy": 1},
+        {"more": 1},
+    ],
+)
+def test_state_with_a_silly_identity_is_damaged(tmp_path, silly, caplog):
+    path = tmp_path / "state.json"
+    books = Asked(path)
+    for _ in range(4):
+        books.read()
+    books.ledger.close()
+    content = json.loads(path.read_text())
+    content["inverters"][SERIAL]["identity"] |= silly
+    path.write_text(json.dumps(content))
+    Asked(path)
+    assert any("is damaged" in message for message in caplog.messages)
