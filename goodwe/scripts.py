@@ -136,6 +136,30 @@ def fault_at_noon(day: Day, time: float, values: Values) -> Values:
     return values
 
 
+def day_stale_until_noon(day: Day, time: float, values: Values) -> Values:
+    if _since_dawn(day, time) >= 0 > _noon(time):
+        return {**values, "eDay": day.values(time // 86400 * 86400 - 1)["eDay"]}
+    return values
+
+
+def total_flickers(day: Day, time: float, values: Values) -> Values:
+    """Believed where it has grown by more in between: nobody could tell."""
+    if int(time // 60) % 2 and 0 <= _noon(time) < 3600:
+        return {**values, "eTotal": _plus(values, "eTotal", -0.1)}
+    return values
+
+
+def total_loses_its_high_word_at_noon(day: Day, time: float, values: Values) -> Values:
+    if 0 <= _noon(time) < 300 and _value(values, "eTotal") >= 6553.6:
+        return {**values, "eTotal": round(_value(values, "eTotal") * 10) % 65536 / 10, "temp": MARK}
+    return values
+
+
+def wakes_three_times(day: Day, time: float, values: Values) -> Values:
+    """At dawn the sun is too weak twice: it restarts, and shows nothing but zeros for a while."""
+    return {} if _since_dawn(day, time) % 900 < 120 and 0 <= _since_dawn(day, time) < 2700 else values
+
+
 def _value(values: Values, key: str) -> float:
     value = values[key]
     return float(value) if isinstance(value, int | float) else 0.0
@@ -164,4 +188,10 @@ SCRIPTS = {
     "repaired-on-day-2": Script("a new mainboard: the total begins at nothing", repaired_on_day_2),
     "dark-days": Script("no sun at all after the first day", dark_days),
     "fault-at-noon": Script("grid lost for ten minutes", fault_at_noon),
+    "day-stale-until-noon": Script("feeds all morning under yesterday's E-Day", day_stale_until_noon),
+    "total-flickers": Script("every other minute the total is 0.1 kWh less", total_flickers),
+    "total-loses-its-high-word-at-noon": Script(
+        "only the low word of the total for five minutes", total_loses_its_high_word_at_noon
+    ),
+    "wakes-three-times": Script("restarts twice at dawn before it stays", wakes_three_times),
 }
