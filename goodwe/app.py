@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .clock import clock_is_right
 from .config import Config
@@ -24,12 +24,15 @@ from .device import (
     udev_nodes,
 )
 from .ladder import Ladder
-from .ledger import Ledger
+from .ledger import REPEAT_EVERY, Ledger
 from .link import Link
 from .loop import NEVER, Loop, Worker
 from .outputs import Fanout, Output
 from .session import Bus
 from .traffic import Line
+
+if TYPE_CHECKING:
+    from .outputs.homeassistant import Announcer
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +45,21 @@ SHORTEST_PAUSE = 1000
 """Milliseconds between two readings that leave room for another question."""
 
 
-def outputs(config: Config, loop: Loop, random: Random) -> list[Output]:
-    """The outputs that are switched on; what is off is not even imported."""
+def outputs(config: Config, loop: Loop, random: Random, actions: "App") -> list[Output]:
+    """The outputs that are switched on; what is off is not even imported. Raises StartError."""
     from .outputs.mqtt import MqttOutput
 
-    return [MqttOutput(config.mqtt, loop=loop, random=random)]
+    announcer = _announcer(config) if config.homeassistant.discovery else None
+    return [MqttOutput(config.mqtt, loop=loop, random=random, announcer=announcer, actions=actions)]
+
+
+def _announcer(config: Config) -> "Announcer":
+    from .outputs.homeassistant import Announcer
+
+    keep = config.inverter.offlinevalues == "keep"
+    poll = config.inverter.pollinterval / 1000
+    silence = 3 * poll if keep else max(REPEAT_EVERY, poll)
+    return Announcer(config.homeassistant, config.mqtt, silence=silence, follows_online=keep)
 
 
 class _Place:
@@ -78,25 +91,29 @@ class App:
         self,
         config: Config,
         loop: Loop,
-        outputs: list[Output],
+        outputs: Callable[["App"], list[Output]],
         *,
         wall_clock: Callable[[], float],
         clock_right: Callable[[], bool] = clock_is_right,
         find_nodes: Callable[[Ids, str], Nodes] = udev_nodes,
         open_node: Callable[[str, Ids], int] = open_node,
     ) -> None:
-        """`wall_clock` gives seconds since 1970. Raises StartError when something needed is missing."""
+        """`outputs` makes them, given what they can ask for; `wall_clock` gives seconds since 1970.
+
+        Raises StartError when something needed is missing.
+        """
         self.closed = False
         self.deadline = NEVER
         self._config = config
         self._loop = loop
-        self._fanout = Fanout(outputs)
+        self._links: dict[str, Link] = {}
+        self._fanout = Fanout(outputs(self))
         self._ledger = Ledger(
             config.inverter.statefile,
             loop=loop,
             publish=self._fanout.handle,
-            ask_again=self._ask_again,
-            ask=self._ask if self._asks_identity(config) else None,
+            ask_again=self.poll,
+            ask=self.ask if self._asks_identity(config) else None,
             wall_clock=wall_clock,
             clock_right=clock_right,
             speak_for_absent=config.inverter.offlinevalues == "zero",
@@ -106,7 +123,6 @@ class App:
         self._wall_clock = wall_clock
         self._find_nodes = find_nodes
         self._open_node = open_node
-        self._links: dict[str, Link] = {}
         self._closing: list[Link] = []
         self._places: dict[str, _Place] = {}
         """By the name of the device."""
@@ -159,19 +175,27 @@ class App:
         self.deadline = NEVER
         self._late = True
 
-    # what the others want of the links
+    # what the others want of the links: whether the inverter is on one of them
+
+    def poll(self, serial: str) -> bool:
+        """Read this inverter soon."""
+        return any(link.ask_again(serial) for link in self._links.values())
+
+    def register(self, serial: str) -> bool:
+        """Begin anew with this inverter."""
+        return any(link.register_again(serial) for link in self._links.values())
+
+    def ask(self, serial: str, question: str) -> bool:
+        """Put a question to this inverter in a pause between two readings; its Answer follows."""
+        return any(link.ask(serial, question) for link in self._links.values())
+
+    def instruct(self, serial: str, instruction: str, data: bytes) -> bool:
+        """Send this to the inverter in the next turn; its Answer follows."""
+        return any(link.ask(serial, instruction, data, urgent=True) for link in self._links.values())
 
     @staticmethod
     def _asks_identity(config: Config) -> bool:
         return config.inverter.identity and config.inverter.pollinterval >= SHORTEST_PAUSE
-
-    def _ask_again(self, serial: str) -> None:
-        for link in self._links.values():
-            link.ask_again(serial)
-
-    def _ask(self, serial: str, question: str) -> None:
-        for link in self._links.values():
-            link.ask(serial, question)
 
     def _lost(self, name: str, reason: str, traffic: list[Line]) -> None:
         self._losses.append(_Loss(name, reason, self._wall_clock(), self._loop.clock(), traffic))

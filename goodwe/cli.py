@@ -8,6 +8,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from logging.handlers import WatchedFileHandler
 from random import Random
 from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals
@@ -114,7 +115,8 @@ class GoodWe(Daemon):
         reopen_log = self._open_log()
         loop = Loop(time.monotonic)
         try:
-            app = App(self._settings, loop, outputs(self._settings, loop, Random()), wall_clock=time.time)
+            make_outputs = partial(outputs, self._settings, loop, Random())
+            app = App(self._settings, loop, make_outputs, wall_clock=time.time)
         except GoodWeError as error:
             log.error("%s", error)
             raise DaemonStartError(str(error)) from error

@@ -6,6 +6,7 @@ INI, read as configparser has it: keys of any case, `#` comments on lines of the
 import configparser
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
@@ -59,6 +60,32 @@ class MqttSettings(NamedTuple):
     cafile: str
     certfile: str
     keyfile: str
+    passwordfile: str
+    protocol: str
+    transport: str
+    websocketpath: str
+    values: bool
+    valuesqos: int
+    valuesretain: bool
+    valuesheartbeat: int
+    """Seconds."""
+    sum: bool
+    backlog: str
+    backlogsize: int
+    """Megabytes."""
+    backlogdays: int
+    backlograte: int
+    """Messages a second."""
+    commands: bool
+    commandtopic: str
+    control: bool
+
+
+class HomeAssistantSettings(NamedTuple):
+    """Section [homeassistant]."""
+
+    discovery: bool
+    prefix: str
 
 
 class Config(NamedTuple):
@@ -66,6 +93,7 @@ class Config(NamedTuple):
 
     inverter: InverterSettings
     mqtt: MqttSettings
+    homeassistant: HomeAssistantSettings
 
 
 # --- how a text becomes a value; a ValueError says what would be right
@@ -171,6 +199,16 @@ def existing_file(raw: str) -> str:
     if raw and not (os.path.isfile(raw) and os.access(raw, os.R_OK)):
         raise ValueError("the path of a file that can be read")
     return full_path(raw)
+
+
+def password_file(raw: str) -> str:
+    """A file, or the name of a credential that systemd gives to its unit."""
+    if not raw or "/" in raw:
+        return full_path(raw)
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if folder is None:
+        raise ValueError("the path of a file, or in a unit of systemd the name of a credential")
+    return os.path.join(folder, raw)
 
 
 class Option(NamedTuple):
@@ -286,12 +324,88 @@ OPTIONS = (
     Option("mqtt", "cafile", "", existing_file, "Certificates to trust, PEM; empty for the system's."),
     Option("mqtt", "certfile", "", existing_file, "Our own certificate, PEM, if the broker asks for one."),
     Option("mqtt", "keyfile", "", existing_file, "The key to certfile, PEM."),
+    Option(
+        "mqtt",
+        "passwordfile",
+        "",
+        password_file,
+        "File with the password, in place of password; a name without / is a credential of systemd.",
+    ),
+    Option("mqtt", "protocol", "3.1.1", one_of("3.1.1", "5"), "Version of MQTT: 3.1.1 or 5."),
+    Option(
+        "mqtt",
+        "transport",
+        "tcp",
+        one_of("tcp", "websockets"),
+        "tcp, or websockets where only those get through.",
+    ),
+    Option("mqtt", "websocketpath", "/mqtt", text, "Path of the broker's websockets."),
+    Option(
+        "mqtt",
+        "values",
+        "off",
+        switch,
+        "Publish each value on a topic of its own, too: <topic>/<serial>/<key>, a plain number, when it"
+        " changes.",
+    ),
+    Option("mqtt", "valuesqos", "0", whole(0, 2), "MQTT quality of service of these."),
+    Option("mqtt", "valuesretain", "off", switch, "Whether the broker keeps these for later subscribers."),
+    Option(
+        "mqtt",
+        "valuesheartbeat",
+        "300",
+        whole(1, 86400),
+        "Seconds after which a value that does not change is published again.",
+    ),
+    Option(
+        "mqtt",
+        "sum",
+        "off",
+        switch,
+        "Publish power and energy of all inverters together on <topic>/sum/data; marked invalid while one"
+        " of them is away.",
+    ),
+    Option(
+        "mqtt",
+        "backlog",
+        "",
+        full_path,
+        "File for readings that no broker took, sent later on <topic>/<serial>/backlog;"
+        " /var/lib/goodwe/backlog.db is a good place. Empty for none.",
+    ),
+    Option("mqtt", "backlogsize", "100", whole(1, 100_000), "Megabytes it may have; the oldest go first."),
+    Option("mqtt", "backlogdays", "30", whole(1, 3650), "Days after which a reading in it is dropped."),
+    Option("mqtt", "backlograte", "20", whole(1, 1000), "Readings of it that are sent in a second."),
+    Option(
+        "mqtt",
+        "commands",
+        "off",
+        switch,
+        "Obey what is published on <commandtopic>/<serial>/<command>: poll, register, discovery, loglevel.",
+    ),
+    Option("mqtt", "commandtopic", "goodwe-command", topic, "Topic of the commands, not below topic."),
+    Option(
+        "mqtt",
+        "control",
+        "off",
+        switch,
+        "With commands also limit (0 to 100 per cent of the power), start and stop. Not every inverter knows"
+        " them.",
+    ),
+    Option(
+        "homeassistant",
+        "discovery",
+        "on",
+        switch,
+        "Tell Home Assistant (Domoticz, openHAB) about the inverters, on retained topics below prefix.",
+    ),
+    Option("homeassistant", "prefix", "homeassistant", topic, "Where it listens for that."),
 )
 
 LEFT_OVER = {("inverter", "dev"), ("inverter", "debug")}
 """Keys of the oldest versions: accepted, without effect."""
 
-SECTIONS = {"inverter": InverterSettings, "mqtt": MqttSettings}
+SECTIONS = {"inverter": InverterSettings, "mqtt": MqttSettings, "homeassistant": HomeAssistantSettings}
 
 
 def load(path: str, *, required: bool) -> tuple[Config, list[str]]:
@@ -336,9 +450,38 @@ def parse(content: str, path: str) -> tuple[Config, list[str]]:
             _refuse(
                 content, path, option.section, option.key, f"{option.key}{shown}: must be {error}{comment}"
             )
-    config = Config(InverterSettings(**values["inverter"]), MqttSettings(**values["mqtt"]))
+    config = Config(*(kind(**values[section]) for section, kind in SECTIONS.items()))
     _check_together(config, content, path)
-    return config, [warning for warning in warnings if warning]
+    config, about_password = _with_password(config, content, path)
+    config, about_prefix = _with_prefix_apart(config, path)
+    return config, [text for text in (*warnings, about_password, about_prefix) if text]
+
+
+def _with_password(config: Config, content: str, path: str) -> tuple[Config, str]:
+    """The password out of its file, and a warning if others may read that one."""
+    file = config.mqtt.passwordfile
+    if not file:
+        return config, ""
+    try:
+        with open(file, encoding="utf-8") as opened:
+            password = Secret(opened.read().rstrip("\r\n"))
+            mode = os.fstat(opened.fileno()).st_mode
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        _refuse(content, path, "mqtt", "passwordfile", f"passwordfile = {file}: {why}")
+    warning = f"{file} can be read by everybody; chmod 600 it" if mode & stat.S_IROTH else ""
+    return config._replace(mqtt=config.mqtt._replace(password=password)), warning
+
+
+def _with_prefix_apart(config: Config, path: str) -> tuple[Config, str]:
+    """Without discovery if that would stand among the values, whose readers take everything for one."""
+    home, topic = config.homeassistant, config.mqtt.topic
+    if not home.discovery or not f"{home.prefix}/".startswith(f"{topic}/"):
+        return config, ""
+    warning = (
+        f"{path}: no discovery, since prefix = {home.prefix} is below topic = {topic}; change one of them"
+    )
+    return config._replace(homeassistant=home._replace(discovery=False)), warning
 
 
 def _malformed(error: configparser.Error, path: str) -> str:
@@ -390,6 +533,15 @@ def _check_together(config: Config, content: str, path: str) -> None:
     files = [key for key in ("cafile", "certfile") if getattr(mqtt, key)]
     if files and not mqtt.tls:
         _refuse(content, path, "mqtt", files[0], f"{files[0]} is set, but TLS is off; add tls = on")
+    if mqtt.password and mqtt.passwordfile:
+        _refuse(content, path, "mqtt", "passwordfile", "passwordfile is set, and so is password; delete one")
+    if mqtt.control and not mqtt.commands:
+        _refuse(content, path, "mqtt", "control", "control is on, but commands are off; add commands = on")
+    if mqtt.commands and f"{mqtt.commandtopic}/".startswith(f"{mqtt.topic}/"):
+        below = (
+            f"commandtopic = {mqtt.commandtopic}: must not be below topic = {mqtt.topic}, whose readers take"
+        )
+        _refuse(content, path, "mqtt", "commandtopic", f"{below} everything for values")
 
 
 def _refuse(content: str, path: str, section: str, key: str, message: str) -> NoReturn:

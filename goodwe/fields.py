@@ -285,6 +285,14 @@ def safety_country(code: Value) -> str:
     return SAFETY_COUNTRIES.get(code, "") if isinstance(code, int) else ""
 
 
+def number(values: Mapping[str, Value], key: str) -> float:
+    """A value as a number: error bits as the word that they came in, 0 for what is missing."""
+    value = values.get(key, 0)
+    if isinstance(value, list):
+        return _raw(value, 1)
+    return value if isinstance(value, int | float) else 0
+
+
 def fault_words(values: Mapping[str, Value]) -> list[int]:
     """The raw words behind the fault values, in the order of the document."""
     return [_raw(values.get(row.key, 0), row.divisor) for row in FAULTS]

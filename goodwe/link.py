@@ -98,9 +98,9 @@ class Link:
         """End it from outside: udev says that the device is gone, or the program ends."""
         self._end(self._clock(), reason, gone=gone)
 
-    def ask_again(self, serial: str) -> None:
-        """Query this inverter soon, if it is on this wire."""
-        self._bus.ask_again(serial)
+    def ask_again(self, serial: str) -> bool:
+        """Query this inverter soon; False if it is not registered on this wire."""
+        return self._bus.ask_again(serial)
 
     def ask(self, serial: str, question: str, data: bytes = b"", *, urgent: bool = False) -> bool:
         """Put a question to this inverter; False if it is not registered on this wire."""

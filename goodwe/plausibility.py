@@ -177,7 +177,7 @@ class Judge:
             value = values[row.key]
             if not isinstance(value, list | str) and not row.low <= value <= row.high:
                 return Refused(RANGE, f"{row.key} {value} {row.unit}".rstrip())
-        power = abs(_number(values, "pac"))
+        power = abs(fields.number(values, "pac"))
         if power > self._power * POWER_MARGIN + ALLOWANCE:
             return Refused(POWER, f"{power:.0f} W, rated for {self._power} W")
         return None
@@ -188,7 +188,7 @@ class Judge:
         values, account = reading.values, self.account
         if account is None:
             return None
-        old, new = _number(account.values, "eTotal"), _number(values, "eTotal")
+        old, new = fields.number(account.values, "eTotal"), fields.number(values, "eTotal")
         if new == 0 < old:
             return Refused(NOTHING, f"E-Total was {old} kWh")
         if new < old - 0.05:
@@ -197,7 +197,7 @@ class Judge:
         since = UNKNOWN_ABSENCE if seconds is None else seconds
         if new > old + self._most(since):
             return Refused(ROSE, f"from {old} to {new} kWh in {since:.0f} s")
-        old_day, new_day = _number(account.values, "eDay"), _number(values, "eDay")
+        old_day, new_day = fields.number(account.values, "eDay"), fields.number(values, "eDay")
         same_count = abs((new - new_day) - (old - old_day)) <= STEP and new_day >= old_day - 0.05
         if not same_count and new_day > new - old + STEP:
             return Refused(DISAGREE, f"{old_day} of {old} became {new_day} of {new} kWh")
@@ -207,7 +207,7 @@ class Judge:
         """At night the same for hours is true; where the answer has a clock, that one tells."""
         assert self.account is not None
         values = reading.values
-        moves = reading.clock != self._clock if reading.clock else not _number(values, "pac")
+        moves = reading.clock != self._clock if reading.clock else not fields.number(values, "pac")
         if values != self.account.values or moves or self._moved is None:
             self._moved, self._clock = at.elapsed, reading.clock
         elif at.elapsed - self._moved > SAME_FOR:
@@ -235,7 +235,7 @@ class Judge:
         since = known.since if known is not None and agrees else at.elapsed
         self._candidate = _Candidate("", values, since, at.elapsed)
         # A total of 0 is that of a new inverter, or of one that has not read its own memory yet.
-        return agrees and (_number(values, "eTotal") > 0 or at.elapsed - since >= TOTAL_STAYS)
+        return agrees and (fields.number(values, "eTotal") > 0 or at.elapsed - since >= TOTAL_STAYS)
 
     def _stays(self, refusal: Refused, reading: Reading, at: Moment) -> Verdict:
         """Refuse, unless the same was refused for so long, in agreement with itself, that it is true."""
@@ -260,7 +260,7 @@ class Judge:
 
     def _follow_total(self, account: Account, reason: str, values: Values) -> Account:
         """From a counter that was reset or does not fit: today's energy goes on by the total alone."""
-        total = _number(account.values if reason == DISAGREE else values, "eTotal")
+        total = fields.number(account.values if reason == DISAGREE else values, "eTotal")
         counters = {key: values[key] for key in ("eTotal", "eDay")}
         return account._replace(
             values={**account.values, **counters},
@@ -271,7 +271,7 @@ class Judge:
 
     def _agree(self, earlier: _Candidate, values: Values, at: Moment) -> bool:
         """Whether both can be readings of one counter."""
-        old, new = _number(earlier.values, "eTotal"), _number(values, "eTotal")
+        old, new = fields.number(earlier.values, "eTotal"), fields.number(values, "eTotal")
         return old - 0.05 <= new <= old + self._most(at.elapsed - earlier.last)
 
     # today's energy
@@ -282,7 +282,7 @@ class Judge:
             account = self._open(reading, at)
         else:
             account = self._count(_in_day(self.account, at), values, at)
-        total, raw = _number(values, "eTotal"), _number(values, "eDay")
+        total, raw = fields.number(values, "eTotal"), fields.number(values, "eDay")
         if account.midnight_total == NEXT_READING:
             account = account._replace(midnight_total=total)
         # Else the inverter still shows an earlier day.
@@ -303,15 +303,15 @@ class Judge:
     def _open(self, reading: Reading, at: Moment) -> Account:
         """The first reading ever of this inverter."""
         today = at.day if at.clock_right else ""
-        total = _number(reading.values, "eTotal")
+        total = fields.number(reading.values, "eTotal")
         count_day = today if _begun(reading.values, at) else UNSEEN
         kind = reading.inverter_type
         return Account(reading.address, kind, reading.when, {}, today, today, count_day, total, 0.0, 0.0)
 
     def _count(self, account: Account, values: Values, at: Moment) -> Account:
         """Notice that the inverter has begun a new count."""
-        old_total, old_day = _number(account.values, "eTotal"), _number(account.values, "eDay")
-        new_total, new_day = _number(values, "eTotal"), _number(values, "eDay")
+        old_total, old_day = fields.number(account.values, "eTotal"), fields.number(account.values, "eDay")
+        new_total, new_day = fields.number(values, "eTotal"), fields.number(values, "eDay")
         begun = new_day < old_day - 0.05 or (new_total - new_day) - (old_total - old_day) > STEP
         if not begun:
             seen_now = account.count_day == UNSEEN and _begun(values, at)
@@ -335,9 +335,4 @@ def _in_day(account: Account, at: Moment) -> Account:
 
 def _begun(values: Values, at: Moment) -> bool:
     """Whether a count that was not seen to begin can be today's: it is reset before the feeding begins."""
-    return _number(values, "pac") > 0 or at.hour >= NOON
-
-
-def _number(values: Values, key: str) -> float:
-    value = values.get(key, 0.0)
-    return float(value) if isinstance(value, int | float) else 0.0
+    return fields.number(values, "pac") > 0 or at.hour >= NOON

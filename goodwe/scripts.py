@@ -7,7 +7,7 @@ seconds since midnight of day 0, as `Day` has them. A value that must never be p
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .fields import RUNNING, Values
+from .fields import RUNNING, Values, number
 from .simulator import Day
 
 MARK = 66.6
@@ -106,7 +106,7 @@ def frost_at_dawn(day: Day, time: float, values: Values) -> Values:
 def restarts_at_noon(day: Day, time: float, values: Values) -> Values:
     if _noon(time) >= 0:
         noon = day.values(time // 86400 * 86400 + 43200)
-        return {**values, "eDay": round(max(0.0, _plus(values, "eDay", -_value(noon, "eDay"))), 1)}
+        return {**values, "eDay": round(max(0.0, _plus(values, "eDay", -number(noon, "eDay"))), 1)}
     return values
 
 
@@ -118,9 +118,9 @@ def repaired_on_day_2(day: Day, time: float, values: Values) -> Values:
     """A new mainboard: the counter begins at nothing."""
     if time < 2 * 86400 + 43200:
         return values
-    before = _value(day.values(2 * 86400 + 43200), "eTotal")
+    before = number(day.values(2 * 86400 + 43200), "eTotal")
     shown = _plus(values, "eTotal", -before)
-    return {**values, "eTotal": shown, "eDay": min(_value(values, "eDay"), shown)}
+    return {**values, "eTotal": shown, "eDay": min(number(values, "eDay"), shown)}
 
 
 def dark_days(day: Day, time: float, values: Values) -> Values:
@@ -150,8 +150,8 @@ def total_flickers(day: Day, time: float, values: Values) -> Values:
 
 
 def total_loses_its_high_word_at_noon(day: Day, time: float, values: Values) -> Values:
-    if 0 <= _noon(time) < 300 and _value(values, "eTotal") >= 6553.6:
-        return {**values, "eTotal": round(_value(values, "eTotal") * 10) % 65536 / 10, "temp": MARK}
+    if 0 <= _noon(time) < 300 and number(values, "eTotal") >= 6553.6:
+        return {**values, "eTotal": round(number(values, "eTotal") * 10) % 65536 / 10, "temp": MARK}
     return values
 
 
@@ -160,13 +160,8 @@ def wakes_three_times(day: Day, time: float, values: Values) -> Values:
     return {} if _since_dawn(day, time) % 900 < 120 and 0 <= _since_dawn(day, time) < 2700 else values
 
 
-def _value(values: Values, key: str) -> float:
-    value = values[key]
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
 def _plus(values: Values, key: str, amount: float) -> float:
-    return round(max(0.0, _value(values, key) + amount), 1)
+    return round(max(0.0, number(values, key) + amount), 1)
 
 
 SCRIPTS = {

@@ -163,11 +163,15 @@ class Bus:
             events += self._next(now)
         return events
 
-    def ask_again(self, serial: str) -> None:
-        """Query this inverter as soon as the rules allow, not only when its interval is over."""
-        session = self._sessions.get(serial)
-        if session is not None and session.registered:
+    def ask_again(self, serial: str) -> bool:
+        """Query this inverter as soon as the rules allow, not only when its interval is over.
+
+        False if it is not registered here.
+        """
+        session = self._registered(serial)
+        if session is not None:
             session.next_query = self._last_query + QUERY_GAP
+        return session is not None
 
     def ask(self, serial: str, name: str, data: bytes = b"", *, now: float, urgent: bool = False) -> bool:
         """Put the question that the document calls `name`: an Answer or Unanswered follows.
@@ -175,8 +179,8 @@ class Bus:
         False, and nothing follows, if this inverter is not registered here. One that is not urgent follows
         when the pauses between two readings are long enough, and is forgotten with the registration.
         """
-        session = self._sessions.get(serial)
-        if session is None or not session.registered:
+        session = self._registered(serial)
+        if session is None:
             return False
         question = Question(name, frame(name, OWN_ADDRESS, session.address, data), urgent, now)
         urgent_ones = sum(other.urgent for other in session.questions)
@@ -185,8 +189,8 @@ class Bus:
 
     def register_again(self, serial: str, now: float) -> list[Event]:
         """Take the inverter's address away and begin anew; nothing if it is not registered here."""
-        session = self._sessions.get(serial)
-        if session is None or not session.registered:
+        session = self._registered(serial)
+        if session is None:
             return []
         return self._forget(session, "to be registered again") + self._clear(now)
 
@@ -200,6 +204,10 @@ class Bus:
         self._removes = []
         self._next_search = NEVER
         return events
+
+    def _registered(self, serial: str) -> Session | None:
+        session = self._sessions.get(serial)
+        return session if session is not None and session.registered else None
 
     # what is sent
 

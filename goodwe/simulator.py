@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from . import fields
 from .fields import Values
-from .frame import UNREGISTERED, Frame, Splitter, frame, to_the_inverter
+from .frame import ACCEPTED, LATER_NAMES, UNREGISTERED, Frame, Splitter, frame, to_the_inverter
 
 FORGETS_AFTER = 600.0
 """An inverter that hears no instruction of its own for so long unregisters itself (PROTOCOL 4)."""
@@ -33,6 +33,7 @@ class Inverter:
         self._heard = 0.0
         self._asked_for_address = False
         self._ignore = 0
+        self._throttle = Throttle(fields.rated_power(serial) or UNKNOWN_POWER)
         self._back_off = int("".join(c for c in serial[-8:] if c.isdigit()) or "0")
 
     @property
@@ -41,7 +42,11 @@ class Inverter:
         return self.address != UNREGISTERED
 
     def forget(self) -> None:
-        """Lose the registration, as when it restarts."""
+        """Lose registration and power limit, as when it restarts."""
+        self._unregister()
+        self._throttle.release()
+
+    def _unregister(self) -> None:
         self.address = UNREGISTERED
         self._asked_for_address = False
         self._ignore = 0
@@ -49,7 +54,7 @@ class Inverter:
     def answer(self, query: Frame, now: float, measure: Callable[[], Values]) -> Frame | None:
         """The answer to a frame of the AP, if it gives one; `measure` gives what it measures now."""
         if self.registered and now - self._heard >= FORGETS_AFTER:
-            self.forget()
+            self._unregister()
         if query.destination != self.address:
             return None
         self._heard = now
@@ -62,14 +67,19 @@ class Inverter:
                 return self._reply("address_confirm", query)
             case "remove_register":
                 confirm = self._reply("remove_confirm", query)
-                self.forget()
+                self._unregister()
                 return confirm
             case "query_running_info" if self.registered:
-                return self._reply("running_info", query, fields.encode_running(measure(), self._length))
+                values = self._throttle.applied(measure())
+                return self._reply("running_info", query, fields.encode_running(values, self._length))
             case "query_id_info" if self.registered:
                 return self._reply("id_info", query, self._id_info())
             case "query_setting_info" if self.registered:
                 return self._reply("setting_info", query, fields.encode_setting(SETTINGS))
+        if self.registered and query.kind in LATER_NAMES:
+            instruction = LATER_NAMES[query.kind]
+            taken = ACCEPTED if self._throttle.obey(instruction, query.data) else REFUSED
+            return self._reply(f"{instruction}_answer", query, taken)
         return None
 
     def _register_request(self, query: Frame) -> Frame | None:
@@ -103,6 +113,65 @@ class Inverter:
         }
         return fields.encode_id(texts, self._id_length)
 
+
+class Throttle:
+    """What the inverter was told to give at most (PROTOCOL 7)."""
+
+    def __init__(self, rated: int) -> None:
+        """`rated` is its power in watts, of which the limit is a share."""
+        self._rated = rated
+        self._limit = 1.0
+        self._stopped = False
+        self._total: float | None = None
+        """kWh on the counter as it would stand without a limit."""
+        self._lost = self._lost_today = 0.0
+        """kWh that were not made because of the limit."""
+
+    def obey(self, instruction: str, data: bytes) -> bool:
+        """Whether it is an instruction that it knows, with data that make sense."""
+        match instruction:
+            case "limit_power" if len(data) == 1 and data[0] <= 100:
+                self._limit = data[0] / 100
+            case "start_inverter" | "stop_inverter":
+                self._stopped = instruction == "stop_inverter"
+            case _:
+                return False
+        return True
+
+    def release(self) -> None:
+        """As it is after a restart; the counters stay."""
+        self._limit, self._stopped = 1.0, False
+
+    def applied(self, values: Values) -> Values:
+        """What it measures, when `values` is what the roof would give."""
+        if not values:  # it boots
+            return values
+        power = fields.number(values, "pac")
+        most = 0.0 if self._stopped else self._limit * self._rated
+        share = 1.0 if power <= most else most / power
+        total = fields.number(values, "eTotal")
+        made = 0.0 if self._total is None else max(0.0, total - self._total)
+        self._total = total
+        self._lost += made * (1 - share)
+        self._lost_today = self._lost_today + made * (1 - share) if fields.number(values, "eDay") else 0.0
+        if share == 1 and not self._lost:
+            return values
+        scaled: Values = {
+            key: round(fields.number(values, key) * share, 1) for key in CURRENTS if key in values
+        }
+        counters: Values = {
+            "eTotal": round(total - self._lost, 1),
+            "eDay": round(max(0.0, fields.number(values, "eDay") - self._lost_today), 1),
+        }
+        feeding = {"pac": round(power * share), "workMode": values.get("workMode", 0) if share else 0}
+        return {**values, **scaled, **counters, **feeding}
+
+
+UNKNOWN_POWER = 5000
+"""Watts, where the serial does not tell."""
+REFUSED = b"\x15"
+"""Data of an answer that refuses; no real one is known, so anything but ACCEPTED will do."""
+CURRENTS = ("ipv1", "ipv2", "iac1", "iac2", "iac3")
 
 SETTINGS: Values = {
     "vpvStart": 120.0,

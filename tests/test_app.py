@@ -89,7 +89,7 @@ class Running:
         self.app = App(
             settings,
             self.loop,
-            [self.recorder],
+            lambda app: [self.recorder],
             wall_clock=time.time,
             find_nodes=self._find,
             open_node=self._open,

@@ -38,6 +38,24 @@ DEFAULTS = {
     ("mqtt", "cafile"): "",
     ("mqtt", "certfile"): "",
     ("mqtt", "keyfile"): "",
+    ("mqtt", "passwordfile"): "",
+    ("mqtt", "protocol"): "3.1.1",
+    ("mqtt", "transport"): "tcp",
+    ("mqtt", "websocketpath"): "/mqtt",
+    ("mqtt", "values"): False,
+    ("mqtt", "valuesqos"): 0,
+    ("mqtt", "valuesretain"): False,
+    ("mqtt", "valuesheartbeat"): 300,
+    ("mqtt", "sum"): False,
+    ("mqtt", "backlog"): "",
+    ("mqtt", "backlogsize"): 100,
+    ("mqtt", "backlogdays"): 30,
+    ("mqtt", "backlograte"): 20,
+    ("mqtt", "commands"): False,
+    ("mqtt", "commandtopic"): "goodwe-command",
+    ("mqtt", "control"): False,
+    ("homeassistant", "discovery"): True,
+    ("homeassistant", "prefix"): "homeassistant",
 }
 
 # as it stands in the predecessor's documentation
@@ -204,6 +222,58 @@ def test_certificate_and_key_go_together(tmp_path, key, missing):
     file.touch()
     told = mistake(f"[mqtt]\ntls = on\n{key} = {file}\n")
     assert told == f"{PATH}:3: {key} is set; {missing} must be set too"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            "[mqtt]\ncommands = on\ncommandtopic = goodwe/cmd\n",
+            f"{PATH}:3: commandtopic = goodwe/cmd: must not be below topic = goodwe, whose readers take",
+        ),
+        ("[mqtt]\ncontrol = on\n", f"{PATH}:2: control is on, but commands are off; add commands = on"),
+        ("[mqtt]\npassword = a\npasswordfile = /b\n", f"{PATH}:3: passwordfile is set, and so is password;"),
+        (
+            "[mqtt]\npasswordfile = /no/file\n",
+            f"{PATH}:2: passwordfile = /no/file: No such file or directory",
+        ),
+        (
+            "[mqtt]\npasswordfile = word\n",
+            f"{PATH}:2: passwordfile = word: must be the path of a file, or in a",
+        ),
+        ("[mqtt]\nprotocol = 4\n", f"{PATH}:2: protocol = 4: must be 3.1.1 or 5"),
+        ("[mqtt]\ntransport = udp\n", f"{PATH}:2: transport = udp: must be tcp or websockets"),
+    ],
+)
+def test_keys_of_mqtt_that_do_not_fit_are_told(monkeypatch, content, told):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert mistake(content).startswith(told)
+
+
+def test_password_comes_out_of_its_file(tmp_path):
+    file = tmp_path / "password"
+    file.write_text("p%a#s;s word\n")
+    file.chmod(0o600)
+    settings, warnings = config.parse(f"[mqtt]\npasswordfile = {file}\n", PATH)
+    assert (settings.mqtt.password, warnings) == ("p%a#s;s word", [])
+    assert "p%a" not in config.shown(settings)
+    file.chmod(0o644)
+    _, (warning,) = config.parse(f"[mqtt]\npasswordfile = {file}\n", PATH)
+    assert warning == f"{file} can be read by everybody; chmod 600 it"
+    file.write_bytes(b"\xff")
+    assert mistake(f"[mqtt]\npasswordfile = {file}\n").endswith("not UTF-8 text")
+
+
+def test_password_is_a_credential_of_systemd(tmp_path, monkeypatch):
+    (tmp_path / "mqtt-password").write_text("hunter2")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert parse("[mqtt]\npasswordfile = mqtt-password\n").mqtt.password == "hunter2"
+
+
+def test_discovery_never_stands_among_the_values():
+    settings, (warning,) = config.parse("[mqtt]\ntopic = homeassistant\n", PATH)
+    assert not settings.homeassistant.discovery
+    assert "no discovery, since prefix = homeassistant is below topic = homeassistant" in warning
 
 
 @pytest.mark.parametrize(

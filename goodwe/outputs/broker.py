@@ -7,6 +7,7 @@ thread that is late, can disturb it.
 """
 
 import logging
+import os
 import select
 import socket
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import paho.mqtt.client as mqtt
 
 from ..errors import StartError
 from ..loop import NEVER, Loop, Worker
+from .message import Message, Received
 
 if TYPE_CHECKING:
     import ssl
@@ -26,19 +28,35 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PORT = 1883
+MQTT5 = "5"
+WEBSOCKETS = "websockets"
 CONNACK_WITHIN = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before all servers are tried again; doubled each time, less up to half by chance."""
 STEADY_AFTER = 10.0
 """A connection that lasted so long counts as good: the next pause is the first again."""
+CONTESTED_AFTER = 3
+"""Connections in a row that stood and were lost sooner: somebody else connects under our name."""
+PEACE_AFTER = 300.0
+"""A connection that lasted so long shows that nobody contests our name any more."""
 GOODBYE_WITHIN = 2.0
 MOST_UNACKNOWLEDGED = 100
 CLOSED_AT_ONCE = "it closed the connection without an answer; is it an MQTT broker, are port and tls right?"
+CONTESTED = (
+    "another program connects as {client_id}: is this one running twice? Else change clientid in [mqtt];"
+    " one try a minute until it is gone"
+)
+OVERHEAD = 64
+"""Bytes of a packet beside topic and payload, at most."""
+LARGEST_RECEIVED = 16_384
+"""Bytes of a packet that we take, where the protocol lets us say so."""
+READS_AT_ONCE = 16
+"""Packets that one frame of a websocket may hold; paho has read the whole frame then."""
 
 REFUSALS = {
-    # CONNACK of MQTT 3.1.1, and the reason codes that paho 2 translates them into
-    1: "it does not speak MQTT 3.1.1",
-    132: "it does not speak MQTT 3.1.1",
+    # CONNACK of MQTT 3.1.1, the reason codes that paho 2 translates them into, and those of MQTT 5
+    1: "it does not speak this version of MQTT; change protocol in [mqtt]",
+    132: "it does not speak this version of MQTT; change protocol in [mqtt]",
     2: "it refuses our client id; change clientid in [mqtt]",
     133: "it refuses our client id; change clientid in [mqtt]",
     3: "it says that it is not available",
@@ -47,7 +65,29 @@ REFUSALS = {
     134: "it refuses the login; check username and password in [mqtt]",
     5: "it refuses us; check username and password in [mqtt] and what the broker allows",
     135: "it refuses us; check username and password in [mqtt] and what the broker allows",
+    137: "it says that it is busy",
+    138: "it has banned us",
+    144: "it does not allow our topics; check topic in [mqtt] and what the broker allows",
+    149: "our messages are too large for it; raise its limit to 16 kB",
+    154: "it does not keep retained messages, and online needs that",
+    155: "it does not take messages with this qos; change qos in [mqtt]",
+    156: "it wants us to use another server; change server in [mqtt]",
+    157: "it has moved to another server; change server in [mqtt]",
+    159: "it takes no more connections for now",
 }
+"""Reason of a CONNACK to what the reader can do."""
+GOODBYES = {
+    139: "it shuts down",
+    141: "it did not hear from us in time",
+    149: "a message was too large for it; raise its limit to 16 kB",
+    150: "it gets more messages than it allows",
+    151: "a quota of it is exceeded",
+    152: "its administrator has ended the connection",
+}
+"""Reason of a DISCONNECT that a broker sends with MQTT 5."""
+SESSION_TAKEN_OVER = 142
+NOT_ALLOWED = 128
+"""Reason codes from here up refuse what was asked for."""
 
 
 class Will(NamedTuple):
@@ -57,10 +97,10 @@ class Will(NamedTuple):
     payload: str
 
 
-def paho_client(client_id: str) -> Any:
-    """A client of paho-mqtt 1.6 (Debian 12) or 2 (Debian 13)."""
+def paho_client(client_id: str, **options: Any) -> Any:
+    """A client of paho-mqtt 1.6 (Debian 12) or 2 (Debian 13); `options` are protocol and transport."""
     # Without reconnect_on_failure=False a refusal would make paho connect again inside its callback.
-    options = {"client_id": client_id, "reconnect_on_failure": False}
+    options |= {"client_id": client_id, "reconnect_on_failure": False}
     version = getattr(mqtt, "CallbackAPIVersion", None)
     return mqtt.Client(**options) if version is None else mqtt.Client(version.VERSION2, **options)
 
@@ -96,11 +136,15 @@ class Diary:
 
     def trouble(self, where: str, why: str) -> None:
         """A connection was lost, or not made."""
+        self.once(where, f"{why}; trying again until it works")
+        self._told_connected = False
+
+    def once(self, where: str, why: str) -> None:
+        """Something the reader should know, and does until the next connection."""
         text = f"MQTT {where}: {why}"
         if text not in self._troubles:
-            log.warning("%s; trying again until it works", text)
+            log.warning("%s", text)
         self._troubles.add(text)
-        self._told_connected = False
 
 
 class Connection:
@@ -114,7 +158,7 @@ class Connection:
         loop: Loop,
         random: Random,
         tls: "ssl.SSLContext | None",
-        client_factory: Callable[[str], Any],
+        client_factory: Callable[..., Any],
         diary: Diary,
     ) -> None:
         self.closed = False
@@ -141,7 +185,16 @@ class Connection:
         self._is_connected = False
         self._since = 0.0
         self._last_in = self._last_out = 0.0
-        self._unacknowledged: list[Any] = []
+        self._unacknowledged: list[tuple[Any, Callable[[bool], None] | None]] = []
+        """Messages with a QoS above 0, and who wants to know what became of them."""
+        self._subscriptions: list[str] = []
+        self._received: Callable[[Received], None] = lambda message: None
+        self._arrived: list[Received] = []
+        self._largest = NEVER
+        """Bytes of the largest packet that the broker takes, where it has said so."""
+        self._goodbye: int | None = None
+        """Reason of the broker's DISCONNECT."""
+        self._quickly_lost = 0
         self._diary = diary
         self._stopping = False
         self._goodbye_said = False
@@ -153,20 +206,38 @@ class Connection:
         if self._is_connected:
             self._reopen(self._clock())
 
+    def listen(self, topics: list[str], received: Callable[[Received], None]) -> None:
+        """From now on, in each connection, subscribe to these topics too; `received` gets what comes."""
+        self._received = received
+        self._subscriptions += topics
+        if self._is_connected:
+            self._subscribe(topics)
+
     @property
     def serving(self) -> bool:
         """Whether there is a connection, with the will that was asked for."""
         return self._is_connected and self._attempt_will == self._will
 
-    def publish(self, topic: str, payload: str, *, qos: int, retain: bool) -> bool:
-        """Hand a message to the broker without waiting; False if it could not even be queued."""
-        info = self._client.publish(topic, payload, qos=qos, retain=retain)
+    def publish(self, message: Message, done: Callable[[bool], None] | None = None) -> bool:
+        """Hand a message to the broker without waiting; False if it could not even be queued.
+
+        `done` is called once, with QoS 1 and 2: True when the broker has acknowledged, False when the
+        connection was lost before. It is not called when this returns False. A message that is larger than
+        the broker has said that it takes is dropped, and that is said.
+        """
+        if len(message.payload) + len(message.topic) + OVERHEAD > self._largest:
+            self._diary.once(self._where(), f"{message.topic} is too large for it; raise its limit to 16 kB")
+            if done is not None:
+                done(True)
+            return True
+        info = self._client.publish(*message[:4], **self._publish_properties(message))
         now = self._last_out = self._clock()
-        if qos and info.rc == mqtt.MQTT_ERR_SUCCESS:
-            self._unacknowledged = [*(old for old in self._unacknowledged if not old.is_published()), info]
+        taken = bool(info.rc == mqtt.MQTT_ERR_SUCCESS)
+        if message.qos and taken:
+            self._unacknowledged.append((info, done))
         if self._client.socket() is None:
             self._lost(now, mqtt.error_string(info.rc))
-        return bool(info.rc == mqtt.MQTT_ERR_SUCCESS)
+        return taken
 
     def stop(self, now: float) -> None:
         """Say goodbye once the broker has acknowledged everything; `closed` is then true."""
@@ -189,6 +260,10 @@ class Connection:
     def ready(self, now: float) -> None:
         result = self._transfer()
         self._last_in = now
+        self._tell_acknowledged()
+        self._hand_over()
+        if self._client is None:  # given up by who was told
+            return
         if self._client.socket() is None:
             self._lost(now, mqtt.error_string(result))
         elif self._connack == 0 and not self._is_connected:
@@ -207,9 +282,15 @@ class Connection:
     def _begin(self, now: float) -> None:
         """Nothing -> connecting."""
         host = self._settings.server[self._server]
-        client = self._client_factory(self._client_id)
+        client = self._client_factory(self._client_id, **self._client_options())
         client.max_queued_messages_set(MOST_UNACKNOWLEDGED)
         client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
+        client.on_publish = self._on_publish
+        if self._settings.transport == WEBSOCKETS:
+            client.ws_set_options(path=self._settings.websocketpath)
         if self._settings.username:
             client.username_pw_set(self._settings.username, self._settings.password or None)
         if self._tls is not None:
@@ -217,13 +298,36 @@ class Connection:
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         self._attempt_will = self._will
-        self._connack = None
-        self._unacknowledged = []  # those of an earlier client are never acknowledged
-        port, keepalive = self._settings.port, self._keepalive
+        self._connack = self._goodbye = None
+        self._largest = NEVER
+        self._arrived.clear()
+        port, keepalive, properties = self._settings.port, self._keepalive, self._connect_properties()
         self._worker.do(
-            lambda: client.connect(host, port, keepalive),
+            lambda: client.connect(host, port, keepalive, **properties),
             lambda outcome: self._connected_to(client, outcome),
         )
+
+    def _client_options(self) -> dict[str, Any]:
+        options = {}
+        if self._settings.protocol == MQTT5:
+            options["protocol"] = mqtt.MQTTv5
+        if self._settings.transport == WEBSOCKETS:
+            options["transport"] = WEBSOCKETS
+        return options
+
+    def _connect_properties(self) -> dict[str, Any]:
+        if self._settings.protocol != MQTT5:
+            return {}
+        properties = _properties("CONNECT")
+        properties.MaximumPacketSize = LARGEST_RECEIVED
+        return {"properties": properties}
+
+    def _publish_properties(self, message: Message) -> dict[str, Any]:
+        if not message.correlation or self._settings.protocol != MQTT5:
+            return {}
+        properties = _properties("PUBLISH")
+        properties.CorrelationData = message.correlation
+        return {"properties": properties}
 
     def _connected_to(self, client: Any, outcome: Callable[[], Any]) -> None:
         """Connecting -> waiting for CONNACK."""
@@ -236,7 +340,7 @@ class Connection:
                 self._failed(now, CLOSED_AT_ONCE)
                 return
             # `online` follows `data` at once; Nagle's algorithm would hold it until the broker acknowledges.
-            client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _no_delay(client.socket().fileno())
         except (OSError, ValueError) as error:  # ValueError: a host name that is none
             self._failed(now, _why(error))
             return
@@ -245,9 +349,36 @@ class Connection:
         self._step = self._no_connack
         self.deadline = now + CONNACK_WITHIN
 
-    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, *_: Any) -> None:
-        """paho's word that the broker has answered; acted upon when paho has returned."""
+    # paho's callbacks only take notes; they are acted upon when paho has returned
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, *more: Any) -> None:
         self._connack = getattr(reason, "value", reason)
+        self._largest = getattr(more[0], "MaximumPacketSize", NEVER) if more else NEVER
+
+    def _on_disconnect(self, client: Any, userdata: Any, *arguments: Any) -> None:
+        reason = arguments[1] if len(arguments) > 2 else arguments[0]  # paho 2 puts flags in front
+        self._goodbye = getattr(reason, "value", reason)
+
+    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
+        properties = getattr(message, "properties", None)
+        self._arrived.append(
+            Received(
+                message.topic,
+                message.payload,
+                bool(message.retain),
+                getattr(properties, "ResponseTopic", ""),
+                getattr(properties, "CorrelationData", b""),
+            )
+        )
+
+    def _on_subscribe(self, client: Any, userdata: Any, number: Any, reasons: Any, *_: Any) -> None:
+        if any(getattr(reason, "value", reason) >= NOT_ALLOWED for reason in reasons):
+            topics = ", ".join(self._subscriptions)
+            self._diary.once(self._where(), f"it does not let us subscribe to {topics}")
+
+    def _on_publish(self, client: Any, userdata: Any, number: Any, *arguments: Any) -> None:
+        if arguments and getattr(arguments[0], "value", 0) >= NOT_ALLOWED:  # told with MQTT 5 only
+            self._diary.once(self._where(), f"it refuses what we publish: {arguments[0]}")
 
     def _no_connack(self, now: float) -> None:
         self._drop()
@@ -262,7 +393,9 @@ class Connection:
         if self._attempt_will != self._will:
             self._reopen(now)
             return
-        self._diary.connected(self._where())
+        if self._quickly_lost < CONTESTED_AFTER:
+            self._diary.connected(self._where())
+        self._subscribe(self._subscriptions)
         if self._connected is not None:
             self._connected()
 
@@ -276,22 +409,41 @@ class Connection:
         if self._client.socket() is None:
             self._lost(now, mqtt.error_string(result))
             return
+        if self._quickly_lost >= CONTESTED_AFTER and now - self._since >= PEACE_AFTER:
+            self._quickly_lost = 0
+            self._diary.connected(self._where())
         # After a ping its answer is due a keep-alive later; when paho saw no need for one, ask it again.
         self.deadline = now + self._keepalive + 0.1
 
     def _lost(self, now: float, why: str) -> None:
         """Connected or waiting for CONNACK -> pause."""
         self._client = None
+        was_connected, self._is_connected = self._is_connected, False
+        self._tell_unacknowledged()
         if self._stopping:
             self._close()
             return
-        if not self._is_connected:
+        if not was_connected:
+            self._quickly_lost = 0
             self._failed(now, CLOSED_AT_ONCE if self._connack is None else REFUSALS.get(self._connack, why))
             return
-        self._is_connected = False
-        if now - self._since >= STEADY_AFTER:
+        self._failed(now, self._why_lost(now - self._since, why))
+
+    def _why_lost(self, lasted: float, why: str) -> str:
+        """Why a connection that lasted so many seconds is gone; sets the pause that follows."""
+        if self._goodbye == SESSION_TAKEN_OVER:
+            self._quickly_lost = CONTESTED_AFTER
+        elif lasted >= PEACE_AFTER:
+            self._quickly_lost = 0
+        elif lasted < STEADY_AFTER:
+            self._quickly_lost += 1
+        if self._quickly_lost >= CONTESTED_AFTER:
+            self._pause = LONGEST_PAUSE
+            return CONTESTED.format(client_id=self._client_id)
+        if lasted >= STEADY_AFTER:
+            self._quickly_lost = 0
             self._pause = FIRST_PAUSE
-        self._failed(now, f"connection lost: {why}")
+        return f"connection lost: {GOODBYES.get(self._goodbye or 0, why)}"
 
     def _failed(self, now: float, why: str) -> None:
         """Anything -> the next server, after the last of them a pause."""
@@ -309,12 +461,13 @@ class Connection:
         self._client.disconnect()
         self._drop()
         self._is_connected = False
+        self._tell_unacknowledged()
         self._step = self._begin
         self.deadline = now
 
     def _say_goodbye(self, now: float) -> None:
         """DISCONNECT, once nothing is on its way; the broker then forgets the will."""
-        if not self._goodbye_said and all(info.is_published() for info in self._unacknowledged):
+        if not self._goodbye_said and not self._unacknowledged:
             self._goodbye_said = True
             self._client.disconnect()
             if self._client.socket() is None:
@@ -333,9 +486,37 @@ class Connection:
         # TLS reads whole records: what is in the buffer does not make the socket readable again.
         while result == mqtt.MQTT_ERR_SUCCESS and _pending(self._client.socket()):
             result = self._client.loop_read()
+        if self._settings.transport == WEBSOCKETS:  # and paho whole frames
+            for _ in range(READS_AT_ONCE):
+                result = result or self._client.loop_read()
         if self._client.socket() is not None and self._client.want_write():
             result = self._client.loop_write()
         return int(result)
+
+    def _subscribe(self, topics: list[str]) -> None:
+        if topics:
+            self._client.subscribe([(topic, 1) for topic in topics])
+            self._last_out = self._clock()
+
+    def _hand_over(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        for message in arrived:
+            self._received(message)
+
+    def _tell_acknowledged(self) -> None:
+        known, self._unacknowledged = self._unacknowledged, []
+        for info, tell in known:
+            if not info.is_published():
+                self._unacknowledged.append((info, tell))
+            elif tell is not None:
+                tell(True)
+
+    def _tell_unacknowledged(self) -> None:
+        """Those of a connection that is gone are never acknowledged."""
+        lost, self._unacknowledged = self._unacknowledged, []
+        for info, tell in lost:
+            if tell is not None:
+                tell(info.is_published())
 
     def _drop(self) -> None:
         client, self._client = self._client, None
@@ -345,12 +526,27 @@ class Connection:
     def _close(self) -> None:
         self._drop()
         self._is_connected = False
+        self._tell_unacknowledged()
         self.closed = True
         self._worker.finish()
 
     def _where(self) -> str:
         host = self._settings.server[self._server]
         return host if self._settings.port == PORT else f"{host}:{self._settings.port}"
+
+
+def _properties(packet: str) -> Any:
+    """MQTT 5 properties of a kind of packet."""
+    from paho.mqtt.packettypes import PacketTypes  # here, since only MQTT 5 needs them
+    from paho.mqtt.properties import Properties
+
+    return Properties(getattr(PacketTypes, packet))
+
+
+def _no_delay(descriptor: int) -> None:
+    """Switch Nagle's algorithm off, whatever TLS and websockets have wrapped around the socket."""
+    with socket.socket(fileno=os.dup(descriptor)) as plain:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _pending(client_socket: Any) -> int:

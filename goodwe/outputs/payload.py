@@ -19,12 +19,13 @@ def data_json(
     *,
     language: str | None = None,
     infos: Mapping[str, fields.Values] | None = None,
+    with_id: bool = False,
 ) -> str:
     """The text that subscribers get; `localtime` turns seconds since 1970 into the zone of the house.
 
     With a `language` it has additional keys: work mode and errors in words, the raw words behind the
-    fault values; with `infos`, what the inverter told about itself, under its published names. Without,
-    it is the predecessor's to the byte.
+    fault values; with `infos`, what the inverter told about itself, under its published names; with
+    `with_id` what tells it from every other reading. Without, it is the predecessor's to the byte.
     """
     running: dict[str, Any] = {
         **reading.values,
@@ -48,4 +49,6 @@ def data_json(
         "serial": reading.serial,
         "serialNumber": list(reading.serial.encode("ascii")),
     }
+    if with_id:
+        message["id"] = f"{reading.serial}-{message['lastSeen']}"
     return simplejson.dumps(message, sort_keys=True, indent=4)

@@ -1,0 +1,245 @@
+"""Readings that no broker took, sent when one does (CONTRACT 6, WISHES 4).
+
+    live       goes out with QoS 1; what is not acknowledged within two seconds goes into the file, too
+    no link    into the file at once
+    link       out of the file, the oldest first, some at a time; each is deleted when it is acknowledged
+
+So nothing is lost by an outage, a restart, or a kill -9 during one; what was under way when the link broke
+comes again, with the same id. The file is only touched in a Worker: a full or slow disk holds nobody.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from ..loop import NEVER, Loop, Worker
+from .store import TRIM_EVERY, Kept, Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PATIENCE = 2.0
+"""Seconds in which a live reading is to be acknowledged; else it is kept as well."""
+MOST_UNDER_WAY = 10
+"""Readings of the file that wait for their acknowledgement; fewer than paho has, so that live ones pass."""
+MOST_JOBS = 1000
+"""For a disk that hangs; what comes then is lost, and that is said."""
+
+Send = Callable[[Kept, Callable[[bool], None]], bool]
+"""Publish a reading of the file; the callback gets whether it was acknowledged. False without a link."""
+
+
+class Live:
+    """A reading that was published and not acknowledged yet."""
+
+    def __init__(self, serial: str, taken: float, data: str, due: float) -> None:
+        self.serial = serial
+        self.taken = taken
+        self.data = data
+        self.due = due
+        """When it goes into the file; NEVER when it went."""
+        self.number: int | None = None
+        """Its number in the file, once it is there."""
+        self.acknowledged: bool | None = None
+        """None while nobody knows."""
+
+
+class Backlog:
+    """A part of the loop: what waits for a broker."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        rate: float,
+        send: Send,
+        loop: Loop,
+        wall_clock: Callable[[], float],
+        worker: Worker | None = None,
+    ) -> None:
+        """`rate` in readings a second."""
+        self.closed = False
+        self._store = store
+        self._rate = rate
+        self._send = send
+        self._clock = loop.clock
+        self._wall_clock = wall_clock
+        self._worker = worker or Worker(loop.post, "backlog")
+        self._jobs = 0
+        self._live: list[Live] = []
+        self._under_way: set[int] = set()
+        self._acknowledged: list[int] = []
+        self._send_at = NEVER
+        self._allowed_at = -NEVER
+        """From when on the rate allows the next ones."""
+        self._fetching = False
+        self._added = 0
+        self._lost = 0
+        """Readings that could not even be kept."""
+        self._trouble = ""
+        self._told_dropped = False
+
+    def keep(self, serial: str, taken: float, data: str) -> None:
+        """There is no link: into the file."""
+        self._add(serial, taken, data, lambda number: None)
+
+    def published(self, serial: str, taken: float, data: str) -> Callable[[bool], None]:
+        """It was published; what is returned is to be told whether it was acknowledged."""
+        live = Live(serial, taken, data, self._clock() + PATIENCE)
+        self._live.append(live)
+        return lambda acknowledged: self._told(live, acknowledged)
+
+    def linked(self) -> None:
+        """There is a link, and something to do with it: send what waits, as fast as the rate allows."""
+        self._send_at = min(self._send_at, max(self._clock(), self._allowed_at))
+
+    def stop(self) -> None:
+        """The links are gone: keep what was not acknowledged, close the file; `closed` is then true."""
+        for live in list(self._live):
+            self._spill(live)
+        self._send_at = NEVER
+        self._delete_acknowledged()
+        self._worker.do(self._store.close, self._stopped)
+        self._worker.finish()
+
+    # what the loop wants of a part
+
+    @property
+    def deadline(self) -> float:
+        return min([self._send_at, *(live.due for live in self._live)])
+
+    def poll_for(self) -> tuple[int, int] | None:
+        return None
+
+    def ready(self, now: float) -> None:
+        """Nothing to read here."""
+
+    def tick(self, now: float) -> None:
+        for live in list(self._live):
+            if now >= live.due:
+                self._spill(live)
+        if now >= self._send_at:
+            self._send_at = NEVER
+            self._delete_acknowledged()
+            self._fetch()
+
+    # live readings
+
+    def _told(self, live: Live, acknowledged: bool) -> None:
+        live.acknowledged = acknowledged
+        if live.due < NEVER:
+            if not acknowledged:
+                self._spill(live)
+            self._live.remove(live)
+        elif live.number is not None:
+            self._settle(live)
+
+    def _spill(self, live: Live) -> None:
+        if live.due < NEVER:
+            live.due = NEVER
+            self._add(live.serial, live.taken, live.data, lambda number: self._spilled(live, number))
+
+    def _spilled(self, live: Live, number: int) -> None:
+        live.number = number
+        if live.acknowledged is not None:
+            self._settle(live)
+
+    def _settle(self, live: Live) -> None:
+        """It is in the file, and its fate is known."""
+        assert live.number is not None
+        if live in self._live:
+            self._live.remove(live)
+        if live.acknowledged:
+            self._acknowledged.append(live.number)
+        self.linked()  # to delete it, or to send it
+
+    # out of the file
+
+    def _fetch(self) -> None:
+        count = MOST_UNDER_WAY - len(self._under_way)
+        if self._fetching or count <= 0:
+            return
+        live = {entry.number for entry in self._live if entry.number is not None}
+        besides = [*self._under_way, *live]
+        self._fetching = True
+        self._do(lambda: self._store.next(count, besides), self._fetched, self._not_fetched)
+
+    def _fetched(self, readings: list[Kept]) -> None:
+        self._fetching = False
+        # What went into the file, or was acknowledged, since the question was put.
+        known = {entry.number for entry in self._live} | self._under_way | set(self._acknowledged)
+        for kept in readings:
+            if kept.number in known:
+                continue
+            self._under_way.add(kept.number)
+            if not self._send(kept, partial(self._sent, kept.number)):
+                self._under_way.discard(kept.number)
+                return  # linked() comes when there is one again
+        if readings:
+            self._allowed_at = self._clock() + len(readings) / self._rate
+            self.linked()
+
+    def _not_fetched(self) -> None:
+        self._fetching = False
+
+    def _sent(self, number: int, acknowledged: bool) -> None:
+        self._under_way.discard(number)
+        if acknowledged:
+            self._acknowledged.append(number)
+            self.linked()
+
+    def _delete_acknowledged(self) -> None:
+        numbers, self._acknowledged = self._acknowledged, []
+        if numbers:
+            self._do(lambda: self._store.delete(numbers), lambda _: None)
+
+    # the file
+
+    def _add(self, serial: str, taken: float, data: str, then: Callable[[int], None]) -> None:
+        if self._jobs >= MOST_JOBS:
+            self._lose()
+            return
+        self._do(lambda: self._store.add(serial, taken, data), then, self._lose)
+        self._added += 1
+        if self._added % TRIM_EVERY == 1:
+            now = self._wall_clock()
+            self._do(lambda: self._store.trim(now), self._trimmed)
+
+    def _trimmed(self, dropped: int) -> None:
+        if dropped and not self._told_dropped:
+            log.warning("The backlog is full: its oldest readings are dropped, %d now", dropped)
+        self._told_dropped = dropped > 0
+
+    def _lose(self) -> None:
+        self._lost += 1
+        if self._lost == 1:
+            log.warning("A reading could not be kept in the backlog; later ones are counted")
+
+    def _do(
+        self, call: Callable[[], T], then: Callable[[T], None], failed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Make the call in the thread; trouble with the disk is one line a change."""
+
+        def done(outcome: Callable[[], T]) -> None:
+            self._jobs -= 1
+            try:
+                result = outcome()
+            except (sqlite3.Error, OSError) as error:
+                if self._trouble != str(error):
+                    log.warning("backlog in [mqtt]: %s; live values go on", error)
+                self._trouble = str(error)
+                failed()
+            else:
+                self._trouble = ""
+                then(result)
+
+        self._jobs += 1
+        self._worker.do(call, done)
+
+    def _stopped(self, outcome: Callable[[], None]) -> None:
+        self.closed = True
+        if self._lost:
+            log.warning("%d readings could not be kept in the backlog", self._lost)

@@ -1,0 +1,245 @@
+"""What others may tell us to do, on topics of their own (CONTRACT 6): poll, register, limit and so on.
+
+    <commandtopic>/<serial>/<command>     or `all` for every inverter, and for the program itself
+    <commandtopic>/<serial>/reply         what became of it, unless MQTT 5 names another topic
+
+The payload is empty, a plain value, or {"value": ..., "id": ...}; the id comes back in the reply. Each
+command gets one reply, good or bad, unless they come faster than anybody has a use for.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import simplejson
+
+from ..events import Answer, Unanswered
+from ..frame import ACCEPTED
+from ..tally import Tally
+from .message import Message, Received
+
+if TYPE_CHECKING:
+    from ..config import MqttSettings
+
+log = logging.getLogger(__name__)
+
+ALL = "all"
+REPLY = "reply"
+LARGEST = 1024
+"""Bytes of a payload that is looked at."""
+LONGEST_ID = 64
+BURST, PER_SECOND = 10.0, 2.0
+"""Commands that are obeyed at once, and how fast that many are allowed again."""
+CONTROL_EVERY = 2.0
+"""Seconds between two instructions to one inverter."""
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+INSTRUCTIONS = {"limit": "limit_power", "start": "start_inverter", "stop": "stop_inverter"}
+"""Command to the frame that carries it (PROTOCOL 7)."""
+
+
+class Actions(Protocol):
+    """What the program can do for whoever commands it."""
+
+    def poll(self, serial: str) -> bool:
+        """Read this inverter soon; False if it is away."""
+
+    def register(self, serial: str) -> bool:
+        """Begin anew with this inverter; False if it is away."""
+
+    def instruct(self, serial: str, instruction: str, data: bytes) -> bool:
+        """Send it; an Answer or Unanswered follows. False, and nothing follows, if it is away."""
+
+
+class CommandError(Exception):
+    """What is wrong with a command; the text goes back to whoever gave it."""
+
+
+class _Command(NamedTuple):
+    serial: str
+    name: str
+    value: Any
+    id: Any
+    reply_to: str
+    correlation: bytes
+
+
+class Commands:
+    """Takes commands, has them carried out, and replies. Times are seconds on a clock that only grows."""
+
+    def __init__(
+        self,
+        settings: "MqttSettings",
+        actions: Actions,
+        *,
+        announce: Callable[[], None],
+        publish: Callable[[str, Message], object],
+    ) -> None:
+        """`announce` says discovery again; `publish` sends for a serial, or for `all`."""
+        self._root = settings.commandtopic
+        self._topic = settings.topic
+        self._actions = actions
+        self._announce = announce
+        self._publish = publish
+        self._control = settings.control
+        self._tally = Tally()
+        self._allowed = BURST
+        self._counted_at = 0.0
+        self._instructed_at: dict[str, float] = {}
+        self._waiting: dict[tuple[str, str], _Command] = {}
+        """Serial and instruction to the command that waits for its answer."""
+        self._online: set[str] = set()
+
+    def topics(self, serial: str) -> list[str]:
+        """What to subscribe to for an inverter, or for `all`."""
+        names = ["poll", "register", "discovery"]
+        names += ["loglevel"] if serial == ALL else list(INSTRUCTIONS) if self._control else []
+        return [f"{self._root}/{serial}/{name}" for name in names]
+
+    def online(self, serial: str, *, is_online: bool) -> None:
+        """The inverter came or went; when it comes, nobody knows what limit it has."""
+        if not is_online:
+            self._online.discard(serial)
+        elif serial not in self._online:
+            self._online.add(serial)
+            if self._control:
+                self._publish(serial, Message(f"{self._root}/{serial}/limit/state", "None", 1, retain=True))
+
+    def received(self, message: Received, now: float) -> None:
+        """Somebody has published something on one of the topics."""
+        if not self._may(now):
+            if self._tally.add("too many commands", now):
+                log.warning("More than %d commands at once on %s; the rest is dropped", BURST, self._root)
+            return
+        _, serial, name = message.topic.rsplit("/", 2)
+        reply_to = message.reply_to if self._may_reply_to(message.reply_to) else ""
+        command = _Command(serial, name, "", None, reply_to, message.correlation)
+        try:
+            command = _with_payload(command, message)
+            log.info("Command %s for %s, value %.64r", name, serial, command.value)
+            if self._carry_out(command, now):
+                self._reply(command, "")
+        except CommandError as error:
+            if self._tally.add(f"bad command {name}", now):
+                log.warning("Bad command on %s: %s; counted from now on", message.topic, error)
+            self._reply(command, str(error))
+
+    def answered(self, event: Answer | Unanswered) -> None:
+        """What the inverter says to an instruction, or that it says nothing."""
+        command = self._waiting.pop((event.serial, event.question), None)
+        if command is None:
+            return
+        if isinstance(event, Unanswered):
+            self._reply(command, "the inverter did not answer; perhaps it does not know this command")
+        elif event.data != ACCEPTED:
+            self._reply(command, f"the inverter refused it ({event.data.hex() or 'no reason'})")
+        else:
+            if command.name == "limit":
+                state = Message(
+                    f"{self._root}/{command.serial}/limit/state", str(command.value), 1, retain=True
+                )
+                self._publish(command.serial, state)
+            self._reply(command, "")
+
+    def _may(self, now: float) -> bool:
+        """Whether one more is allowed now."""
+        self._allowed = min(BURST, self._allowed + (now - self._counted_at) * PER_SECOND)
+        self._counted_at = now
+        if self._allowed < 1:
+            return False
+        self._allowed -= 1
+        return True
+
+    def _may_reply_to(self, topic: str) -> bool:
+        """Not among the values, whose readers would take it for one, and not where nobody may publish."""
+        among_values = f"{topic}/".startswith(f"{self._topic}/")
+        return not among_values and not any(c in "+#" or not c.isprintable() for c in topic)
+
+    def _carry_out(self, command: _Command, now: float) -> bool:
+        """True when it is done, False when an answer follows. Raises CommandError."""
+        match command.name:
+            case "poll":
+                self._each(command.serial, self._actions.poll)
+            case "register":
+                self._each(command.serial, self._actions.register)
+            case "discovery":
+                self._announce()
+            case "loglevel":
+                level = str(command.value).upper()
+                if level not in LEVELS:
+                    raise CommandError(f"the value must be one of {', '.join(LEVELS)}")
+                logging.getLogger().setLevel(level)
+            case "limit" | "start" | "stop":
+                self._instruct(command, now)
+                return False
+        return True
+
+    def _each(self, serial: str, action: Callable[[str], bool]) -> None:
+        """For one inverter, which must be here, or for all that are."""
+        if serial == ALL:
+            for known in sorted(self._online):
+                action(known)
+        elif not action(serial):
+            raise CommandError("the inverter is away")
+
+    def _instruct(self, command: _Command, now: float) -> None:
+        data = bytes([_per_cent(command.value)]) if command.name == "limit" else b""
+        if now - self._instructed_at.get(command.serial, -CONTROL_EVERY) < CONTROL_EVERY:
+            raise CommandError(f"too soon; one instruction every {CONTROL_EVERY:.0f} s")
+        instruction = INSTRUCTIONS[command.name]
+        if not self._actions.instruct(command.serial, instruction, data):
+            raise CommandError("the inverter is away")
+        self._instructed_at[command.serial] = now
+        before = self._waiting.pop((command.serial, instruction), None)
+        if before is not None:
+            self._reply(before, "another command came before it was answered")
+        self._waiting[command.serial, instruction] = command
+
+    def _reply(self, command: _Command, error: str) -> None:
+        reply: dict[str, Any] = {"command": command.name, "ok": not error}
+        if command.value != "":
+            reply["value"] = command.value
+        if error:
+            reply["error"] = error
+        if command.id is not None:
+            reply["id"] = command.id
+        topic = command.reply_to or f"{self._root}/{command.serial}/{REPLY}"
+        text = simplejson.dumps(reply, sort_keys=True, ignore_nan=True)
+        self._publish(command.serial, Message(topic, text, 1, correlation=command.correlation))
+
+
+def _with_payload(command: _Command, message: Received) -> _Command:
+    """With value and id out of the payload. Raises CommandError."""
+    if message.retained:
+        raise CommandError("retained: a command that is kept would be obeyed again at each connection")
+    if len(message.payload) > LARGEST:
+        raise CommandError(f"a payload of {len(message.payload)} bytes, at most {LARGEST} are looked at")
+    try:
+        text = message.payload.decode().strip()
+    except UnicodeDecodeError:
+        raise CommandError("a payload that is not UTF-8 text") from None
+    if not text.startswith("{"):
+        return command._replace(value=text)
+    try:
+        given = simplejson.loads(text)
+    except (ValueError, RecursionError):
+        raise CommandError("a payload that begins as JSON and is none") from None
+    unknown = given.keys() - {"value", "id"}
+    if unknown:
+        raise CommandError("unknown keys; known are value and id")
+    value, number = given.get("value", ""), given.get("id")
+    if not isinstance(value, str | int | float):
+        raise CommandError("the value must be a text or a number")
+    if not isinstance(number, str | int | float | None) or len(str(number)) > LONGEST_ID:
+        raise CommandError(f"the id must be a text or a number of at most {LONGEST_ID} characters")
+    return command._replace(value=value, id=number)
+
+
+def _per_cent(value: Any) -> int:
+    """0 to 100. Raises CommandError."""
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        number = -1.0
+    if isinstance(value, bool) or not (0 <= number <= 100 and number == int(number)):
+        raise CommandError("the value must be a whole number of per cent, 0 to 100")
+    return int(number)

@@ -1,0 +1,50 @@
+"""Power and energy of all inverters together, and whether they are all in it."""
+
+import simplejson
+
+from .. import fields
+from ..events import Offline, Reading, Remembered
+from . import Happening
+from .message import Message
+
+SUMMED = {"pac": None, "eDay": 1, "eTotal": 1}
+"""Key to the decimals of its sum: whole W, tenths of a kWh."""
+
+
+class Plant:
+    """The inverters that are known. One that is away counts with its totals and makes the sum invalid."""
+
+    def __init__(self, topic: str) -> None:
+        """`topic` is the one above the inverters'."""
+        self._topic = f"{topic}/sum/data"
+        self._readings: dict[str, Reading | None] = {}
+        """Serial to its last reading; None for one that has not been read since the start."""
+        self._online: set[str] = set()
+
+    def handle(self, event: Happening) -> Message | None:
+        """What to publish now that this has happened, if that changes anything."""
+        match event:
+            case Remembered(serial):
+                self._readings.setdefault(serial, None)
+            case Offline(serial) if serial in self._online:
+                self._online.discard(serial)
+                last = self._readings[serial]
+                if last is not None:  # nothing flows there any more
+                    self._readings[serial] = last._replace(values={**last.values, "pac": 0})
+            case Reading(serial):
+                self._readings[serial] = event
+                (self._online.add if event.is_online else self._online.discard)(serial)
+            case _:
+                return None
+        return self._message()
+
+    def _message(self) -> Message:
+        readings = [reading for reading in self._readings.values() if reading is not None]
+        missing = sorted(self._readings.keys() - self._online)
+        message: dict[str, object] = {
+            key: round(sum(fields.number(reading.values, key) for reading in readings), decimals)
+            for key, decimals in SUMMED.items()
+        }
+        message |= {"inverters": len(self._readings), "isValid": not missing, "missing": missing}
+        message["lastSeen"] = int(max((reading.when for reading in readings), default=0.0) * 1000)
+        return Message(self._topic, simplejson.dumps(message, sort_keys=True, indent=4))

@@ -1,0 +1,51 @@
+"""One topic for each value, for those who want plain numbers: published when they change (CONTRACT 6)."""
+
+from typing import TYPE_CHECKING
+
+from .. import fields
+from ..events import Reading
+from ..fields import Field
+from .message import Message
+
+if TYPE_CHECKING:
+    from ..config import MqttSettings
+
+
+ROUNDING = 1e-6
+"""50.02 - 50.0 is a little more than 0.02."""
+
+
+class Values:
+    """What was last published of one inverter's values. Times are seconds on a clock that only grows."""
+
+    def __init__(self, topic: str, settings: "MqttSettings") -> None:
+        """`topic` is that of the inverter; each value stands below it under its key."""
+        self._topic = topic
+        self._settings = settings
+        self._sent: dict[str, tuple[float, float]] = {}
+        """Key to the number that was published last, and when."""
+
+    def forget(self) -> None:
+        """Whoever had the values may have lost them: all are new again."""
+        self._sent.clear()
+
+    def messages(self, reading: Reading, now: float) -> list[Message]:
+        """Those that have moved out of their dead band, or were not published for long."""
+        messages = []
+        for row in fields.sent_rows(fields.RUNNING, reading.inverter_type):
+            number = fields.number(reading.values, row.key)
+            if self._is_news(row, number, now):
+                self._sent[row.key] = number, now
+                topic = f"{self._topic}/{row.key}"
+                messages.append(
+                    Message(topic, repr(number), self._settings.valuesqos, self._settings.valuesretain)
+                )
+        return messages
+
+    def _is_news(self, row: Field, number: float, now: float) -> bool:
+        if row.key not in self._sent:
+            return True
+        sent, when = self._sent[row.key]
+        # 0 is always exact: a power of 3 W that has gone is not 3 W.
+        moved = abs(number - sent) > row.dead_band + ROUNDING or (number == 0 != sent)
+        return moved or now - when >= self._settings.valuesheartbeat

@@ -1,0 +1,378 @@
+"""Readings that no broker took: the file, what goes into it and out again, and what becomes of a bad disk."""
+
+import os
+import random
+import sqlite3
+from types import SimpleNamespace
+
+import pytest
+
+from goodwe.loop import NEVER
+from goodwe.outputs.backlog import MOST_JOBS, MOST_UNDER_WAY, PATIENCE, Backlog
+from goodwe.outputs.store import TRIM_EVERY, Store
+
+SERIAL, OTHER = "1006KDTU13500023", "53600DSN201W0051"
+DAY = 86400.0
+
+
+# the file
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "deep" / "backlog.db")
+
+
+def store(path, *, largest=10_000_000, oldest=30 * DAY):
+    return Store(path, largest=largest, oldest=oldest)
+
+
+def test_what_is_added_comes_out_in_order_byte_for_byte(path):
+    kept = store(path)
+    texts = [f'{{\n    "n": {n}\n}}' for n in range(50)]
+    numbers = [kept.add(SERIAL, 1.7e9 + n, text) for n, text in enumerate(texts)]
+    assert numbers == sorted(numbers)
+    assert [entry.data for entry in kept.next(100, [])] == texts
+    assert [entry.number for entry in kept.next(2, numbers[:3])] == numbers[3:5]
+    kept.delete(numbers[:49])
+    kept.close()
+    (last,) = store(path).next(100, [])
+    assert last == (numbers[49], SERIAL, texts[49])
+
+
+def test_it_survives_a_process_that_is_killed(path):
+    child = os.fork()
+    if not child:
+        store(path).add(SERIAL, 1.7e9, "one")
+        os._exit(0)  # without closing anything, as a kill -9 leaves it
+    os.waitpid(child, 0)
+    assert [entry.data for entry in store(path).next(10, [])] == ["one"]
+
+
+def test_numbers_are_never_given_twice(path):
+    kept = store(path)
+    first = kept.add(SERIAL, 1.7e9, "one")
+    kept.delete([first])
+    assert kept.add(SERIAL, 1.7e9, "two") > first
+
+
+def test_too_old_goes(path):
+    kept = store(path, oldest=DAY)
+    for hours in (0, 10, 30):
+        kept.add(SERIAL, 1.7e9 + hours * 3600, f"{hours}")
+    assert kept.trim(1.7e9 + 30 * 3600) == 1
+    assert [entry.data for entry in kept.next(10, [])] == ["10", "30"]
+
+
+def test_too_much_goes_the_oldest_first_and_the_disk_gets_it_back(path):
+    kept = store(path, largest=300_000)
+    noise = random.Random(1)
+    for n in range(2000):
+        kept.add(SERIAL, 1.7e9 + n, f"{n} {noise.randbytes(200).hex()}")
+    dropped = kept.trim(1.7e9)
+    assert dropped > 500
+    (oldest,) = kept.next(1, [])
+    assert oldest.data.startswith(f"{dropped} ")
+    assert kept.trim(1.7e9) == 0, "there is room now"
+    kept.delete([entry.number for entry in kept.next(2000, [])])
+    kept.close()
+    assert os.path.getsize(path) < 100_000
+
+
+@pytest.mark.parametrize("content", [b"rubbish" * 1000, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_damaged_file_is_set_aside_and_said(path, content, caplog):
+    os.makedirs(os.path.dirname(path))
+    with open(path, "wb") as file:
+        file.write(content)
+    kept = store(path)
+    assert kept.add(SERIAL, 1.7e9, "one")
+    with open(f"{path}.damaged", "rb") as file:
+        assert file.read() == content
+    assert sum("is damaged" in message for message in caplog.messages) == 1
+
+
+def test_file_of_another_version_is_set_aside(path, caplog):
+    os.makedirs(os.path.dirname(path))
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    assert store(path).count() == 0
+    assert "of version 7" in caplog.text
+
+
+def test_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"exists|directory"):
+        store(str(tmp_path / "file" / "backlog.db")).add(SERIAL, 1.7e9, "one")
+    with pytest.raises(sqlite3.OperationalError):
+        store(str(tmp_path)).add(SERIAL, 1.7e9, "one")
+
+
+# what goes in and out
+
+
+class Slowly:
+    """A worker that does a job when the test says so, and tells in order."""
+
+    def __init__(self):
+        self.jobs = []
+        self.finished = False
+
+    def do(self, call, then):
+        self.jobs.append((call, then))
+
+    def finish(self):
+        self.finished = True
+
+    def work(self, count=None):
+        while self.jobs and count != 0:
+            call, then = self.jobs.pop(0)
+            count = None if count is None else count - 1
+            try:
+                result = call()
+            except (sqlite3.Error, OSError) as error:
+                then(lambda error=error: raise_(error))
+            else:
+                then(lambda result=result: result)
+
+
+def raise_(error):
+    raise error
+
+
+class House:
+    """A backlog, a broker that the test is, and a clock that goes when it is told to."""
+
+    def __init__(self, path, *, rate=20.0, kept=None):
+        self.now = 100.0
+        self.linked = False
+        self.sent = []
+        """(text, what to tell) of those that wait for their acknowledgement."""
+        self.arrived = []
+        self.worker = Slowly()
+        self.store = kept or store(path)
+        self.backlog = Backlog(
+            self.store,
+            rate=rate,
+            send=self.send,
+            loop=SimpleNamespace(clock=lambda: self.now, post=None),
+            wall_clock=lambda: 1.7e9 + self.now,
+            worker=self.worker,
+        )
+
+    def send(self, kept, done):
+        if self.linked:
+            self.sent.append((kept.data, done))
+        return self.linked
+
+    def acknowledge(self, count=None):
+        taken, self.sent = self.sent[:count], self.sent[len(self.sent[:count]) :]
+        for text, done in taken:
+            self.arrived.append(text)
+            done(True)
+
+    def lose(self):
+        self.linked = False
+        lost, self.sent = self.sent, []
+        for _, done in lost:
+            done(False)
+
+    def link(self):
+        self.linked = True
+        self.backlog.linked()
+
+    def run(self, seconds, *, acknowledge=True):
+        end = self.now + seconds
+        while True:
+            self.worker.work()
+            if acknowledge:
+                self.acknowledge()
+            self.worker.work()
+            if self.backlog.deadline > end:
+                break
+            self.now = max(self.now, self.backlog.deadline)
+            self.backlog.tick(self.now)
+        self.now = end
+
+    def live(self, text):
+        return self.backlog.published(SERIAL, 1.7e9 + self.now, text)
+
+
+@pytest.fixture
+def house(path):
+    return House(path)
+
+
+def test_outage_arrives_once_in_order_and_the_file_is_empty(house):
+    for n in range(100):
+        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+    house.run(5.0)
+    assert house.arrived == [], "there is no link"
+    house.link()
+    house.run(60.0)
+    assert house.arrived == [str(n) for n in range(100)]
+    assert house.store.count() == 0
+    assert house.backlog.deadline == NEVER, "nothing is due any more"
+
+
+def test_rate_is_kept(path):
+    house = House(path, rate=5.0)
+    for n in range(100):
+        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+    house.link()
+    house.run(10.0)
+    assert 45 <= len(house.arrived) <= 60
+
+
+def test_few_are_under_way_so_that_live_ones_pass(house):
+    for n in range(100):
+        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+    house.link()
+    house.run(60.0, acknowledge=False)
+    assert len(house.sent) == MOST_UNDER_WAY
+
+
+def test_what_was_under_way_when_the_link_broke_comes_again_first(house):
+    for n in range(30):
+        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+    house.link()
+    house.run(0.1, acknowledge=False)
+    house.acknowledge(3)
+    house.lose()
+    house.run(10.0)
+    house.link()
+    house.run(60.0)
+    assert house.arrived == [str(n) for n in range(30)]
+
+
+def test_live_reading_that_is_acknowledged_never_touches_the_disk(house):
+    house.live("one")(True)
+    assert house.worker.jobs == []
+    assert house.backlog.deadline == NEVER
+
+
+def test_live_reading_without_an_acknowledgement_is_kept_after_two_seconds(house):
+    done = house.live("one")
+    assert house.backlog.deadline == house.now + PATIENCE
+    house.run(PATIENCE)
+    assert house.store.count() == 1
+    house.link()
+    house.run(5.0)
+    assert house.arrived == [], "it is still under way"
+    done(True)
+    house.run(5.0)
+    assert (house.arrived, house.store.count()) == ([], 0)
+
+
+def test_live_reading_of_a_link_that_breaks_comes_out_of_the_file(house):
+    early, late = house.live("one"), house.live("two")
+    house.run(PATIENCE)
+    late_again = house.live("three")
+    for done in (early, late, late_again):
+        done(False)
+    house.run(1.0)
+    house.link()
+    house.run(5.0)
+    assert house.arrived == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_answer_that_comes_before_the_disk_has_done_its_part(house, acknowledged):
+    house.linked = True
+    done = house.live("one")
+    house.now += PATIENCE
+    house.backlog.tick(house.now)
+    done(acknowledged)
+    house.run(5.0)
+    assert house.arrived == ([] if acknowledged else ["one"])
+    assert house.store.count() == 0
+
+
+def test_file_that_is_read_while_a_live_reading_goes_into_it_sends_it_not_twice(house):
+    house.linked = True
+    house.backlog.keep(SERIAL, 1.7e9, "old")
+    house.live("live")
+    house.now += PATIENCE
+    house.backlog.linked()
+    house.backlog.tick(house.now)
+    house.run(5.0)
+    assert house.arrived == ["old"]
+
+
+def test_restart_goes_on_where_it_was(path):
+    house = House(path)
+    for n in range(20):
+        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+    house.link()
+    house.run(0.1, acknowledge=False)
+    house.acknowledge(4)
+    house.backlog.tick(house.now + 1)
+    house.worker.work()
+    again = House(path)
+    again.link()
+    again.run(60.0)
+    assert again.arrived == [str(n) for n in range(4, 20)]
+
+
+def test_stop_keeps_what_was_not_acknowledged_and_closes_the_file(house):
+    house.live("one")
+    house.backlog.stop()
+    assert not house.backlog.closed
+    house.worker.work()
+    assert house.backlog.closed
+    assert house.worker.finished
+    assert [entry.data for entry in house.store.next(10, [])] == ["one"]
+
+
+def test_full_file_drops_the_oldest_and_says_so(path, caplog):
+    house = House(path, kept=store(path, largest=50_000))
+    noise = random.Random(1)
+    for n in range(3 * TRIM_EVERY + 1):
+        house.backlog.keep(SERIAL, 1.7e9 + n, noise.randbytes(100).hex())
+        house.worker.work()
+    assert sum("The backlog is full" in message for message in caplog.messages) == 1
+    assert house.store.count() < 1000
+
+
+class Full:
+    """A disk that takes nothing until it does."""
+
+    def __init__(self, path):
+        self.full = True
+        self._store = store(path)
+
+    def __getattr__(self, name):
+        def method(*arguments):
+            if self.full:
+                raise sqlite3.OperationalError("database or disk is full")
+            return getattr(self._store, name)(*arguments)
+
+        return method
+
+
+def test_full_disk_is_said_once_and_what_comes_later_is_kept(path, caplog):
+    house = House(path, kept=Full(path))
+    for n in range(10):
+        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+        house.worker.work()
+    done = house.live("live")
+    done(True)
+    house.link()
+    house.run(5.0)
+    assert sum("database or disk is full; live values go on" in message for message in caplog.messages) == 1
+    assert sum("could not be kept" in message for message in caplog.messages) == 1
+    house.store.full = False
+    house.backlog.keep(SERIAL, 1.7e9, "later")
+    house.link()
+    house.run(5.0)
+    assert house.arrived == ["later"]
+    house.backlog.stop()
+    house.worker.work()
+    assert any("10 readings could not be kept" in message for message in caplog.messages)
+
+
+def test_disk_that_hangs_does_not_fill_the_memory(house, caplog):
+    for n in range(3 * MOST_JOBS):
+        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+    assert len(house.worker.jobs) <= MOST_JOBS + 10
+    assert "could not be kept" in caplog.text
