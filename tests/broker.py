@@ -91,7 +91,7 @@ class Subscriber:
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: ready.put(True)
         self._client.on_message = lambda client, _, message: self._queue.put(
-            (message.topic, message.payload.decode(), bool(message.retain))
+            (message.topic, message.payload.decode(errors="replace"), bool(message.retain))
         )
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()

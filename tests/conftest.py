@@ -1,11 +1,13 @@
 """What several test files share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from .broker import Mosquitto, Subscriber
+from .mqtt import Running, settings
 
 
 @pytest.fixture
@@ -22,3 +24,17 @@ def subscriber(mosquitto: Mosquitto) -> Iterator[Subscriber]:
     subscriber = Subscriber(mosquitto.port)
     yield subscriber
     subscriber.close()
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Running]]:
+    """Starts an MQTT output for a broker's port; further arguments are settings, those of `options` its own."""
+    running: list[Running] = []
+
+    def start(port: int, options: dict[str, Any] | None = None, **changes: Any) -> Running:
+        running.append(Running(settings(port, **changes), **(options or {})))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.end()

@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 from random import Random
 
@@ -15,88 +14,15 @@ import paho.mqtt.client as paho
 import pytest
 import trustme
 
-from goodwe import fields
-from goodwe.config import MqttSettings, parse
 from goodwe.errors import StartError
-from goodwe.events import Found, Offline, Online, Reading
+from goodwe.events import Found, Offline, Online
 from goodwe.loop import NEVER, Loop
 from goodwe.outputs import broker as broker_module
 from goodwe.outputs.broker import Connection, Diary, Will, paho_client, tls_context
-from goodwe.outputs.mqtt import MqttOutput
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
-from .captures import data
 from .fakes import Clock
-
-SERIAL = "1006KDTU13500023"
-OTHER = "53600DSN201W0051"
-DATA, ONLINE = f"goodwe/{SERIAL}/data", f"goodwe/{SERIAL}/online"
-VALUES = fields.decode_running(data("usb-running-66"))
-
-
-def settings(port: int, **changes) -> MqttSettings:
-    return parse("", "test")[0].mqtt._replace(**{"server": ("127.0.0.1",), "port": port, **changes})
-
-
-def reading(when: float = 1_700_000_000.0, serial: str = SERIAL, **values) -> Reading:
-    return Reading(serial, 11, 3, {**VALUES, **values}, when)
-
-
-class Running:
-    """An output on a loop of its own thread, as the program has it."""
-
-    def __init__(self, mqtt: MqttSettings) -> None:
-        self.loop = Loop(time.monotonic)
-        self.output = MqttOutput(mqtt, loop=self.loop, random=Random(1))
-        self._stop = False
-        self._thread = threading.Thread(target=lambda: self.loop.run(until=lambda: self._stop), daemon=True)
-        self._thread.start()
-
-    def tell(self, *events) -> float:
-        """Hand the events over in the loop's thread; how long that took, in seconds."""
-        done = threading.Event()
-        took = []
-
-        def step() -> None:
-            began = time.monotonic()
-            for event in events:
-                self.output.handle(event)
-            took.append(time.monotonic() - began)
-            done.set()
-
-        self.loop.post(step)
-        assert done.wait(PATIENCE)
-        return took[0]
-
-    def stop(self) -> None:
-        self.loop.post(lambda: self.output.stop(self.loop.clock()))
-        wait_for(lambda: self.output.stopped, "the output stops")
-
-    def end(self) -> None:
-        def finish() -> None:
-            self._stop = True
-
-        self.loop.post(finish)
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
-
-
-@pytest.fixture
-def run():
-    running = []
-
-    def start(port: int, **changes) -> Running:
-        running.append(Running(settings(port, **changes)))
-        return running[-1]
-
-    yield start
-    for one in running:
-        one.end()
-
-
-def serving(running: Running, serial: str = SERIAL) -> None:
-    """Wait until the inverter's connection has its will."""
-    wait_for(lambda: running.output._inverters[serial].connection.serving, "connected with the will")
+from .mqtt import DATA, ONLINE, OTHER, SERIAL, reading, serving, settings
 
 
 def test_reading_is_data_then_online(run, mosquitto, subscriber):

@@ -85,6 +85,7 @@ GOODBYES = {
     152: "its administrator has ended the connection",
 }
 """Reason of a DISCONNECT that a broker sends with MQTT 5."""
+LOST = mqtt.error_string(mqtt.MQTT_ERR_CONN_LOST)
 SESSION_TAKEN_OVER = 142
 NOT_ALLOWED = 128
 """Reason codes from here up refuse what was asked for."""
@@ -443,7 +444,8 @@ class Connection:
         if lasted >= STEADY_AFTER:
             self._quickly_lost = 0
             self._pause = FIRST_PAUSE
-        return f"connection lost: {GOODBYES.get(self._goodbye or 0, why)}"
+        details = GOODBYES.get(self._goodbye or 0, "" if why == LOST else why)
+        return f"connection lost ({details})" if details else "connection lost"
 
     def _failed(self, now: float, why: str) -> None:
         """Anything -> the next server, after the last of them a pause."""

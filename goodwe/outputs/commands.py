@@ -88,6 +88,8 @@ class Commands:
         self._waiting: dict[tuple[str, str], _Command] = {}
         """Serial and instruction to the command that waits for its answer."""
         self._online: set[str] = set()
+        self._limits: dict[str, str] = {}
+        """Serial to the limit that is known; `None`, as Home Assistant has it, where it is not."""
 
     def topics(self, serial: str) -> list[str]:
         """What to subscribe to for an inverter, or for `all`."""
@@ -101,8 +103,18 @@ class Commands:
             self._online.discard(serial)
         elif serial not in self._online:
             self._online.add(serial)
-            if self._control:
-                self._publish(serial, Message(f"{self._root}/{serial}/limit/state", "None", 1, retain=True))
+            self._limit_is(serial, "None")
+
+    def say_state(self, serial: str) -> None:
+        """Publish what is known of the inverter's limit: there is a connection again."""
+        if serial in self._limits:
+            state = Message(f"{self._root}/{serial}/limit/state", self._limits[serial], 1, retain=True)
+            self._publish(serial, state)
+
+    def _limit_is(self, serial: str, limit: str) -> None:
+        if self._control:
+            self._limits[serial] = limit
+            self.say_state(serial)
 
     def received(self, message: Received, now: float) -> None:
         """Somebody has published something on one of the topics."""
@@ -134,10 +146,7 @@ class Commands:
             self._reply(command, f"the inverter refused it ({event.data.hex() or 'no reason'})")
         else:
             if command.name == "limit":
-                state = Message(
-                    f"{self._root}/{command.serial}/limit/state", str(command.value), 1, retain=True
-                )
-                self._publish(command.serial, state)
+                self._limit_is(command.serial, str(_per_cent(command.value)))
             self._reply(command, "")
 
     def _may(self, now: float) -> bool:

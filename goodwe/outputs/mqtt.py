@@ -213,6 +213,8 @@ class MqttOutput:
         if inverter.values is not None:
             inverter.values.forget()
         self._publish(inverter)
+        if self._commands is not None:
+            self._commands.say_state(inverter.serial)
         if self._backlog is not None:
             self._backlog.linked()
 

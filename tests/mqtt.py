@@ -1,0 +1,72 @@
+"""What the tests of MQTT share: an output on a loop of its own, and readings for it."""
+
+import threading
+import time
+from random import Random
+
+from goodwe import fields
+from goodwe.config import MqttSettings, parse
+from goodwe.events import Reading
+from goodwe.loop import Loop
+from goodwe.outputs.mqtt import MqttOutput
+
+from .broker import PATIENCE, wait_for
+from .captures import data
+
+SERIAL = "1006KDTU13500023"
+OTHER = "53600DSN201W0051"
+DATA, ONLINE = f"goodwe/{SERIAL}/data", f"goodwe/{SERIAL}/online"
+VALUES = fields.decode_running(data("usb-running-66"))
+
+
+def settings(port: int, **changes) -> MqttSettings:
+    return parse("", "test")[0].mqtt._replace(**{"server": ("127.0.0.1",), "port": port, **changes})
+
+
+def reading(when: float = 1_700_000_000.0, serial: str = SERIAL, **values) -> Reading:
+    return Reading(serial, 11, 3, {**VALUES, **values}, when)
+
+
+class Running:
+    """An output on a loop of its own thread, as the program has it."""
+
+    def __init__(self, mqtt: MqttSettings, **options) -> None:
+        """`options` of MqttOutput."""
+        self.loop = Loop(time.monotonic)
+        self.output = MqttOutput(mqtt, loop=self.loop, random=Random(1), **options)
+        self._stop = False
+        self._thread = threading.Thread(target=lambda: self.loop.run(until=lambda: self._stop), daemon=True)
+        self._thread.start()
+
+    def tell(self, *events) -> float:
+        """Hand the events over in the loop's thread; how long that took, in seconds."""
+        done = threading.Event()
+        took = []
+
+        def step() -> None:
+            began = time.monotonic()
+            for event in events:
+                self.output.handle(event)
+            took.append(time.monotonic() - began)
+            done.set()
+
+        self.loop.post(step)
+        assert done.wait(PATIENCE)
+        return took[0]
+
+    def stop(self) -> None:
+        self.loop.post(lambda: self.output.stop(self.loop.clock()))
+        wait_for(lambda: self.output.stopped, "the output stops")
+
+    def end(self) -> None:
+        def finish() -> None:
+            self._stop = True
+
+        self.loop.post(finish)
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+def serving(running: Running, serial: str = SERIAL) -> None:
+    """Wait until the inverter's connection has its will."""
+    wait_for(lambda: running.output._inverters[serial].connection.serving, "connected with the will")

@@ -1,0 +1,312 @@
+"""The same on each kind of connection: MQTT 3.1.1 and 5, plain, TLS and websockets, and on bad networks."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import trustme
+
+from goodwe.events import Found, Offline
+from goodwe.outputs import broker as broker_module
+
+from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
+from .mqtt import DATA, ONLINE, OTHER, SERIAL, reading, serving
+from .proxy import Proxy
+
+KINDS = [
+    {"protocol": protocol, "transport": transport, "tls": tls}
+    for protocol in ("3.1.1", "5")
+    for transport in ("tcp", "websockets")
+    for tls in (False, True)
+]
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(map(str, kind.values())))
+protocols = pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    return folder
+
+
+class Both:
+    """A broker with a listener of the kind, and a plain one for whoever looks on."""
+
+    def __init__(self, folder, kind, authority):
+        self.port = free_port()
+        lines = "allow_anonymous true\n"
+        lines += f"listener {self.port} 127.0.0.1\n"
+        if kind["transport"] == "websockets":
+            lines += "protocol websockets\n"
+        if kind["tls"]:
+            lines += f"certfile {authority}/cert.pem\nkeyfile {authority}/key.pem\n"
+        self.mosquitto = Mosquitto(folder, lines=lines).start()
+        self.changes = {**kind, "cafile": f"{authority}/ca.pem" if kind["tls"] else ""}
+
+
+@pytest.fixture
+def both(tmp_path, kind, authority):
+    both = Both(tmp_path, kind, authority)
+    yield both
+    both.mosquitto.stop()
+
+
+@each_kind
+def test_reading_state_restart_and_goodbye(run, both, caplog):
+    caplog.set_level("INFO")
+    running = run(both.port, **both.changes)
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    subscriber = Subscriber(both.mosquitto.port)
+    running.tell(reading())
+    topic, payload, _ = subscriber.next()
+    assert (topic, json.loads(payload)["runningInfo"]["pac"]) == (DATA, 38)
+    assert subscriber.next()[:2] == (ONLINE, "1")
+    subscriber.close()
+    both.mosquitto.stop()
+    wait_for(lambda: "connection lost" in caplog.text, "the loss is noticed")
+    running.tell(Offline(SERIAL, 11, "no answer"))
+    both.mosquitto.start()
+    late = Subscriber(both.mosquitto.port)
+    late.until(ONLINE, "0")
+    running.tell(reading())
+    late.until(ONLINE, "1")
+    running.stop()
+    late.until(ONLINE, "0")
+    late.close()
+    wait_for(lambda: "Received DISCONNECT from goodwe-usb" in both.mosquitto.log, "goodbye")
+
+
+@each_kind
+def test_many_acknowledgements_at_once_are_all_seen(run, both, tmp_path):
+    running = run(both.port, qos=1, backlog=str(tmp_path / "backlog.db"), **both.changes)
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    running.tell(*(reading(1.7e9 + n, pac=n) for n in range(50)))
+    wait_for(lambda: not running.output._connections[0]._unacknowledged, "every acknowledgement")
+    assert running.output._backlog._live == []
+    running.stop()
+
+
+PROGRAM = """
+import sys, time
+from random import Random
+from goodwe.events import Found, Reading
+from goodwe.loop import Loop
+from goodwe.outputs.mqtt import MqttOutput
+from goodwe.config import parse
+loop = Loop(time.monotonic)
+mqtt = parse("[mqtt]\\nserver = 127.0.0.1\\nport = %s\\nprotocol = %s\\n" % tuple(sys.argv[1:3]), "test")[0].mqtt
+output = MqttOutput(mqtt, loop=loop, random=Random(1))
+for serial in sys.argv[3:]:
+    output.handle(Found(serial, 11))
+    output.handle(Reading(serial, 11, 1, {"pac": 1, "workMode": 1, "errorMessage": []}, 1.7e9))
+loop.run(until=lambda: False)
+"""
+
+
+@protocols
+def test_sixteen_inverters_are_offline_after_kill_9(mosquitto, subscriber, protocol):
+    serials = [f"15000DTU166W{n:04}" for n in range(16)]
+    command = [sys.executable, "-c", PROGRAM, str(mosquitto.port), protocol, *serials]
+    program = subprocess.Popen(command)
+    subscriber.until_all({(f"goodwe/{serial}/online", "1") for serial in serials})
+    os.kill(program.pid, signal.SIGKILL)
+    program.wait(PATIENCE)
+    subscriber.until_all({(f"goodwe/{serial}/online", "0") for serial in serials})
+
+
+@protocols
+@pytest.mark.parametrize("persistence", [True, False])
+def test_online_is_right_after_a_broker_restart_with_and_without_memory(run, tmp_path, protocol, persistence):
+    lines = "allow_anonymous true\n"
+    if persistence:
+        (tmp_path / "store").mkdir()
+        lines += f"persistence true\npersistence_location {tmp_path}/store/\nautosave_on_changes true\n"
+        lines += "autosave_interval 1\n"
+    mosquitto = Mosquitto(tmp_path, lines=lines).start()
+    running = run(mosquitto.port, protocol=protocol)
+    running.tell(Found(SERIAL, 11), Found(OTHER, 11), reading(), reading(serial=OTHER))
+    subscriber = Subscriber(mosquitto.port)
+    subscriber.until_all({(ONLINE, "1"), (f"goodwe/{OTHER}/online", "1")})
+    subscriber.close()
+    mosquitto.stop()
+    running.tell(Offline(OTHER, 11, "unplugged"))
+    mosquitto.start()
+    late = Subscriber(mosquitto.port)
+    late.until_all({(ONLINE, "1"), (f"goodwe/{OTHER}/online", "0")})
+    late.close()
+    mosquitto.stop()
+
+
+# networks
+
+
+@pytest.fixture
+def proxy(mosquitto):
+    proxy = Proxy(mosquitto.port)
+    yield proxy
+    proxy.close()
+
+
+@protocols
+def test_network_cut_and_back(run, mosquitto, subscriber, proxy, protocol):
+    running = run(proxy.port, protocol=protocol)
+    running.tell(Found(SERIAL, 11), reading())
+    subscriber.until(ONLINE, "1")
+    proxy.cut()
+    subscriber.until(ONLINE, "0")  # the will: the broker lost us
+    subscriber.until(ONLINE, "1")  # and here we are again
+
+
+@protocols
+def test_half_open_link_is_found_within_one_and_a_half_keep_alives(run, subscriber, proxy, protocol, caplog):
+    running = run(proxy.port, protocol=protocol, keepalive=5)
+    running.tell(Found(SERIAL, 11), reading())
+    subscriber.until(ONLINE, "1")
+    proxy.stall()
+    stalled = time.monotonic()
+    while "connection lost" not in caplog.text:
+        assert time.monotonic() - stalled < 7.5
+        assert running.tell(reading()) < 0.2
+    proxy.flow()
+    subscriber.until(ONLINE, "1")
+
+
+def test_half_closed_link_is_found_at_once(run, subscriber, proxy, caplog):
+    running = run(proxy.port)
+    running.tell(Found(SERIAL, 11), reading())
+    subscriber.until(ONLINE, "1")
+    proxy.half_close()
+    wait_for(lambda: "connection lost" in caplog.text, "found", 2.0)
+    subscriber.until(ONLINE, "1")
+
+
+# two programs with one name
+
+
+@protocols
+def test_two_programs_with_one_client_id_are_recognised_and_calm_down(
+    run, mosquitto, caplog, protocol, monkeypatch
+):
+    monkeypatch.setattr(broker_module, "FIRST_PAUSE", 0.05)
+    first, second = run(mosquitto.port, protocol=protocol), run(mosquitto.port, protocol=protocol)
+    wait_for(lambda: "another program connects as goodwe-usb" in caplog.text, "recognised")
+    for running in (first, second):
+        connection = running.output._connections[0]
+        wait_for(lambda c=connection: c._pause > 30.0 or c._is_connected, "a long pause, or in peace")
+    connects = mosquitto.log.count("as goodwe-usb ")
+    select_for(2.0)
+    assert mosquitto.log.count("as goodwe-usb ") <= connects + 1, "no storm"
+    assert sum("another program" in message for message in caplog.messages) <= 2, "one line each"
+
+
+def select_for(seconds):
+    """Let a real process go on for so long."""
+    end = time.monotonic() + seconds
+    wait_for(lambda: time.monotonic() > end, "time passes", seconds + 1)
+
+
+# brokers that refuse
+
+
+def acl(tmp_path, *allowed):
+    file = tmp_path / "acl"
+    file.write_text("".join(f"topic {line}\n" for line in allowed))
+    file.chmod(0o700)
+    return f"allow_anonymous true\nacl_file {file}\n"
+
+
+def test_topic_that_the_broker_refuses_is_said_with_mqtt_5(run, tmp_path, caplog):
+    mosquitto = Mosquitto(tmp_path, lines=acl(tmp_path, "readwrite other/#")).start()
+    running = run(mosquitto.port, protocol="5", qos=1)
+    running.tell(Found(SERIAL, 11), reading())
+    wait_for(lambda: "it refuses what we publish: Not authorized" in caplog.text, "said")
+    running.tell(reading(), reading())
+    assert sum("refuses what we publish" in message for message in caplog.messages) == 1
+    mosquitto.stop()
+
+
+def test_subscription_that_the_broker_refuses_is_said(run, caplog):
+    """mosquitto grants every subscription, so this broker is a few bytes of MQTT 3.1.1."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        run(listener.getsockname()[1], {"actions": object()}, commands=True)
+        connection, _ = listener.accept()
+        connection.settimeout(PATIENCE)
+        assert connection.recv(4096)[0] == 0x10
+        connection.sendall(bytes.fromhex("20020000"))
+        subscribe = connection.recv(4096)
+        assert subscribe[0] == 0x82
+        connection.sendall(bytes.fromhex("9006") + subscribe[2:4] + b"\x80\x80\x80\x80")
+        wait_for(lambda: "it does not let us subscribe to goodwe-command/all/poll" in caplog.text, "said")
+        connection.close()
+
+
+def test_message_that_is_too_large_is_dropped_and_said_with_mqtt_5(run, tmp_path, caplog):
+    mosquitto = Mosquitto(tmp_path, lines="allow_anonymous true\nmax_packet_size 1000\n").start()
+    subscriber = Subscriber(mosquitto.port)
+    running = run(mosquitto.port, protocol="5")
+    running.tell(Found(SERIAL, 11), reading())
+    subscriber.until(ONLINE, "1")
+    assert f"{DATA} is too large for it; raise its limit to 16 kB" in caplog.text
+    running.tell(reading())
+    subscriber.until(ONLINE, "1")
+    assert sum("too large" in message for message in caplog.messages) == 1
+    subscriber.close()
+    mosquitto.stop()
+
+
+def test_message_that_is_too_large_for_a_broker_of_3_1_1_is_no_storm(run, tmp_path, caplog):
+    mosquitto = Mosquitto(tmp_path, lines="allow_anonymous true\nmessage_size_limit 500\n").start()
+    running = run(mosquitto.port, qos=1)
+    running.tell(Found(SERIAL, 11), reading())
+    select_for(2.0)
+    assert mosquitto.log.count("as goodwe-usb ") <= 4
+    mosquitto.stop()
+
+
+def test_client_id_that_the_broker_refuses_is_said(run, tmp_path, caplog):
+    mosquitto = Mosquitto(tmp_path, lines="allow_anonymous true\nclientid_prefixes other-\n").start()
+    run(mosquitto.port)
+    wait_for(lambda: "it refuses us; check username and password" in caplog.text, "said")
+    mosquitto.stop()
+
+
+def test_protocol_version_that_the_broker_refuses_is_said(run, caplog):
+    """A broker of 3.1.1 only, as it answers CONNECT of MQTT 5 (3.1.1, 3.1.2.2)."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        run(listener.getsockname()[1], protocol="5")
+        connection, _ = listener.accept()
+        connection.recv(4096)
+        connection.sendall(bytes.fromhex("20020001"))
+        connection.close()
+        wait_for(lambda: "it does not speak this version of MQTT; change protocol" in caplog.text, "said")
+
+
+# rubbish
+
+
+def test_retained_rubbish_on_our_topics_is_replaced(run, mosquitto, subscriber):
+    rubbish = broker_module.paho_client("rubbish")
+    rubbish.connect("127.0.0.1", mosquitto.port)
+    for topic in (ONLINE, DATA):
+        rubbish.publish(topic, b"\xff{rubbish", qos=0, retain=True)
+    rubbish.disconnect()
+    running = run(mosquitto.port)
+    running.tell(Found(SERIAL, 11), reading())
+    wait_for(lambda: mosquitto.log.count(f"'{ONLINE}'") >= 2, "ours")
+    late = Subscriber(mosquitto.port, ONLINE)
+    assert late.next()[:2] == (ONLINE, "1")
+    late.close()
