@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import paho.mqtt.client as paho
 import pytest
 import trustme
 
@@ -231,9 +232,12 @@ def test_topic_that_the_broker_refuses_is_said_with_mqtt_5(run, tmp_path, caplog
     mosquitto = Mosquitto(tmp_path, lines=acl(tmp_path, "readwrite other/#")).start()
     running = run(mosquitto.port, protocol="5", qos=1)
     running.tell(Found(SERIAL, 11), reading())
-    wait_for(lambda: "it refuses what we publish: Not authorized" in caplog.text, "said")
+    wait_for(lambda: f"'{DATA}'" in mosquitto.log, "it was published")
+    told = hasattr(paho, "CallbackAPIVersion")  # paho 1 keeps the reasons of PUBACK to itself
+    if told:
+        wait_for(lambda: "it refuses what we publish: Not authorized" in caplog.text, "said")
     running.tell(reading(), reading())
-    assert sum("refuses what we publish" in message for message in caplog.messages) == 1
+    assert sum("refuses what we publish" in message for message in caplog.messages) == told
     mosquitto.stop()
 
 
