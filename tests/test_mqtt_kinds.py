@@ -310,7 +310,7 @@ def test_retained_rubbish_on_our_topics_is_replaced(run, mosquitto, subscriber):
     rubbish.disconnect()
     running = run(mosquitto.port)
     running.tell(Found(SERIAL, 11), reading())
-    wait_for(lambda: mosquitto.log.count(f"'{ONLINE}'") >= 2, "ours")
+    subscriber.until(ONLINE, "1")
     late = Subscriber(mosquitto.port, ONLINE)
     assert late.next()[:2] == (ONLINE, "1")
     late.close()

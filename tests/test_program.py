@@ -117,7 +117,8 @@ def test_program_believes_no_script_of_the_simulator(house, subscriber, script):
 # the daemon, as its users know it
 
 
-def test_start_status_values_stop(house, subscriber):
+def test_start_status_values_stop(house):
+    subscriber = Subscriber(house.port, "goodwe/#")
     house.simulate()
     started = house("start")
     assert (started.returncode, started.stdout) == (0, f"GoodWe started, pid {house.pid}\n")
@@ -131,6 +132,7 @@ def test_start_status_values_stop(house, subscriber):
     subscriber.until(topic("online"), "0")
     assert house("status").returncode == 3
     assert not house.pidfile.exists()
+    subscriber.close()
 
 
 def test_log_has_the_form_and_the_words_that_people_grep_for(house, subscriber):
