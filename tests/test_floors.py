@@ -14,6 +14,7 @@ FLOORS = [
     ["scripts", "loop", "config", "state", "clock"],
     ["device", "outputs"],
     ["outputs.payload", "outputs.message", "outputs.store"],
+    ["outputs.client"],
     ["outputs.broker", "outputs.backlog", "outputs.commands", "outputs.homeassistant"],
     ["outputs.plant", "outputs.values"],
     ["link", "ledger", "outputs.mqtt"],

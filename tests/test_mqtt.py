@@ -18,7 +18,8 @@ from goodwe.errors import StartError
 from goodwe.events import Found, Offline, Online
 from goodwe.loop import NEVER, Loop
 from goodwe.outputs import broker as broker_module
-from goodwe.outputs.broker import Connection, Diary, Will, paho_client, tls_context
+from goodwe.outputs.broker import Connection, Diary, Will
+from goodwe.outputs.client import paho_client, tls_context
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
 from .fakes import Clock

@@ -14,7 +14,7 @@ import pytest
 from goodwe.config import parse
 from goodwe.events import Answer, Found, Info, Offline, Reading, Remembered
 from goodwe.outputs import mqtt as mqtt_module
-from goodwe.outputs.broker import MQTT5, paho_client
+from goodwe.outputs.client import MQTT5, paho_client
 from goodwe.outputs.homeassistant import Announcer
 from goodwe.outputs.payload import data_json
 from goodwe.outputs.store import Store

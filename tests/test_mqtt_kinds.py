@@ -14,6 +14,7 @@ import trustme
 
 from goodwe.events import Found, Offline
 from goodwe.outputs import broker as broker_module
+from goodwe.outputs.client import paho_client
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
 from .mqtt import DATA, ONLINE, OTHER, SERIAL, reading, serving
@@ -303,7 +304,7 @@ def test_protocol_version_that_the_broker_refuses_is_said(run, caplog):
 
 
 def test_retained_rubbish_on_our_topics_is_replaced(run, mosquitto, subscriber):
-    rubbish = broker_module.paho_client("rubbish")
+    rubbish = paho_client("rubbish")
     rubbish.connect("127.0.0.1", mosquitto.port)
     for topic in (ONLINE, DATA):
         rubbish.publish(topic, b"\xff{rubbish", qos=0, retain=True)

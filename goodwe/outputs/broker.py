@@ -7,17 +7,30 @@ thread that is late, can disturb it.
 """
 
 import logging
-import os
 import select
-import socket
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 
-from ..errors import StartError
 from ..loop import NEVER, Loop, Worker
+from .client import (
+    CLOSED_AT_ONCE,
+    GOODBYES,
+    LOST,
+    NOT_ALLOWED,
+    OVERHEAD,
+    REFUSALS,
+    SESSION_TAKEN_OVER,
+    WEBSOCKETS,
+    connect_properties,
+    new_client,
+    no_delay,
+    pending,
+    publish_properties,
+    reason_of,
+)
 from .message import Message, Received
 
 if TYPE_CHECKING:
@@ -28,8 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PORT = 1883
-MQTT5 = "5"
-WEBSOCKETS = "websockets"
 CONNACK_WITHIN = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before all servers are tried again; doubled each time, less up to half by chance."""
@@ -41,54 +52,12 @@ PEACE_AFTER = 300.0
 """A connection that lasted so long shows that nobody contests our name any more."""
 GOODBYE_WITHIN = 2.0
 MOST_UNACKNOWLEDGED = 100
-CLOSED_AT_ONCE = "it closed the connection without an answer; is it an MQTT broker, are port and tls right?"
 CONTESTED = (
     "another program connects as {client_id}: is this one running twice? Else change clientid in [mqtt];"
     " one try a minute until it is gone"
 )
-OVERHEAD = 64
-"""Bytes of a packet beside topic and payload, at most."""
-LARGEST_RECEIVED = 16_384
-"""Bytes of a packet that we take, where the protocol lets us say so."""
 READS_AT_ONCE = 16
 """Packets that one frame of a websocket may hold; paho has read the whole frame then."""
-
-REFUSALS = {
-    # CONNACK of MQTT 3.1.1, the reason codes that paho 2 translates them into, and those of MQTT 5
-    1: "it does not speak this version of MQTT; change protocol in [mqtt]",
-    132: "it does not speak this version of MQTT; change protocol in [mqtt]",
-    2: "it refuses our client id; change clientid in [mqtt]",
-    133: "it refuses our client id; change clientid in [mqtt]",
-    3: "it says that it is not available",
-    136: "it says that it is not available",
-    4: "it refuses the login; check username and password in [mqtt]",
-    134: "it refuses the login; check username and password in [mqtt]",
-    5: "it refuses us; check username and password in [mqtt] and what the broker allows",
-    135: "it refuses us; check username and password in [mqtt] and what the broker allows",
-    137: "it says that it is busy",
-    138: "it has banned us",
-    144: "it does not allow our topics; check topic in [mqtt] and what the broker allows",
-    149: "our messages are too large for it; raise its limit to 16 kB",
-    154: "it does not keep retained messages, and online needs that",
-    155: "it does not take messages with this qos; change qos in [mqtt]",
-    156: "it wants us to use another server; change server in [mqtt]",
-    157: "it has moved to another server; change server in [mqtt]",
-    159: "it takes no more connections for now",
-}
-"""Reason of a CONNACK to what the reader can do."""
-GOODBYES = {
-    139: "it shuts down",
-    141: "it did not hear from us in time",
-    149: "a message was too large for it; raise its limit to 16 kB",
-    150: "it gets more messages than it allows",
-    151: "a quota of it is exceeded",
-    152: "its administrator has ended the connection",
-}
-"""Reason of a DISCONNECT that a broker sends with MQTT 5."""
-LOST = mqtt.error_string(mqtt.MQTT_ERR_CONN_LOST)
-SESSION_TAKEN_OVER = 142
-NOT_ALLOWED = 128
-"""Reason codes from here up refuse what was asked for."""
 
 
 class Will(NamedTuple):
@@ -96,28 +65,6 @@ class Will(NamedTuple):
 
     topic: str
     payload: str
-
-
-def paho_client(client_id: str, **options: Any) -> Any:
-    """A client of paho-mqtt 1.6 (Debian 12) or 2 (Debian 13); `options` are protocol and transport."""
-    # Without reconnect_on_failure=False a refusal would make paho connect again inside its callback.
-    options |= {"client_id": client_id, "reconnect_on_failure": False}
-    version = getattr(mqtt, "CallbackAPIVersion", None)
-    return mqtt.Client(**options) if version is None else mqtt.Client(version.VERSION2, **options)
-
-
-def tls_context(cafile: str, certfile: str, keyfile: str) -> "ssl.SSLContext":
-    """Verified TLS 1.2 or newer. Raises StartError when a file cannot be used."""
-    import ssl
-
-    try:
-        context = ssl.create_default_context(cafile=cafile or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if certfile:
-            context.load_cert_chain(certfile, keyfile)
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(f"cafile, certfile or keyfile in [mqtt] cannot be used: {error}") from error
-    return context
 
 
 class Diary:
@@ -231,7 +178,7 @@ class Connection:
             if done is not None:
                 done(True)
             return True
-        info = self._client.publish(*message[:4], **self._publish_properties(message))
+        info = self._client.publish(*message[:4], **publish_properties(self._settings, message))
         now = self._last_out = self._clock()
         taken = bool(info.rc == mqtt.MQTT_ERR_SUCCESS)
         if message.qos and taken:
@@ -283,52 +230,24 @@ class Connection:
     def _begin(self, now: float) -> None:
         """Nothing -> connecting."""
         host = self._settings.server[self._server]
-        client = self._client_factory(self._client_id, **self._client_options())
+        client = new_client(self._settings, self._client_id, self._tls, self._client_factory)
         client.max_queued_messages_set(MOST_UNACKNOWLEDGED)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
-        if self._settings.transport == WEBSOCKETS:
-            client.ws_set_options(path=self._settings.websocketpath)
-        if self._settings.username:
-            client.username_pw_set(self._settings.username, self._settings.password or None)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         self._attempt_will = self._will
         self._connack = self._goodbye = None
         self._largest = NEVER
         self._arrived.clear()
-        port, keepalive, properties = self._settings.port, self._keepalive, self._connect_properties()
+        port, keepalive, properties = self._settings.port, self._keepalive, connect_properties(self._settings)
         self._worker.do(
             lambda: client.connect(host, port, keepalive, **properties),
             lambda outcome: self._connected_to(client, outcome),
         )
-
-    def _client_options(self) -> dict[str, Any]:
-        options = {}
-        if self._settings.protocol == MQTT5:
-            options["protocol"] = mqtt.MQTTv5
-        if self._settings.transport == WEBSOCKETS:
-            options["transport"] = WEBSOCKETS
-        return options
-
-    def _connect_properties(self) -> dict[str, Any]:
-        if self._settings.protocol != MQTT5:
-            return {}
-        properties = _properties("CONNECT")
-        properties.MaximumPacketSize = LARGEST_RECEIVED
-        return {"properties": properties}
-
-    def _publish_properties(self, message: Message) -> dict[str, Any]:
-        if not message.correlation or self._settings.protocol != MQTT5:
-            return {}
-        properties = _properties("PUBLISH")
-        properties.CorrelationData = message.correlation
-        return {"properties": properties}
 
     def _connected_to(self, client: Any, outcome: Callable[[], Any]) -> None:
         """Connecting -> waiting for CONNACK."""
@@ -341,9 +260,9 @@ class Connection:
                 self._failed(now, CLOSED_AT_ONCE)
                 return
             # `online` follows `data` at once; Nagle's algorithm would hold it until the broker acknowledges.
-            _no_delay(client.socket().fileno())
+            no_delay(client.socket().fileno())
         except (OSError, ValueError) as error:  # ValueError: a host name that is none
-            self._failed(now, _why(error))
+            self._failed(now, reason_of(error))
             return
         self._client = client
         self._last_in = self._last_out = now
@@ -486,7 +405,7 @@ class Connection:
         """Read what is there and write what is waiting; paho's result code."""
         result = self._client.loop_read()
         # TLS reads whole records: what is in the buffer does not make the socket readable again.
-        while result == mqtt.MQTT_ERR_SUCCESS and _pending(self._client.socket()):
+        while result == mqtt.MQTT_ERR_SUCCESS and pending(self._client.socket()):
             result = self._client.loop_read()
         if self._settings.transport == WEBSOCKETS:  # and paho whole frames
             for _ in range(READS_AT_ONCE):
@@ -535,41 +454,3 @@ class Connection:
     def _where(self) -> str:
         host = self._settings.server[self._server]
         return host if self._settings.port == PORT else f"{host}:{self._settings.port}"
-
-
-def _properties(packet: str) -> Any:
-    """MQTT 5 properties of a kind of packet."""
-    from paho.mqtt.packettypes import PacketTypes  # here, since only MQTT 5 needs them
-    from paho.mqtt.properties import Properties
-
-    return Properties(getattr(PacketTypes, packet))
-
-
-def _no_delay(descriptor: int) -> None:
-    """Switch Nagle's algorithm off, whatever TLS and websockets have wrapped around the socket."""
-    with socket.socket(fileno=os.dup(descriptor)) as plain:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _pending(client_socket: Any) -> int:
-    return client_socket.pending() if hasattr(client_socket, "pending") else 0
-
-
-def _why(error: Exception) -> str:
-    """Why a connection could not be made, for a person."""
-    import ssl  # paho has loaded it in any case
-
-    match error:
-        case ssl.SSLCertVerificationError():
-            return f"its certificate is not trusted: {error.verify_message}; check cafile in [mqtt]"
-        case ssl.SSLError():
-            return f"no TLS connection ({error.reason}); check port and tls in [mqtt]"
-        case socket.gaierror():
-            return "its name is not known; check server in [mqtt]"
-        case ConnectionRefusedError():
-            return "nothing listens there; is the broker running, are server and port in [mqtt] right?"
-        case TimeoutError():
-            return "no answer; is the machine on, are server and port in [mqtt] right?"
-        case OSError():
-            return f"{error.strerror or error}; are server, port and tls in [mqtt] right?"
-    return f"not a host name ({error}); check server in [mqtt]"

@@ -14,7 +14,8 @@ from ..events import Answer, Found, Info, Offline, Online, Reading, Remembered, 
 from ..fields import Values as FieldValues
 from ..loop import NEVER, Loop
 from . import Happening
-from .broker import Connection, Diary, Will, paho_client, tls_context
+from .broker import Connection, Diary, Will
+from .client import paho_client, tls_context
 from .message import Message, Received
 from .payload import data_json
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import simplejson
 
-from ..outputs.broker import paho_client
+from ..outputs.client import paho_client
 from ..simulator import Day
 from .simulate import above_zero, time_of_day
 
