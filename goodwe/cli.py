@@ -39,7 +39,8 @@ DAEMON_VERBS = {
 TOOL_VERBS = {
     "check-config": "check the configuration and show what is in force",
     "decode": "explain bytes of the wire",
-    "simulate": "be an inverter, on a socket",
+    "simulate": "be an inverter, on a socket; or a fleet of programs, for a broker",
+    "discovery": "clear: take back what Home Assistant was told",
     "demo": "show it all: simulated inverter, broker, values; nothing is installed",
 }
 
@@ -223,6 +224,11 @@ def _tool(options: argparse.Namespace) -> int:
             print(warning, file=sys.stderr)
         sys.stdout.flush()
         return 0
+    if options.verb == "discovery":
+        from .tools import discovery
+
+        settings, _ = _load(options)
+        return discovery.main(options.rest, settings)
     if options.verb == "decode":
         from .tools import decode
 
@@ -230,7 +236,7 @@ def _tool(options: argparse.Namespace) -> int:
     if options.verb == "simulate":
         from .tools import simulate
 
-        return simulate.main(options.rest, stop_on_signal)
+        return simulate.main(options.rest, stop_on_signal, lambda: _load(options)[0])
     from .tools import demo
 
     return demo.main(options.rest)

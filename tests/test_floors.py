@@ -19,7 +19,8 @@ FLOORS = [
     ["outputs.plant", "outputs.values"],
     ["link", "ledger", "outputs.mqtt"],
     ["app"],
-    ["tools", "tools.decode", "tools.simulate", "tools.documents", "tools.embedded_broker"],
+    ["tools", "tools.decode", "tools.fleet", "tools.documents", "tools.embedded_broker", "tools.discovery"],
+    ["tools.simulate"],
     ["tools.demo"],
     ["cli"],
 ]

@@ -11,12 +11,15 @@ from types import SimpleNamespace
 import pytest
 
 from goodwe import fields
+from goodwe.config import parse
 from goodwe.device import wrap
+from goodwe.errors import GoodWeError
 from goodwe.frame import Frame, Splitter, frame
 from goodwe.loop import Loop
-from goodwe.tools import decode, demo, simulate
+from goodwe.outputs.client import paho_client
+from goodwe.tools import decode, demo, discovery, fleet, simulate
 
-from .broker import PATIENCE, wait_for
+from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
 from .captures import ALL, raw
 
 # decode
@@ -320,12 +323,15 @@ def test_wrong_option_is_usage_and_exit_2(options, capsys):
 
 def test_main_says_what_is_wrong_with_the_socket(tmp_path, capsys):
     (tmp_path / "precious").touch()
-    assert simulate.main(["--listen", f"unix:{tmp_path}/precious"], lambda loop, stop: None) == 1
+    assert simulate.main(["--listen", f"unix:{tmp_path}/precious"], lambda loop, stop: None, dict) == 1
     assert "is no socket" in capsys.readouterr().err
 
 
 def test_main_runs_until_it_is_stopped(tmp_path, capsys):
-    assert simulate.main(["--listen", f"unix:{tmp_path}/inv.sock"], lambda loop, stop: loop.post(stop)) == 0
+    assert (
+        simulate.main(["--listen", f"unix:{tmp_path}/inv.sock"], lambda loop, stop: loop.post(stop), dict)
+        == 0
+    )
     assert "listens on" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
@@ -379,3 +385,135 @@ def test_demo_whose_child_never_comes_gives_up(tmp_path, monkeypatch):
     with pytest.raises(demo.DemoError, match="is not there after"):
         demo._wait(lambda: False, child)
     child.end()
+
+
+# fleet and discovery
+
+
+def test_fleet_counts_what_arrives(mosquitto):
+    settings = parse("", "test")[0].mqtt._replace(server=("127.0.0.1",), port=mosquitto.port)
+    said = []
+    loop = Loop(time.monotonic)
+    count = fleet.run(
+        20, settings, interval=0.5, seconds=2.0, loop=loop, stopped=lambda: False, say=said.append
+    )
+    assert said[:2] == [
+        f"20 loggers connect to 127.0.0.1:{mosquitto.port} ...",
+        "20 are connected after that; each sends a reading every 0.5 s",
+    ]
+    assert 70 <= count.sent <= 90
+    assert (count.lost, count.arrived) == (0, count.sent)
+    assert "'fleet/site7/15000SIM00000007/data'" in mosquitto.log
+    wait_for(lambda: mosquitto.log.count("Received DISCONNECT") >= 20, "every site says goodbye")
+
+
+def test_fleet_that_is_stopped_ends_at_once(mosquitto):
+    settings = parse("", "test")[0].mqtt._replace(server=("127.0.0.1",), port=mosquitto.port)
+    began = time.monotonic()
+    loop = Loop(time.monotonic)
+    fleet.run(3, settings, interval=0.1, seconds=60.0, loop=loop, stopped=lambda: True, say=lambda text: None)
+    assert time.monotonic() - began < 5.0
+
+
+def test_fleet_without_a_broker_says_what_to_check():
+    settings = parse("", "test")[0].mqtt._replace(server=("127.0.0.1",), port=free_port())
+    with pytest.raises(GoodWeError, match="nothing listens there; is the broker running"):
+        fleet.run(1, settings, interval=1.0, seconds=1.0, loop=Loop(time.monotonic), stopped=bool, say=print)
+
+
+def test_fleet_that_is_larger_than_the_system_allows_is_told(monkeypatch):
+    monkeypatch.setattr(fleet.resource, "getrlimit", lambda which: (1024, 4096))
+    with pytest.raises(
+        GoodWeError, match=r"allows 4096 open files, 5100 are needed; raise it with ulimit -n"
+    ):
+        fleet._allow_files(5100)
+    raised = []
+    monkeypatch.setattr(fleet.resource, "setrlimit", lambda which, limits: raised.append(limits))
+    fleet._allow_files(2000)
+    fleet._allow_files(100)
+    assert raised == [(2000, 4096)]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--listen", "unix:x", "--fleet", "3"], ["--fleet", "0"]])
+def test_simulate_is_one_inverter_or_a_fleet(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        simulate.parse(arguments)
+    assert ended.value.code == 2
+    assert "--fleet" in capsys.readouterr().err
+
+
+SERIAL, OTHER = "1006KDTU13500023", "53600DSN201W0051"
+
+
+def announce(port: int, topic: str, payload: str) -> None:
+    client = paho_client("announcer")
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    client.publish(topic, payload, qos=1, retain=True).wait_for_publish(PATIENCE)
+    client.disconnect()
+    client.loop_stop()
+
+
+@pytest.fixture
+def announced(mosquitto, tmp_path):
+    """Two of ours and one of somebody else's; a configuration for this broker."""
+    ours = '{"o": {"name": "GoodWeUSBLogger"}}'
+    for serial in (SERIAL, OTHER):
+        announce(mosquitto.port, f"homeassistant/device/goodwe_{serial}/config", ours)
+    announce(mosquitto.port, "homeassistant/device/other/config", '{"o": {"name": "other"}}')
+    return parse(
+        f"[inverter]\nstatefile = {tmp_path / 'state.json'}\n"
+        f"[mqtt]\nserver = 127.0.0.2, 127.0.0.1\nport = {mosquitto.port}\n",
+        "test",
+    )[0]
+
+
+def test_discovery_clear_takes_back_ours_and_nothing_else(announced, mosquitto):
+    out = io.StringIO()
+    assert discovery.main(["clear"], announced, out=out) == 0
+    assert out.getvalue().splitlines() == [
+        f"cleared homeassistant/device/goodwe_{SERIAL}/config",
+        f"cleared homeassistant/device/goodwe_{OTHER}/config",
+        "A program that runs announces its inverters again; discovery = off ends that.",
+    ]
+    subscriber = Subscriber(mosquitto.port)
+    assert subscriber.next()[0] == "homeassistant/device/other/config"
+    subscriber.nothing(0.2)
+    subscriber.close()
+    again = io.StringIO()
+    discovery.main(["clear"], announced, out=again)
+    assert again.getvalue() == "nothing is announced\n"
+
+
+def test_discovery_clear_of_one_inverter(announced, mosquitto):
+    discovery.main(["clear", OTHER], announced, out=io.StringIO())
+    subscriber = Subscriber(mosquitto.port)
+    assert {subscriber.next()[0] for _ in range(2)} == {
+        f"homeassistant/device/goodwe_{SERIAL}/config",
+        "homeassistant/device/other/config",
+    }
+    subscriber.nothing(0.2)
+    subscriber.close()
+
+
+def test_discovery_clear_knows_the_inverters_of_the_state_file(announced, mosquitto, monkeypatch):
+    """RabbitMQ gives nothing that it keeps to who asks for all."""
+    monkeypatch.setattr(discovery, "_announced", lambda client, prefix: set())
+    monkeypatch.setattr(discovery.state, "load", lambda path: {SERIAL: None})
+    out = io.StringIO()
+    discovery.main(["clear"], announced, out=out)
+    assert out.getvalue().splitlines()[0] == f"cleared homeassistant/device/goodwe_{SERIAL}/config"
+
+
+def test_discovery_clear_without_a_broker_says_what_to_check():
+    settings = parse(f"[mqtt]\nserver = 127.0.0.1\nport = {free_port()}\n", "test")[0]
+    with pytest.raises(GoodWeError, match=r"MQTT 127.0.0.1: nothing listens there; is the broker running"):
+        discovery.main(["clear"], settings, out=io.StringIO())
+
+
+def test_discovery_clear_at_a_broker_that_refuses_the_login(tmp_path):
+    mosquitto = Mosquitto(tmp_path, lines="allow_anonymous false\n").start()
+    settings = parse(f"[mqtt]\nserver = 127.0.0.1\nport = {mosquitto.port}\n", "test")[0]
+    with pytest.raises(GoodWeError, match=r"it refuses us; check username and password"):
+        discovery.main(["clear"], settings, out=io.StringIO())
+    mosquitto.stop()

@@ -142,6 +142,11 @@ class MqttOutput:
     def stopped(self) -> bool:
         return self._disconnected and (self._backlog is None or self._backlog.closed)
 
+    @property
+    def connected(self) -> bool:
+        """Whether what is said of any inverter goes out at once."""
+        return all(inverter.connection.serving for inverter in self._inverters.values())
+
     # what the loop wants of a part
 
     @property

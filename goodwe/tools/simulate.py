@@ -12,11 +12,13 @@ from collections.abc import Callable
 from random import Random
 
 from .. import fields
+from ..config import Config
 from ..device import STAND_IN
 from ..fields import Values
 from ..loop import NEVER, Loop
 from ..scripts import SCRIPTS
 from ..simulator import Day, Habits, Inverter, Port
+from . import fleet
 
 SERIALS = {1: "15000SIM268W0001", 3: "1010KSIM268W0002"}
 """Invented ones, by phases: four characters of rated power, three of family, nine more."""
@@ -238,12 +240,31 @@ def _habits(options: argparse.Namespace) -> Habits:
     )
 
 
-def main(arguments: list[str], stop_on_signal: Callable[[Loop, Callable[[], None]], None]) -> int:
-    """Simulate until a signal comes; `stop_on_signal` adds to a loop what calls back when one does."""
+def main(
+    arguments: list[str],
+    stop_on_signal: Callable[[Loop, Callable[[], None]], None],
+    load_settings: Callable[[], Config],
+) -> int:
+    """Simulate until a signal comes; `stop_on_signal` adds to a loop what calls back when one does.
+
+    `load_settings` gives the configuration, which a fleet connects by. Raises GoodWeError.
+    """
     options = parse(arguments)
     loop = Loop(time.monotonic)
-    stopped = []
+    stopped: list[bool] = []
     stop_on_signal(loop, lambda: stopped.append(True))
+    if options.fleet:
+        count = fleet.run(
+            options.fleet,
+            load_settings().mqtt,
+            interval=options.interval,
+            seconds=options.seconds,
+            loop=loop,
+            stopped=lambda: bool(stopped),
+            say=lambda text: print(text, flush=True),
+        )
+        print(f"In {count.seconds:.0f} s: {count}, {count.lost} lost")
+        return 1 if count.lost or not count.sent else 0
     try:
         simulation = Simulation(options, loop)
     except ListenError as error:
@@ -260,9 +281,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The options; a wrong one ends the program with usage and exit code 2."""
     parser = argparse.ArgumentParser(
         prog="GoodWe.py simulate",
-        description="An inverter that is not there, on a socket that behaves like its hidraw node.",
+        description="An inverter that is not there, on a socket that behaves like its hidraw node; or, with"
+        " --fleet, programs by the hundred, to see whether a broker is up to them.",
     )
-    parser.add_argument("--listen", type=_listen, required=True, metavar="unix:PATH", help="the socket")
+    parser.add_argument("--listen", type=_listen, metavar="unix:PATH", help="the socket")
+    parser.add_argument(
+        "--fleet", type=_count, metavar="N", help="loggers, at the broker of the configuration"
+    )
+    parser.add_argument(
+        "--interval", type=above_zero, default=2.5, help="of a fleet: seconds between readings"
+    )
+    parser.add_argument("--seconds", type=above_zero, default=float("inf"), help="of a fleet: how long")
     parser.add_argument("--serial", type=_serial, help="16 characters")
     parser.add_argument("--phases", type=int, choices=(1, 3), default=1)
     parser.add_argument("--length", type=int, metavar="N", help="bytes of a reading")
@@ -300,6 +329,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--plain", action="store_true", help="no leading zeros, no stale bytes behind a frame"
     )
     options = parser.parse_args(arguments)
+    if bool(options.listen) == bool(options.fleet):
+        parser.error("either --listen unix:PATH or --fleet N")
     options.serial = options.serial or SERIALS[options.phases]
     if options.length is None:
         options.length = fields.THREE_PHASE_LENGTH if options.phases == 3 else fields.SINGLE_PHASE_LENGTH
@@ -314,6 +345,10 @@ def _listen(text: str) -> str:
     if not text.startswith(STAND_IN) or text == STAND_IN:
         raise argparse.ArgumentTypeError("must be unix: and the path of the socket")
     return os.path.abspath(text.removeprefix(STAND_IN))
+
+
+def _count(text: str) -> int:
+    return int(_number(text, 1, 10_000))
 
 
 def _serial(text: str) -> str:

@@ -1,0 +1,101 @@
+"""`discovery clear`: take back what Home Assistant was told, for inverters that are out of service."""
+
+import argparse
+import sys
+import time
+from typing import Any, TextIO
+
+from .. import state
+from ..config import Config
+from ..errors import GoodWeError
+from ..outputs.client import REFUSALS, new_client, reason_of, tls_context
+from ..outputs.homeassistant import discovery_topic, is_ours
+
+QUIET_FOR = 1.0
+"""Seconds without a message after which a broker has given all that it keeps."""
+PATIENCE = 10.0
+
+
+class ClearError(GoodWeError):
+    """It cannot be done; the text says what to do."""
+
+
+def main(arguments: list[str], settings: Config, *, out: TextIO = sys.stdout) -> int:
+    """Remove the announcements of the serials given, or of all inverters. Raises ClearError, StartError."""
+    options = parse(arguments)
+    with_all = not options.serial
+    prefix = settings.homeassistant.prefix
+    client = _connected(settings)
+    announced = _announced(client, prefix)
+    # Some brokers give what they keep only to who asks by the exact topic; so does the state file know.
+    known = {discovery_topic(prefix, serial) for serial in state.load(settings.inverter.statefile)}
+    wanted = {discovery_topic(prefix, serial) for serial in options.serial}
+    topics = sorted(announced | known if with_all else wanted)
+    for topic in topics:
+        _publish(client, topic)
+        print(f"cleared {topic}", file=out)
+    client.disconnect()
+    if not topics:
+        print("nothing is announced", file=out)
+    elif settings.homeassistant.discovery:
+        print("A program that runs announces its inverters again; discovery = off ends that.", file=out)
+    return 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    parser = argparse.ArgumentParser(prog="GoodWe.py discovery", description=__doc__)
+    parser.add_argument("clear", choices=["clear"])
+    parser.add_argument("serial", nargs="*", metavar="SERIAL", help="inverters; none: all that are announced")
+    return parser.parse_args(arguments)
+
+
+def _connected(settings: Config) -> Any:
+    """A client with a connection to the first server that takes it."""
+    mqtt = settings.mqtt
+    tls = tls_context(mqtt.cafile, mqtt.certfile, mqtt.keyfile) if mqtt.tls else None
+    troubles = []
+    for host in mqtt.server:
+        client = new_client(mqtt, f"{mqtt.clientid}-discovery", tls)
+        answers: list[int] = []
+        client.on_connect = lambda c, u, f, reason, *_, a=answers: a.append(getattr(reason, "value", reason))
+        try:
+            client.connect(host, mqtt.port)
+            end = time.monotonic() + PATIENCE
+            while not answers and time.monotonic() < end and not client.loop(timeout=0.1):
+                pass
+        except (OSError, ValueError) as error:
+            troubles.append(f"MQTT {host}: {reason_of(error)}")
+            continue
+        if answers == [0]:
+            return client
+        refusal = REFUSALS.get(answers[0], "it refuses us") if answers else "it does not answer"
+        troubles.append(f"MQTT {host}: {refusal}")
+    raise ClearError("; ".join(troubles))
+
+
+def _announced(client: Any, prefix: str) -> set[str]:
+    """Topics of our announcements that the broker keeps."""
+    found: set[str] = set()
+    heard = [time.monotonic()]
+
+    def on_message(client: Any, userdata: Any, message: Any) -> None:
+        heard.append(time.monotonic())
+        if is_ours(message.payload):
+            found.add(message.topic)
+
+    client.on_message = on_message
+    client.subscribe(f"{prefix}/device/+/config", 1)
+    end = heard[0] + PATIENCE
+    while time.monotonic() < min(heard[-1] + QUIET_FOR, end):
+        if client.loop(timeout=0.1):
+            raise ClearError("the broker closed the connection; is another program using the same clientid?")
+    return found
+
+
+def _publish(client: Any, topic: str) -> None:
+    info = client.publish(topic, b"", qos=1, retain=True)
+    end = time.monotonic() + PATIENCE
+    while not info.is_published():
+        if client.loop(timeout=0.1) or time.monotonic() > end:
+            raise ClearError(f"the broker did not take the removal of {topic}")
