@@ -207,7 +207,7 @@ class Ledger:
             return
         book.judge.away()
         if not self._stopping and book.interview.lost(self._clock()):
-            log.warning("%s went away when it was asked who it is; it is never asked again", serial)
+            log.info("%s went away when it was asked who it is; it is never asked again", serial)
 
     # those that are away
 

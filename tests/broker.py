@@ -81,7 +81,7 @@ class Mosquitto:
 class Subscriber:
     """Everything below a topic, in the order in which it came: (topic, payload, retained)."""
 
-    def __init__(self, port: int, topic: str = "#", **login: str) -> None:
+    def __init__(self, port: int, topic: str = "#", *, host: str = "127.0.0.1", **login: str) -> None:
         self._queue: queue.Queue[tuple[str, str, bool]] = queue.Queue()
         self.seen: list[tuple[str, str, bool]] = []
         self._client = paho_client(f"subscriber-{time.monotonic_ns()}")
@@ -93,7 +93,7 @@ class Subscriber:
         self._client.on_message = lambda client, _, message: self._queue.put(
             (message.topic, message.payload.decode(errors="replace"), bool(message.retain))
         )
-        self._client.connect("127.0.0.1", port)
+        self._client.connect(host, port)
         self._client.loop_start()
         ready.get(timeout=PATIENCE)
 

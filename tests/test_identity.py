@@ -172,6 +172,7 @@ def test_identity_survives_a_restart_and_is_told_before_the_first_values(tmp_pat
 
 
 def test_shyness_survives_a_restart_and_is_said_once(tmp_path, caplog):
+    caplog.set_level("INFO")
     books = Asked(tmp_path / "state.json")
     for _ in range(4):
         books.read()

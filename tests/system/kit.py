@@ -141,8 +141,8 @@ class Child:
     def __init__(self, *command: str | Path) -> None:
         self._process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True)
 
-    def first_line(self) -> str:
-        """What it prints when it is up. Waits for it."""
+    def next_line(self) -> str:
+        """What it prints next, such as when it is up. Waits for it."""
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
@@ -166,7 +166,7 @@ class Plugged(Child):
 
     def __init__(self, socket: Path, *ids: str) -> None:
         super().__init__("python3", HERE / "virtual_usb.py", socket, *ids)
-        check("plugged" in self.first_line(), "the virtual device is not plugged in")
+        check("plugged" in self.next_line(), "the virtual device is not plugged in")
         self.at = time.monotonic()
 
     def pull(self) -> float:
@@ -186,7 +186,7 @@ class Simulator(Child):
         start = ["-c", "import sys; from goodwe.cli import main; sys.exit(main(sys.argv[1:]))", "simulate"]
         listen = ["--listen", f"unix:{self.socket}", "--serial", serial]
         super().__init__(INSTALLED / ".venv" / "bin" / "python", *start, *listen, *options)
-        check(str(self.socket) in self.first_line(), f"the simulator of {serial} listens")
+        check(str(self.socket) in self.next_line(), f"the simulator of {serial} listens")
 
 
 class House:

@@ -106,6 +106,8 @@ class Device:
             else:
                 self._reply(number, 0, answer[:length])
             return
+        if (kind, request) == (0x00, 9):  # SET_CONFIGURATION: plugged in, or its port was reset
+            print("configured", flush=True)
         if (kind, request) == (0x21, 9):  # SET_REPORT
             with contextlib.suppress(OSError):
                 self._inverter.send(bytes([value & 0xFF]) + data)
