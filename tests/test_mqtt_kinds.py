@@ -2,10 +2,12 @@
 
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import paho.mqtt.client as paho
@@ -211,6 +213,36 @@ def test_two_programs_with_one_client_id_are_recognised_and_calm_down(
     select_for(2.0)
     assert mosquitto.log.count("as goodwe-usb ") <= connects + 1, "no storm"
     assert sum("another program" in message for message in caplog.messages) <= 2, "one line each"
+
+
+def test_cluster_that_drops_us_from_each_node_in_turn_is_no_second_program(run, caplog):
+    """As RabbitMQ does when a node has died: the others let us in and drop us at once."""
+    hosts = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+    port = free_port()
+    listeners = [socket.create_server((host, port)) for host in hosts]
+    taken = queue.Queue()
+
+    def serve(listener):
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.recv(4096)
+            connection.sendall(bytes.fromhex("20020000"))
+            taken.put(connection)
+            if taken.qsize() < 4:
+                connection.close()
+
+    for listener in listeners:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+    running = run(port, server=hosts)
+    wait_for(lambda: taken.qsize() == 4, "the fourth connection, a pause later", 5.0)
+    assert "another program" not in caplog.text
+    connection = running.output._connections[0]
+    wait_for(lambda: connection._is_connected, "it stands")
+    for listener in listeners:
+        listener.close()
 
 
 def select_for(seconds):

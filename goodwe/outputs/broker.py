@@ -47,7 +47,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 STEADY_AFTER = 10.0
 """A connection that lasted so long counts as good: the next pause is the first again."""
 CONTESTED_AFTER = 3
-"""Connections in a row that stood and were lost sooner: somebody else connects under our name."""
+"""Rounds in a row whose connection stood and was lost sooner: somebody else connects under our name."""
 PEACE_AFTER = 300.0
 """A connection that lasted so long shows that nobody contests our name any more."""
 GOODBYE_WITHIN = 2.0
@@ -143,6 +143,8 @@ class Connection:
         self._goodbye: int | None = None
         """Reason of the broker's DISCONNECT."""
         self._quickly_lost = 0
+        self._after_pause = True
+        """Whether this attempt is the first of a round over all servers."""
         self._diary = diary
         self._stopping = False
         self._goodbye_said = False
@@ -262,6 +264,7 @@ class Connection:
             # `online` follows `data` at once; Nagle's algorithm would hold it until the broker acknowledges.
             no_delay(client.socket().fileno())
         except (OSError, ValueError) as error:  # ValueError: a host name that is none
+            self._quickly_lost = self._quickly_lost if len(self._settings.server) > 1 else 0
             self._failed(now, reason_of(error))
             return
         self._client = client
@@ -356,7 +359,8 @@ class Connection:
         elif lasted >= PEACE_AFTER:
             self._quickly_lost = 0
         elif lasted < STEADY_AFTER:
-            self._quickly_lost += 1
+            # A cluster that has lost a node may drop us from its others as well, one right after the other.
+            self._quickly_lost += self._after_pause
         if self._quickly_lost >= CONTESTED_AFTER:
             self._pause = LONGEST_PAUSE
             return CONTESTED.format(client_id=self._client_id)
@@ -371,6 +375,7 @@ class Connection:
         self._diary.trouble(self._where(), why)
         self._step = self._begin
         self._server = (self._server + 1) % len(self._settings.server)
+        self._after_pause = not self._server
         if self._server:
             self.deadline = now
             return
@@ -416,7 +421,8 @@ class Connection:
 
     def _subscribe(self, topics: list[str]) -> None:
         if topics:
-            self._client.subscribe([(topic, 1) for topic in topics])
+            # QoS 0: RabbitMQ keeps a queue for more on one node, and drops us everywhere when that node dies.
+            self._client.subscribe([(topic, 0) for topic in topics])
             self._last_out = self._clock()
 
     def _hand_over(self) -> None:

@@ -59,6 +59,12 @@ class Node:
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
         }
 
+    @property
+    def log(self) -> str:
+        """The end of its log."""
+        files = sorted((self._folder / "log").glob("*.log"))
+        return "\n".join(file.read_text(errors="replace")[-60000:] for file in files)
+
     def begin(self) -> None:
         """Start it; `wait()` for it to serve."""
         log = (self._folder / "output").open("ab")
@@ -102,6 +108,11 @@ class Cluster:
     def servers(self) -> str:
         """For `server` in the configuration."""
         return ", ".join(node.host for node in self.nodes)
+
+    @property
+    def log(self) -> str:
+        """What the nodes have to say, the newest of it."""
+        return "\n".join(node.log for node in self.nodes)
 
     def start(self) -> "Cluster":
         # The first alone: three that begin at once may each found a cluster of its own.
