@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from . import fields
 from .fields import Values
-from .frame import ACCEPTED, LATER_NAMES, UNREGISTERED, Frame, Splitter, frame, to_the_inverter
+from .frame import ACCEPTED, KINDS, LATER_NAMES, UNREGISTERED, Frame, Splitter, frame, to_the_inverter
 
 FORGETS_AFTER = 600.0
 """An inverter that hears no instruction of its own for so long unregisters itself (PROTOCOL 4)."""
@@ -76,8 +76,8 @@ class Inverter:
                 return self._reply("id_info", query, self._id_info())
             case "query_setting_info" if self.registered:
                 return self._reply("setting_info", query, fields.encode_setting(SETTINGS))
-        if self.registered and query.kind in LATER_NAMES:
-            instruction = LATER_NAMES[query.kind]
+        instruction = LATER_NAMES.get(query.kind)
+        if self.registered and instruction and f"{instruction}_answer" in KINDS:
             taken = ACCEPTED if self._throttle.obey(instruction, query.data) else REFUSED
             return self._reply(f"{instruction}_answer", query, taken)
         return None

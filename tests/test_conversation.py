@@ -6,10 +6,10 @@ import pytest
 
 from goodwe import fields
 from goodwe.device import wrap
-from goodwe.events import Event, Offline, Online, Reading, Send
-from goodwe.frame import UNREGISTERED
+from goodwe.events import Answer, Event, Offline, Online, Reading, Send, Unanswered
+from goodwe.frame import ACCEPTED, UNREGISTERED
 from goodwe.session import Bus
-from goodwe.simulator import Day, Habits, Inverter, Port
+from goodwe.simulator import SETTINGS, Day, Habits, Inverter, Port
 
 SERIAL = "15000DTU166W0157"
 NOON = 12 * 3600.0
@@ -106,3 +106,53 @@ def test_values_survive_both_ends_exactly():
     for _, event in joined.happened:
         if isinstance(event, Reading):
             assert fields.decode_running(fields.encode_running(event.values, 66)) == event.values
+
+
+# questions between the readings
+
+
+def asked(joined: Joined, *questions: str, urgent: bool = False) -> list[Event]:
+    """What comes of questions that are put one after the other, a minute apart."""
+    for question in questions:
+        joined.run(joined.now + 60.0)
+        data = b"\x32" if question == "limit_power" else b""
+        assert joined.bus.ask(SERIAL, question, data, now=joined.now, urgent=urgent)
+    joined.run(joined.now + 60.0)
+    return [event for _, event in joined.happened if isinstance(event, Answer | Unanswered)]
+
+
+def test_questions_are_answered_and_cost_no_reading():
+    plain, asking = Joined(Habits(), seed=1), Joined(Habits(), seed=1)
+    answers = asked(asking, "query_id_info", "query_setting_info")
+    assert [type(event) for event in answers] == [Answer, Answer]
+    assert fields.decode_id(answers[0].data)["serial"] == SERIAL
+    assert fields.decode_setting(answers[1].data) == SETTINGS
+    plain.run(asking.now)
+    assert asking.times(Reading) == pytest.approx(plain.times(Reading), abs=0.02), "not one is late"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_questions_on_a_bad_wire_end_one_way_or_the_other_and_readings_go_on(seed):
+    joined = Joined(Habits(lose=0.3, corrupt=0.3, garbage=0.3), seed)
+    joined.run(180.0)
+    for n in range(20):
+        joined.run(joined.now + 30.0)
+        joined.bus.ask(SERIAL, "query_id_info", now=joined.now)
+        joined.bus.ask(SERIAL, "limit_power", bytes([n]), now=joined.now, urgent=True)
+    joined.run(joined.now + 120.0)
+    ends = [event for _, event in joined.happened if isinstance(event, Answer | Unanswered)]
+    assert len(ends) >= 20
+    for event in ends:
+        if isinstance(event, Answer) and event.question == "query_id_info":
+            assert fields.decode_id(event.data)["serial"] == SERIAL
+    assert len(joined.times(Reading)) > joined.now / 2.5 / 2
+
+
+def test_limit_is_obeyed_until_the_inverter_restarts():
+    joined = Joined(Habits(), seed=1)
+    (answer,) = asked(joined, "limit_power", urgent=True)
+    assert answer == Answer(SERIAL, "limit_power", ACCEPTED)
+    limited = [
+        event.values["pac"] for at, event in joined.happened if isinstance(event, Reading) and at > 61.0
+    ]
+    assert max(limited) <= 2500, "half of the 5000 W of its serial"

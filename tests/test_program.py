@@ -1,5 +1,6 @@
 """The whole program as processes: GoodWe.py, its simulator and a real mosquitto."""
 
+import itertools
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from goodwe.outputs.client import paho_client
 from goodwe.scripts import MARK
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
@@ -216,6 +218,62 @@ def test_log_that_cannot_be_opened_again_is_no_end(house, subscriber):
     subscriber.until(topic("online"), "1")
     assert house("status").returncode == 0
     wait_for(lambda: house.log.exists() and "now online" in house.log.read_text(), "the log goes on")
+
+
+def test_minute_before_a_loss_is_written_to_the_log_on_sigusr1(house, subscriber):
+    simulator = house.simulate()
+    house("start")
+    subscriber.until(topic("online"), "1")
+    simulator.kill()
+    subscriber.until(topic("online"), "0")
+    os.kill(house.pid, signal.SIGUSR1)
+    wait_for(lambda: "the minute before:" in house.log.read_text(), "told")
+    decoded = subprocess.run(
+        [sys.executable, GOODWE, "decode"],
+        input=house.log.read_text(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    names = {json.loads(line).get("name") for line in decoded.stdout.splitlines()}
+    assert {"query_running_info", "running_info"} <= names
+
+
+def test_power_limit_goes_all_the_way_to_the_inverter(house, mosquitto, subscriber):
+    house.configure(mosquitto.port, mqtt="commands = on\ncontrol = on\nprotocol = 5\nvalues = on\n")
+    house.simulate("--start", "13:00")
+    house("start")
+    subscriber.until(topic("online"), "1")
+    person = paho_client("person")
+    person.connect("127.0.0.1", mosquitto.port)
+    person.publish(f"goodwe-command/{SERIAL}/limit", "10")
+    person.loop_write()
+    reply = json.loads(subscriber.until(f"goodwe-command/{SERIAL}/reply")[1])
+    assert reply == {"command": "limit", "ok": True, "value": "10"}
+    subscriber.until(topic("pac"), "500")
+    person.publish(f"goodwe-command/{SERIAL}/limit", "110")
+    person.loop_write()
+    reply = json.loads(subscriber.until(f"goodwe-command/{SERIAL}/reply")[1])
+    assert reply["error"] == "the value must be a whole number of per cent, 0 to 100"
+    person.disconnect()
+
+
+def test_outage_of_the_broker_is_made_up_for(house, mosquitto, subscriber):
+    house.configure(mosquitto.port, mqtt=f"backlog = {house.folder / 'backlog.db'}\nbacklograte = 100\n")
+    house.simulate()
+    house("start")
+    subscriber.until(topic("online"), "1")
+    subscriber.close()
+    mosquitto.stop()
+    wait_for(lambda: (house.folder / "backlog.db-wal").exists(), "readings are kept")
+    begun = time.time()
+    wait_for(lambda: time.time() > begun + 3.0, "some more are kept")
+    mosquitto.start()
+    late = Subscriber(mosquitto.port)
+    seen = [json.loads(late.until(topic("backlog"))[1])["lastSeen"] for _ in range(5)]
+    assert seen == sorted(seen)
+    assert all(500 <= after - before < 700 for before, after in itertools.pairwise(seen)), "none is missing"
+    late.close()
 
 
 @pytest.mark.parametrize("command", ["status", "check-config", "decode AA55807F00000001FE"])

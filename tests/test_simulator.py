@@ -5,8 +5,8 @@ from random import Random
 import pytest
 
 from goodwe import fields
-from goodwe.frame import Frame, Splitter, frame
-from goodwe.simulator import PLAIN, Day, Habits, Inverter, Port
+from goodwe.frame import ACCEPTED, Frame, Splitter, frame
+from goodwe.simulator import PLAIN, REFUSED, Day, Habits, Inverter, Port
 
 from .captures import raw
 
@@ -254,3 +254,89 @@ def test_plain_has_no_habits():
     )
     plain.write(wrapped(to("query_running_info", 0x0B)), 1.0)
     assert b"".join(plain.reports(1.0)).startswith(b"\xaa\x55")
+
+
+# what it is told (PROTOCOL 7)
+
+
+SUNNY = {"pac": 4000, "eTotal": 100.0, "eDay": 10.0, "iac1": 17.4, "ipv1": 10.0, "workMode": 1, "vac1": 230.0}
+
+
+def told(inverter: Inverter, name: str, data: bytes = b"") -> bytes | None:
+    answer = inverter.answer(to(name, 0x0B, data), 1.0, measure)
+    if answer is None:
+        return None
+    assert answer.kind == (3, to(name, 0x0B).function + 0x80)
+    return answer.data
+
+
+def measured(inverter: Inverter, **changes) -> dict:
+    answer = inverter.answer(to("query_running_info", 0x0B), 1.0, lambda: {**SUNNY, **changes})
+    return fields.decode_running(answer.data)
+
+
+def rated() -> Inverter:
+    """One of 5000 W, registered."""
+    inverter = Inverter("15000SIM268W0001", length=46)
+    inverter.answer(to("off_line_query", 0x7F), 0.0, measure)
+    inverter.answer(allocation("15000SIM268W0001"), 0.1, measure)
+    return inverter
+
+
+def test_limit_is_a_share_of_the_rated_power_and_nothing_else_changes():
+    inverter = rated()
+    assert measured(inverter)["pac"] == 4000
+    assert told(inverter, "limit_power", b"\x32") == ACCEPTED
+    values = measured(inverter)
+    assert (values["pac"], values["iac1"], values["ipv1"]) == (2500, 10.9, 6.2)
+    assert (values["vac1"], values["workMode"]) == (230.0, 1)
+    assert told(inverter, "limit_power", b"\x64") == ACCEPTED
+    assert measured(inverter)["pac"] == 4000
+
+
+def test_stopped_it_feeds_nothing_until_it_is_started():
+    inverter = rated()
+    assert told(inverter, "stop_inverter") == ACCEPTED
+    assert (measured(inverter)["pac"], measured(inverter)["workMode"]) == (0, 0)
+    assert told(inverter, "start_inverter") == ACCEPTED
+    assert measured(inverter)["pac"] == 4000
+
+
+def test_counters_do_not_count_what_was_not_fed():
+    inverter = rated()
+    measured(inverter)
+    told(inverter, "limit_power", b"\x28")  # 2000 W, half of what the roof gives
+    values = measured(inverter, eTotal=102.0, eDay=12.0)
+    assert (values["eTotal"], values["eDay"]) == (101.0, 11.0)
+    told(inverter, "limit_power", b"\x64")
+    assert measured(inverter, eTotal=103.0, eDay=13.0)["eTotal"] == 102.0
+    assert measured(inverter, eTotal=103.0, eDay=0.0)["eDay"] == 0.0
+    assert measured(inverter, eTotal=104.0, eDay=1.0)["eDay"] == 1.0, "a new day has lost nothing yet"
+
+
+@pytest.mark.parametrize("data", [b"\x65", b"", b"\x10\x10"])
+def test_limit_that_makes_no_sense_is_refused(data):
+    assert rated().answer(to("limit_power", 0x0B, data), 1.0, measure).data == REFUSED
+
+
+def test_answer_of_another_inverter_is_no_instruction():
+    assert rated().answer(to("limit_power_answer", 0x0B), 1.0, measure) is None
+
+
+def test_unregistered_inverter_obeys_nobody():
+    assert Inverter(SERIAL, length=66).answer(to("stop_inverter", 0x7F), 0.0, measure) is None
+
+
+def test_restart_ends_every_limit():
+    inverter = rated()
+    told(inverter, "stop_inverter")
+    inverter.forget()
+    inverter.answer(to("off_line_query", 0x7F), 2.0, measure)
+    inverter.answer(allocation("15000SIM268W0001"), 2.1, measure)
+    assert measured(inverter)["pac"] == 4000
+
+
+def test_boot_of_a_limited_inverter_is_all_zero():
+    inverter = rated()
+    told(inverter, "limit_power", b"\x0a")
+    assert inverter.answer(to("query_running_info", 0x0B), 1.0, dict).data == bytes(46)
