@@ -52,8 +52,6 @@ class Roof:
         self.serial = serial
         self.kernel, self.node = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.node.setblocking(False)
-        self.deaf = False
-        """Whether it lets its writer wait, as a device does that does not listen."""
         inverter = Inverter(serial, length=46)
         day = Day(1)
         self._port = Port(inverter, lambda now: day.values(43200.0), QUICK, Random(1))
@@ -73,6 +71,15 @@ class Roof:
 
     def pull(self):
         self.kernel.shutdown(socket.SHUT_RDWR)
+
+    def go_deaf(self):
+        """Listen no more: a write to it blocks, whatever its flags, as with a real hidraw node."""
+        self._receive = lambda: b""
+        try:
+            while True:
+                self.node.send(b"x" * 1000)
+        except BlockingIOError:
+            self.node.setblocking(True)
 
 
 class Running:
@@ -114,6 +121,9 @@ class Running:
 
     def readings(self, serial):
         return len(self.recorder.of(Reading, serial))
+
+    def times(self, serial):
+        return [reading.when for reading in self.recorder.of(Reading, serial)]
 
     def stop(self):
         self.loop.post(self.app.stop)
@@ -196,23 +206,39 @@ def test_node_that_vanishes_between_find_and_open_is_no_trouble(running, caplog)
 
 
 def test_device_that_holds_its_writer_disturbs_no_other(running):
-    deaf = Roof(ONE)
-    # its kernel end is full: a write to it blocks, whatever its flags
-    try:
-        while True:
-            deaf.node.send(b"x" * 1000)
-    except BlockingIOError:
-        deaf.node.setblocking(True)
-    deaf._receive = lambda: b""
-    running.roofs["/dev/hidraw0"] = deaf
+    running.roofs["/dev/hidraw0"] = deaf = Roof(ONE)
+    deaf.go_deaf()
     running.nodes.plug("/dev/hidraw0")
     running.plug("/dev/hidraw1", TWO)
     wait_for(lambda: running.readings(TWO) >= 3, "the other is read")
-    times = [reading.when for reading in running.recorder.of(Reading, TWO)]
-    assert max(b - a for a, b in itertools.pairwise(times)) < 1.0
+    assert max(b - a for a, b in itertools.pairwise(running.times(TWO))) < 1.0
     began = time.monotonic()
     running.stop()
     assert time.monotonic() - began < 4.0
+
+
+@pytest.mark.parametrize("mischief", [Roof.pull, Roof.go_deaf])
+def test_of_sixteen_one_that_dies_or_blocks_delays_no_other_by_50_ms(running, mischief):
+    serials = {f"/dev/hidraw{n}": f"15000DSN000W{n:04}" for n in range(16)}
+    for path, serial in serials.items():
+        running.plug(path, serial)
+    wait_for(lambda: all(running.readings(serial) for serial in serials.values()), "all are read")
+    delays = []
+    for path in list(serials)[:4]:  # four times, for a machine that was busy with something else
+        began = time.time()
+        mischief(running.roofs[path])
+        del serials[path]
+        wait_for(
+            lambda end=began + 2.5: running.times(serials["/dev/hidraw15"])[-1] > end, "the others go on"
+        )
+        gaps = [
+            later - earlier
+            for serial in serials.values()
+            for earlier, later in itertools.pairwise(running.times(serial))
+            if later > began
+        ]
+        delays.append(max(gaps) - 0.5)
+    assert min(delays) < 0.05, delays
 
 
 def test_minute_before_a_loss_can_be_had(running, caplog):

@@ -57,6 +57,7 @@ class Node:
             "RABBITMQ_PID_FILE": str(self._folder / "pid"),
             "RABBITMQ_DIST_PORT": str(self._dist_port),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
+            "ERL_CRASH_DUMP": os.devnull,
         }
 
     @property
