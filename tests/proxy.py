@@ -75,9 +75,9 @@ class Proxy:
     def _forward(self, source, sink, is_stalled) -> None:
         with contextlib.suppress(OSError, ValueError):
             while True:
-                if is_stalled() or not select.select([source], [], [], 0.02)[0]:
-                    if source.fileno() < 0:
-                        return
+                if not select.select([source], [], [], 0.02)[0]:  # ValueError once it is closed
+                    continue
+                if is_stalled():  # asked after the bytes came: none of those sent since stall() may pass
                     select.select([], [], [], 0.01)
                     continue
                 chunk = source.recv(4096)
