@@ -231,7 +231,7 @@ def open_node(path: str, ids: Ids, ioctl: Callable[..., int] = fcntl.ioctl) -> i
     try:
         _check(descriptor, path, ids, ioctl)
         _discard_old_reports(descriptor)
-    except BaseException:
+    except BaseException:  # whatever it is goes on; the descriptor would stay open for ever
         os.close(descriptor)
         raise
     return descriptor

@@ -124,7 +124,7 @@ class Store:
                 raise sqlite3.DatabaseError(f"of version {version}")
             connection.executescript(SCHEMA)
             connection.execute(f"PRAGMA user_version = {VERSION}")
-        except BaseException:
+        except BaseException:  # whatever it is goes on; the file would stay open, and perhaps locked
             connection.close()
             raise
         return connection
