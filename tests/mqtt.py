@@ -8,6 +8,7 @@ from goodwe import fields
 from goodwe.config import MqttSettings, parse
 from goodwe.events import Reading
 from goodwe.loop import Loop
+from goodwe.outputs.homeassistant import Announcer
 from goodwe.outputs.mqtt import MqttOutput
 
 from .broker import PATIENCE, wait_for
@@ -25,6 +26,13 @@ def settings(port: int, **changes) -> MqttSettings:
 
 def reading(when: float = 1_700_000_000.0, serial: str = SERIAL, **values) -> Reading:
     return Reading(serial, 11, 3, {**VALUES, **values}, when)
+
+
+def announcer(**changes) -> Announcer:
+    """Of a program with these changes to [mqtt]."""
+    config, _ = parse("", "test")
+    mqtt = config.mqtt._replace(**changes)
+    return Announcer(config.homeassistant, mqtt, silence=300.0, follows_online=False)
 
 
 class Running:

@@ -64,6 +64,12 @@ def test_too_old_goes(path):
     assert [entry.data for entry in kept.next(10, [])] == ["10", "30"]
 
 
+def test_reading_from_before_the_clock_was_set_has_no_age(path):
+    kept = store(path, oldest=DAY)
+    kept.add(SERIAL, 3600.0, "in 1970, it seems")
+    assert kept.trim(1.7e9) == 0
+
+
 def test_too_much_goes_the_oldest_first_and_the_disk_gets_it_back(path):
     kept = store(path, largest=300_000)
     noise = random.Random(1)
@@ -98,6 +104,44 @@ def test_file_of_another_version_is_set_aside(path, caplog):
     connection.close()
     assert store(path).count() == 0
     assert "of version 7" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "data = CAST(X'00' || substr(data, 2) AS BLOB)",
+        "data = X'78'",
+        "serial = CAST(X'FF41' AS TEXT)",
+        "serial = 'a/b'",
+    ],
+)
+def test_damaged_reading_is_dropped_and_said_and_the_others_come_out(path, damage, caplog):
+    kept = store(path)
+    for n in range(5):
+        kept.add(SERIAL, 1.7e9 + n, str(n))
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE readings SET {damage} WHERE number <= 2")
+    connection.close()
+    assert [entry.data for entry in kept.next(2, [])] == ["2", "3"]
+    assert kept.count() == 3
+    assert sum("2 readings are damaged, dropped" in message for message in caplog.messages) == 1
+
+
+def test_file_that_is_damaged_later_is_set_aside_and_no_number_given_twice(path, caplog):
+    kept = store(path)
+    numbers = [kept.add(SERIAL, 1.7e9 + n, random.Random(n).randbytes(500).hex()) for n in range(200)]
+    kept.close()
+    with open(path, "r+b") as file:
+        file.seek(8192)
+        file.write(b"\xff" * (os.path.getsize(path) - 8192))
+    kept = store(path)
+    kept._highest = numbers[-1]  # as in the process that has given them
+    for _ in range(20):
+        kept.next(50, [])
+    assert kept.add(SERIAL, 1.7e9, "later") > numbers[-1]
+    assert [entry.data for entry in kept.next(500, [])][-1] == "later"
+    assert os.path.exists(f"{path}.damaged")
+    assert sum("is damaged" in message for message in caplog.messages) == 1
 
 
 def test_folder_that_cannot_be_made_is_told(tmp_path):
@@ -337,13 +381,14 @@ def test_full_file_drops_the_oldest_and_says_so(path, caplog):
 class Full:
     """A disk that takes nothing until it does."""
 
-    def __init__(self, path):
+    def __init__(self, path, refused=("add", "next", "delete", "trim", "close")):
         self.full = True
         self._store = store(path)
+        self._refused = refused
 
     def __getattr__(self, name):
         def method(*arguments):
-            if self.full:
+            if self.full and name in self._refused:
                 raise sqlite3.OperationalError("database or disk is full")
             return getattr(self._store, name)(*arguments)
 
@@ -369,6 +414,72 @@ def test_full_disk_is_said_once_and_what_comes_later_is_kept(path, caplog):
     house.backlog.stop()
     house.worker.work()
     assert any("10 readings could not be kept" in message for message in caplog.messages)
+
+
+def test_what_cannot_be_deleted_is_not_sent_again(path, caplog):
+    house = House(path, kept=Full(path, ["delete", "add"]))
+    house.store.full = False
+    for n in range(30):
+        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+    house.worker.work()
+    house.store.full = True
+    house.link()
+    house.run(3600.0)
+    assert len(house.arrived) <= MOST_UNDER_WAY
+    assert sum("disk is full" in message for message in caplog.messages) == 1
+    house.store.full = False
+    house.run(120.0)
+    assert house.arrived == [str(n) for n in range(30)]
+    assert house.store.count() == 0
+
+
+def test_file_that_could_not_be_read_is_read_later(path):
+    house = House(path, kept=Full(path, ["next"]))
+    house.backlog.keep(SERIAL, 1.7e9, "one")
+    house.link()
+    house.run(10.0)
+    house.store.full = False
+    house.run(120.0)
+    assert house.arrived == ["one"]
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_live_readings_that_cannot_be_kept_are_not_held_for_ever(path, acknowledged):
+    house = House(path, kept=Full(path))
+    waiting = [house.live(str(n)) for n in range(50)]
+    house.run(PATIENCE)
+    for done in waiting[:25]:
+        done(acknowledged)
+    house.run(3600.0)
+    for done in waiting[25:]:
+        done(acknowledged)
+    house.run(10.0)
+    assert house.backlog._live == []
+    assert house.backlog._lost == (0 if acknowledged else 50)
+
+
+def test_live_reading_is_kept_as_soon_as_the_disk_takes_it(path):
+    house = House(path, kept=Full(path))
+    house.live("one")
+    house.run(PATIENCE)
+    house.store.full = False
+    house.run(120.0)
+    assert house.store.count() == 1
+
+
+def test_reading_that_is_acknowledged_while_the_file_is_read_is_not_sent_again(house):
+    done = house.live("one")
+    house.now += PATIENCE
+    house.backlog.tick(house.now)
+    house.linked = True
+    house.backlog.linked()
+    house.backlog.tick(house.now)
+    done(True)
+    house.worker.work(1)
+    house.backlog.linked()
+    house.backlog.tick(house.now)
+    house.run(5.0)
+    assert (house.arrived, house.sent, house.store.count()) == ([], [], 0)
 
 
 def test_disk_that_hangs_does_not_fill_the_memory(house, caplog):

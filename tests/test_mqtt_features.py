@@ -11,28 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from goodwe.config import parse
 from goodwe.events import Answer, Found, Info, Offline, Reading, Remembered
 from goodwe.outputs import mqtt as mqtt_module
 from goodwe.outputs.client import MQTT5, paho_client
-from goodwe.outputs.homeassistant import Announcer
 from goodwe.outputs.payload import data_json
 from goodwe.outputs.store import Store
 from goodwe.simulator import Day
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, listens, wait_for
-from .mqtt import DATA, ONLINE, OTHER, SERIAL, VALUES, reading, serving
+from .mqtt import DATA, ONLINE, OTHER, SERIAL, VALUES, announcer, reading, serving
 from .proxy import Proxy
 
 CONFIG = f"homeassistant/device/goodwe_{SERIAL}/config"
 BACKLOG = f"goodwe/{SERIAL}/backlog"
 protocols = pytest.mark.parametrize("protocol", ["3.1.1", "5"])
-
-
-def announcer(**changes):
-    settings, _ = parse("", "test")
-    mqtt = settings.mqtt._replace(**changes)
-    return Announcer(settings.homeassistant, mqtt, silence=300.0, follows_online=False)
 
 
 def resting(**values):
@@ -119,6 +111,26 @@ def test_home_assistant_that_starts_gets_all_again(run, broker, monkeypatch):
     subscriber.close()
 
 
+def test_home_assistant_that_starts_gets_no_old_reading_for_a_new_one(run, mosquitto, monkeypatch):
+    """With offlinevalues = keep nothing is said of an inverter that is away."""
+    monkeypatch.setattr(mqtt_module, "BIRTH_DELAY", 0.0)
+    monkeypatch.setattr(mqtt_module, "REPEAT_AFTER", 0.2)
+    running = run(mosquitto.port, {"announcer": announcer()})
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    running.tell(reading(), Offline(SERIAL, 11, "unplugged"))
+    subscriber = Subscriber(mosquitto.port)
+    home = paho_client("home-assistant")
+    home.connect("127.0.0.1", mosquitto.port)
+    home.publish("homeassistant/status", "online")
+    home.loop_write()
+    subscriber.until(CONFIG)
+    subscriber.until(CONFIG)  # the retained one and the new one
+    subscriber.nothing(0.6)
+    home.disconnect()
+    subscriber.close()
+
+
 def test_inverter_that_is_only_remembered_is_announced(run, mosquitto, subscriber):
     running = run(mosquitto.port, {"announcer": announcer()})
     running.tell(Remembered(SERIAL, 3))
@@ -181,6 +193,13 @@ def test_sum_of_all(run, mosquitto, subscriber):
     assert (total["pac"], total["isValid"]) == (1500, True)
     running.tell(Offline(OTHER, 11, "unplugged"))
     assert json.loads(subscriber.until("goodwe/sum/data")[1])["missing"] == [OTHER]
+    subscriber.close()
+    mosquitto.stop()
+    running.tell(Offline(SERIAL, 11, "unplugged"))
+    mosquitto.start()
+    again = Subscriber(mosquitto.port)
+    assert json.loads(again.until("goodwe/sum/data")[1])["missing"] == [SERIAL, OTHER]
+    again.close()
 
 
 # commands
@@ -350,6 +369,15 @@ def test_readings_of_a_link_that_looks_alive_are_not_lost(run, mosquitto, subscr
     proxy.close()
 
 
+def test_what_is_said_of_an_absent_inverter_is_no_reading_and_has_no_id(run, mosquitto, subscriber, tmp_path):
+    running = run(mosquitto.port, backlog=str(tmp_path / "b.db"))
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    running.tell(reading(NOW), Offline(SERIAL, 11, "unplugged"), resting())
+    assert json.loads(subscriber.until(DATA)[1])["id"] == f"{SERIAL}-{int(NOW) * 1000}"
+    assert "id" not in json.loads(subscriber.until(DATA)[1])
+
+
 def test_acknowledgements_that_are_lost_bring_the_same_id_again(run, mosquitto, subscriber, tmp_path):
     proxy = Proxy(mosquitto.port)
     running = run(proxy.port, backlog=str(tmp_path / "b.db"), keepalive=5)
@@ -386,7 +414,7 @@ output.handle(Found(serial, 11))
 for n in range(int(count)):
     values = {"pac": n, "workMode": 1, "errorMessage": []}
     output.handle(Reading(serial, 11, 3, values, float(start) + n))
-output._backlog._do(lambda: None, lambda _: print("kept", flush=True))
+output._backlog._do("count", lambda: None, lambda _: print("kept", flush=True))
 loop.run(until=lambda: False)
 """
 

@@ -25,6 +25,8 @@ PATIENCE = 2.0
 """Seconds in which a live reading is to be acknowledged; else it is kept as well."""
 MOST_UNDER_WAY = 10
 """Readings of the file that wait for their acknowledgement; fewer than paho has, so that live ones pass."""
+RETRY_AFTER = 60.0
+"""Seconds after which a disk that refused something is asked again."""
 MOST_JOBS = 1000
 """For a disk that hangs; what comes then is lost, and that is said."""
 
@@ -71,20 +73,23 @@ class Backlog:
         self._jobs = 0
         self._live: list[Live] = []
         self._under_way: set[int] = set()
-        self._acknowledged: list[int] = []
+        self._acknowledged: set[int] = set()
+        """Those that are to be deleted; until they are, nothing is sent."""
         self._send_at = NEVER
         self._allowed_at = -NEVER
         """From when on the rate allows the next ones."""
-        self._fetching = False
+        self._busy = False
+        """Whether the file is being read, or acknowledged readings deleted."""
         self._added = 0
         self._lost = 0
         """Readings that could not even be kept."""
-        self._trouble = ""
+        self._troubles: dict[str, str] = {}
+        """What is done with the file to why it failed the last time."""
         self._told_dropped = False
 
     def keep(self, serial: str, taken: float, data: str) -> None:
         """There is no link: into the file."""
-        self._add(serial, taken, data, lambda number: None)
+        self._add(serial, taken, data, lambda number: None, self._lose)
 
     def published(self, serial: str, taken: float, data: str) -> Callable[[bool], None]:
         """It was published; what is returned is to be told whether it was acknowledged."""
@@ -101,7 +106,8 @@ class Backlog:
         for live in list(self._live):
             self._spill(live)
         self._send_at = NEVER
-        self._delete_acknowledged()
+        if self._acknowledged:
+            self._delete_acknowledged()
         self._worker.do(self._store.close, self._stopped)
         self._worker.finish()
 
@@ -109,7 +115,7 @@ class Backlog:
 
     @property
     def deadline(self) -> float:
-        return min([self._send_at, *(live.due for live in self._live)])
+        return min([NEVER if self._busy else self._send_at, *(live.due for live in self._live)])
 
     def poll_for(self) -> tuple[int, int] | None:
         return None
@@ -121,10 +127,12 @@ class Backlog:
         for live in list(self._live):
             if now >= live.due:
                 self._spill(live)
-        if now >= self._send_at:
+        if now >= self._send_at and not self._busy:
             self._send_at = NEVER
-            self._delete_acknowledged()
-            self._fetch()
+            if self._acknowledged:
+                self._delete_acknowledged()
+            else:
+                self._fetch()
 
     # live readings
 
@@ -140,12 +148,27 @@ class Backlog:
     def _spill(self, live: Live) -> None:
         if live.due < NEVER:
             live.due = NEVER
-            self._add(live.serial, live.taken, live.data, lambda number: self._spilled(live, number))
+            self._add(
+                live.serial,
+                live.taken,
+                live.data,
+                lambda number: self._spilled(live, number),
+                lambda: self._not_spilled(live),
+            )
 
     def _spilled(self, live: Live, number: int) -> None:
         live.number = number
         if live.acknowledged is not None:
             self._settle(live)
+
+    def _not_spilled(self, live: Live) -> None:
+        if live.acknowledged is None:  # another try, should it still not be acknowledged then
+            live.due = self._clock() + RETRY_AFTER
+            return
+        if live in self._live:
+            self._live.remove(live)
+        if not live.acknowledged:
+            self._lose()
 
     def _settle(self, live: Live) -> None:
         """It is in the file, and its fate is known."""
@@ -153,24 +176,24 @@ class Backlog:
         if live in self._live:
             self._live.remove(live)
         if live.acknowledged:
-            self._acknowledged.append(live.number)
+            self._acknowledged.add(live.number)
         self.linked()  # to delete it, or to send it
 
     # out of the file
 
     def _fetch(self) -> None:
         count = MOST_UNDER_WAY - len(self._under_way)
-        if self._fetching or count <= 0:
+        if count <= 0:
             return
         live = {entry.number for entry in self._live if entry.number is not None}
         besides = [*self._under_way, *live]
-        self._fetching = True
-        self._do(lambda: self._store.next(count, besides), self._fetched, self._not_fetched)
+        self._busy = True
+        self._do("read", lambda: self._store.next(count, besides), self._fetched, self._try_later)
 
     def _fetched(self, readings: list[Kept]) -> None:
-        self._fetching = False
+        self._busy = False
         # What went into the file, or was acknowledged, since the question was put.
-        known = {entry.number for entry in self._live} | self._under_way | set(self._acknowledged)
+        known = {entry.number for entry in self._live} | self._under_way | self._acknowledged
         for kept in readings:
             if kept.number in known:
                 continue
@@ -182,35 +205,45 @@ class Backlog:
             self._allowed_at = self._clock() + len(readings) / self._rate
             self.linked()
 
-    def _not_fetched(self) -> None:
-        self._fetching = False
+    def _try_later(self) -> None:
+        self._busy = False
+        self._send_at = max(self._clock(), self._allowed_at) + RETRY_AFTER
 
     def _sent(self, number: int, acknowledged: bool) -> None:
         self._under_way.discard(number)
         if acknowledged:
-            self._acknowledged.append(number)
+            self._acknowledged.add(number)
             self.linked()
 
     def _delete_acknowledged(self) -> None:
-        numbers, self._acknowledged = self._acknowledged, []
-        if numbers:
-            self._do(lambda: self._store.delete(numbers), lambda _: None)
+        numbers = sorted(self._acknowledged)
+        self._busy = True
+        self._do(
+            "delete", lambda: self._store.delete(numbers), lambda _: self._deleted(numbers), self._try_later
+        )
+
+    def _deleted(self, numbers: list[int]) -> None:
+        self._busy = False
+        self._acknowledged.difference_update(numbers)
+        self.linked()
 
     # the file
 
-    def _add(self, serial: str, taken: float, data: str, then: Callable[[int], None]) -> None:
+    def _add(
+        self, serial: str, taken: float, data: str, then: Callable[[int], None], failed: Callable[[], None]
+    ) -> None:
         if self._jobs >= MOST_JOBS:
-            self._lose()
+            failed()
             return
-        self._do(lambda: self._store.add(serial, taken, data), then, self._lose)
+        self._do("add", lambda: self._store.add(serial, taken, data), then, failed)
         self._added += 1
         if self._added % TRIM_EVERY == 1:
             now = self._wall_clock()
-            self._do(lambda: self._store.trim(now), self._trimmed)
+            self._do("trim", lambda: self._store.trim(now), self._trimmed)
 
     def _trimmed(self, dropped: int) -> None:
         if dropped and not self._told_dropped:
-            log.warning("The backlog is full: its oldest readings are dropped, %d now", dropped)
+            log.warning("The backlog is full, or its oldest readings too old: %d are dropped now", dropped)
         self._told_dropped = dropped > 0
 
     def _lose(self) -> None:
@@ -219,7 +252,11 @@ class Backlog:
             log.warning("A reading could not be kept in the backlog; later ones are counted")
 
     def _do(
-        self, call: Callable[[], T], then: Callable[[T], None], failed: Callable[[], None] = lambda: None
+        self,
+        what: str,
+        call: Callable[[], T],
+        then: Callable[[T], None],
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
         """Make the call in the thread; trouble with the disk is one line a change."""
 
@@ -228,12 +265,12 @@ class Backlog:
             try:
                 result = outcome()
             except (sqlite3.Error, OSError) as error:
-                if self._trouble != str(error):
+                if str(error) not in self._troubles.values():
                     log.warning("backlog in [mqtt]: %s; live values go on", error)
-                self._trouble = str(error)
+                self._troubles[what] = str(error)
                 failed()
             else:
-                self._trouble = ""
+                self._troubles.pop(what, None)
                 then(result)
 
         self._jobs += 1
