@@ -13,6 +13,7 @@ from random import Random
 import paho.mqtt.client as paho
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization  # trustme's own
 
 from goodwe.errors import StartError
 from goodwe.events import Found, Offline, Online
@@ -410,6 +411,17 @@ def test_tls_file_that_is_none_stops_the_start(tmp_path):
     (tmp_path / "ca.pem").write_text("rubbish")
     with pytest.raises(StartError, match="cafile, certfile or keyfile"):
         tls_context(str(tmp_path / "ca.pem"), "", "")
+
+
+def test_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path, authority):
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    secret = serialization.BestAvailableEncryption(b"hunter2")
+    formats = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(*formats, secret))
+    with pytest.raises(StartError, match=r"keyfile .* has a passphrase; take it off"):
+        tls_context("", str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
 
 
 # the pauses, with literal times

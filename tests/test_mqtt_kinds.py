@@ -5,6 +5,7 @@ import os
 import queue
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from goodwe.outputs import broker as broker_module
 from goodwe.outputs.client import paho_client
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
-from .mqtt import DATA, ONLINE, OTHER, SERIAL, reading, serving
+from .mqtt import DATA, ONLINE, OTHER, SERIAL, announcer, reading, serving
 from .proxy import Proxy
 
 KINDS = [
@@ -288,6 +289,67 @@ def test_subscription_that_the_broker_refuses_is_said(run, caplog):
         connection.sendall(bytes.fromhex("9006") + subscribe[2:4] + b"\x80\x80\x80\x80")
         wait_for(lambda: "it does not let us subscribe to goodwe-command/all/poll" in caplog.text, "said")
         connection.close()
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_broker_that_resets_right_after_its_welcome_is_one_that_is_lost(run, caplog, found):
+    """The write of SUBSCRIBE fails, or that of the announcement, or of the first values."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        running = run(
+            listener.getsockname()[1], {"announcer": announcer(), "actions": object()}, commands=True
+        )
+        if found:
+            running.tell(Found(SERIAL, 11), reading())
+        for _ in range(2):
+            connection, _ = listener.accept()
+            connection.settimeout(PATIENCE)
+            connection.recv(4096)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(bytes.fromhex("20020000"))
+            connection.close()
+    wait_for(lambda: "connection lost" in caplog.text, "said")
+    running.tell(reading())
+
+
+@pytest.mark.parametrize("backlog", [True, False])
+def test_link_that_is_lost_by_the_announcement_loses_no_reading(
+    run, mosquitto, subscriber, tmp_path, backlog
+):
+    running = run(
+        mosquitto.port, {"announcer": announcer()}, backlog=str(tmp_path / "b.db") if backlog else ""
+    )
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    connection = running.output._inverters[SERIAL].connection
+    running.loop.post(lambda: connection._client.socket().shutdown(socket.SHUT_WR))
+    running.tell(reading(time.time(), pac=4711))
+    topic = f"goodwe/{SERIAL}/backlog" if backlog else DATA
+    assert json.loads(subscriber.until(topic)[1])["runningInfo"]["pac"] == 4711
+
+
+def test_online_finds_room_however_much_waits_for_its_acknowledgement(run, mosquitto):
+    running = run(mosquitto.port)
+    running.tell(reading())
+    serving(running)
+    mosquitto.freeze()
+    running.tell(*(reading(pac=n) for n in range(broker_module.MOST_UNACKNOWLEDGED + 30)))
+    running.tell(Offline(SERIAL, 11, "unplugged"))
+    mosquitto.thaw()
+    subscriber = Subscriber(mosquitto.port)
+    subscriber.until(ONLINE, "0")
+    subscriber.close()
+
+
+def test_values_of_a_link_that_acknowledges_nothing_do_not_pile_up(run, mosquitto):
+    running = run(mosquitto.port, qos=1)
+    running.tell(reading())
+    serving(running)
+    mosquitto.freeze()
+    running.tell(*(reading(pac=n) for n in range(2 * broker_module.MOST_UNACKNOWLEDGED)))
+    waiting = running.output._inverters[SERIAL].connection._unacknowledged
+    assert len(waiting) < 1.5 * broker_module.MOST_UNACKNOWLEDGED
+    mosquitto.thaw()
 
 
 def test_message_that_is_too_large_is_dropped_and_said_with_mqtt_5(run, tmp_path, caplog):

@@ -25,6 +25,7 @@ from .client import (
     SESSION_TAKEN_OVER,
     WEBSOCKETS,
     connect_properties,
+    keepalive_seconds,
     new_client,
     no_delay,
     pending,
@@ -118,8 +119,7 @@ class Connection:
         self._tls = tls
         self._client_factory = client_factory
         self._worker = Worker(loop.post, f"mqtt {client_id}")
-        # Two thirds, so that a dead connection is noticed before one and a half of what is configured.
-        self._keepalive = max(1, settings.keepalive * 2 // 3)
+        self._keepalive = keepalive_seconds(settings)
         self._step: Callable[[float], None] = self._begin
         """What is to be done at the deadline: the state we are in."""
         self._client: Any = None
@@ -135,6 +135,8 @@ class Connection:
         self._last_in = self._last_out = 0.0
         self._unacknowledged: list[tuple[Any, Callable[[bool], None] | None]] = []
         """Messages with a QoS above 0, and who wants to know what became of them."""
+        self._state = ""
+        """The state of the inverter that was published last in this connection."""
         self._subscriptions: list[str] = []
         self._received: Callable[[Received], None] = lambda message: None
         self._arrived: list[Received] = []
@@ -175,6 +177,8 @@ class Connection:
         connection was lost before. It is not called when this returns False. A message that is larger than
         the broker has said that it takes is dropped, and that is said.
         """
+        if self._client is None or self._is_full_for(message):
+            return False
         if len(message.payload) + len(message.topic) + OVERHEAD > self._largest:
             self._diary.once(self._where(), f"{message.topic} is too large for it; raise its limit to 16 kB")
             if done is not None:
@@ -185,9 +189,21 @@ class Connection:
         taken = bool(info.rc == mqtt.MQTT_ERR_SUCCESS)
         if message.qos and taken:
             self._unacknowledged.append((info, done))
+        if taken and self._is_state(message):
+            self._state = message.payload
         if self._client.socket() is None:
             self._lost(now, mqtt.error_string(info.rc))
         return taken
+
+    def _is_full_for(self, message: Message) -> bool:
+        """Too many wait for their acknowledgement; an inverter that comes or goes always finds room."""
+        if not message.qos or len(self._unacknowledged) < MOST_UNACKNOWLEDGED:
+            return False
+        return not self._is_state(message) or message.payload == self._state
+
+    def _is_state(self, message: Message) -> bool:
+        """Whether it says what the will would: that the inverter is there, or not."""
+        return self._will is not None and message.topic == self._will.topic
 
     def stop(self, now: float) -> None:
         """Say goodbye once the broker has acknowledged everything; `closed` is then true."""
@@ -233,7 +249,6 @@ class Connection:
         """Nothing -> connecting."""
         host = self._settings.server[self._server]
         client = new_client(self._settings, self._client_id, self._tls, self._client_factory)
-        client.max_queued_messages_set(MOST_UNACKNOWLEDGED)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -243,6 +258,7 @@ class Connection:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         self._attempt_will = self._will
         self._connack = self._goodbye = None
+        self._state = ""
         self._largest = NEVER
         self._arrived.clear()
         port, keepalive, properties = self._settings.port, self._keepalive, connect_properties(self._settings)
@@ -319,7 +335,7 @@ class Connection:
         if self._quickly_lost < CONTESTED_AFTER:
             self._diary.connected(self._where())
         self._subscribe(self._subscriptions)
-        if self._connected is not None:
+        if self._is_connected and self._connected is not None:
             self._connected()
 
     def _keepalive_deadline(self) -> float:
@@ -422,8 +438,10 @@ class Connection:
     def _subscribe(self, topics: list[str]) -> None:
         if topics:
             # QoS 0: RabbitMQ keeps a queue for more on one node, and drops us everywhere when that node dies.
-            self._client.subscribe([(topic, 0) for topic in topics])
-            self._last_out = self._clock()
+            result, _ = self._client.subscribe([(topic, 0) for topic in topics])
+            now = self._last_out = self._clock()
+            if self._client.socket() is None:
+                self._lost(now, mqtt.error_string(result))
 
     def _hand_over(self) -> None:
         arrived, self._arrived = self._arrived, []

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
     from ..config import MqttSettings
 
+PAHO_2 = hasattr(mqtt, "CallbackAPIVersion")
 MQTT5 = "5"
 WEBSOCKETS = "websockets"
 OVERHEAD = 64
 """Bytes of a packet beside topic and payload, at most."""
+LONGEST_HANDSHAKE = 20
 LARGEST_RECEIVED = 16_384
 """Bytes of a packet that we take, where the protocol lets us say so."""
 
@@ -53,6 +55,7 @@ GOODBYES = {
     150: "it gets more messages than it allows",
     151: "a quota of it is exceeded",
     152: "its administrator has ended the connection",
+    **{reason: REFUSALS[reason] for reason in (144, 154, 155)},
 }
 """Reason of a DISCONNECT that a broker sends with MQTT 5."""
 LOST = mqtt.error_string(mqtt.MQTT_ERR_CONN_LOST)
@@ -65,8 +68,7 @@ def paho_client(client_id: str, **options: Any) -> Any:
     """A client of paho-mqtt 1.6 (Debian 12) or 2 (Debian 13); `options` are protocol and transport."""
     # Without reconnect_on_failure=False a refusal would make paho connect again inside its callback.
     options |= {"client_id": client_id, "reconnect_on_failure": False}
-    version = getattr(mqtt, "CallbackAPIVersion", None)
-    return mqtt.Client(**options) if version is None else mqtt.Client(version.VERSION2, **options)
+    return mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, **options) if PAHO_2 else mqtt.Client(**options)
 
 
 def tls_context(cafile: str, certfile: str, keyfile: str) -> "ssl.SSLContext":
@@ -77,10 +79,15 @@ def tls_context(cafile: str, certfile: str, keyfile: str) -> "ssl.SSLContext":
         context = ssl.create_default_context(cafile=cafile or None)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if certfile:
-            context.load_cert_chain(certfile, keyfile)
+            context.load_cert_chain(certfile, keyfile, password=_no_passphrase)
     except (OSError, ssl.SSLError) as error:
         raise StartError(f"cafile, certfile or keyfile in [mqtt] cannot be used: {error}") from error
     return context
+
+
+def _no_passphrase() -> str:
+    """Instead of a question at a terminal that a daemon does not have."""
+    raise StartError("keyfile in [mqtt] has a passphrase; take it off: openssl pkey -in KEY -out NEWKEY")
 
 
 def new_client(
@@ -103,6 +110,15 @@ def new_client(
     if tls is not None:
         client.tls_set_context(tls)
     return client
+
+
+def keepalive_seconds(settings: "MqttSettings") -> int:
+    """Seconds. Two thirds, so that a dead connection is noticed in one and a half of the configured."""
+    seconds = max(1, settings.keepalive * 2 // 3)
+    if not PAHO_2 and (settings.tls or settings.transport == WEBSOCKETS):
+        # paho 1 waits for these handshakes as long as the keep-alive is.
+        return min(seconds, LONGEST_HANDSHAKE)
+    return seconds
 
 
 def connect_properties(settings: "MqttSettings") -> dict[str, Any]:
@@ -151,6 +167,8 @@ def reason_of(error: Exception) -> str:
             return f"its certificate is not trusted: {error.verify_message}; check cafile in [mqtt]"
         case ssl.SSLError():
             return f"no TLS connection ({error.reason}); check port and tls in [mqtt]"
+        case mqtt.WebsocketConnectionError():
+            return f"no websocket ({error}); check transport, websocketpath and port in [mqtt]"
         case socket.gaierror():
             return "its name is not known; check server in [mqtt]"
         case ConnectionRefusedError():

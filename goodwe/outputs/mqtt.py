@@ -93,6 +93,8 @@ class MqttOutput:
         self._backlog = self._make_backlog(wall_clock) if settings.backlog else None
         self._commands = self._make_commands(actions) if settings.commands and actions else None
         self._plant = self._make_plant() if settings.sum else None
+        self._sum: Message | None = None
+        """The last one, for a broker that has not heard it."""
         self._unused: Connection | None = self._connect(settings.clientid)
         if self._commands is not None:
             self._unused.listen(self._commands.topics(ALL), self._heard)
@@ -219,6 +221,8 @@ class MqttOutput:
         if inverter.values is not None:
             inverter.values.forget()
         self._publish(inverter)
+        if self._sum is not None:
+            self._publish_for(ALL, self._sum)
         if self._commands is not None:
             self._commands.say_state(inverter.serial)
         if self._backlog is not None:
@@ -241,10 +245,10 @@ class MqttOutput:
         connection = inverter.connection
         if inverter.online is None:
             return
+        self._announce(inverter)
         if not connection.serving:
             self._keep(inverter)
             return
-        self._announce(inverter)
         if inverter.unsent is not None:
             reading, inverter.unsent = inverter.unsent, None
             if not self._publish_data(inverter, reading):
@@ -283,7 +287,8 @@ class MqttOutput:
             inverter.unsent = None
 
     def _data(self, inverter: _Inverter, reading: Reading) -> str:
-        with_id = self._backlog is not None
+        # What is said of an absent one has the time of its last reading, and is none itself.
+        with_id = self._backlog is not None and reading.is_online
         return data_json(reading, language=self._settings.language, infos=inverter.infos, with_id=with_id)
 
     def _announce(self, inverter: _Inverter) -> None:
@@ -297,8 +302,9 @@ class MqttOutput:
 
     def _repeat(self, inverter: _Inverter) -> None:
         """What a newcomer would else wait for: of an inverter that is away nothing comes for minutes."""
-        if inverter.last is not None and not inverter.online and not self._stopping:
-            inverter.unsent = inverter.last
+        last = inverter.last
+        if last is not None and not last.is_online and not inverter.online and not self._stopping:
+            inverter.unsent = last
             self._publish(inverter)
 
     def _tell_others(self, event: Happening) -> None:
@@ -308,7 +314,8 @@ class MqttOutput:
         if self._plant is not None:
             message = self._plant.handle(event)
             if message is not None:
-                self._publish_for(ALL, message._replace(qos=self._settings.qos, retain=self._settings.retain))
+                self._sum = message._replace(qos=self._settings.qos, retain=self._settings.retain)
+                self._publish_for(ALL, self._sum)
 
     def _publish_for(self, serial: str, message: Message, done: Callable[[bool], None] | None = None) -> bool:
         """On the connection of this inverter, or on any; False if there is none."""
