@@ -8,6 +8,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import paho.mqtt.client as paho
 import pytest
 
 from goodwe import fields
@@ -17,6 +18,7 @@ from goodwe.errors import GoodWeError
 from goodwe.frame import Frame, Splitter, frame
 from goodwe.loop import Loop
 from goodwe.outputs.client import paho_client
+from goodwe.outputs.homeassistant import is_ours
 from goodwe.tools import decode, demo, discovery, fleet, simulate
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
@@ -282,6 +284,15 @@ def test_socket_that_is_served_is_not_stolen(simulated, tmp_path):
     assert "somebody listens on" in listen_error(tmp_path / "inv.sock")
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_socket_of_another_kind_is_not_stolen(tmp_path, kind):
+    path = tmp_path / "log"
+    with socket.socket(socket.AF_UNIX, kind) as other:
+        other.bind(str(path))
+        assert "choose another with --listen" in listen_error(path)
+    assert path.exists()
+
+
 def test_file_that_is_no_socket_is_not_replaced(tmp_path):
     (tmp_path / "precious").write_text("data")
     assert "is no socket" in listen_error(tmp_path / "precious")
@@ -321,10 +332,10 @@ def test_wrong_option_is_usage_and_exit_2(options, capsys):
     assert "usage" in capsys.readouterr().err
 
 
-def test_main_says_what_is_wrong_with_the_socket(tmp_path, capsys):
+def test_main_says_what_is_wrong_with_the_socket(tmp_path):
     (tmp_path / "precious").touch()
-    assert simulate.main(["--listen", f"unix:{tmp_path}/precious"], lambda loop, stop: None, dict) == 1
-    assert "is no socket" in capsys.readouterr().err
+    with pytest.raises(GoodWeError, match="is no socket"):
+        simulate.main(["--listen", f"unix:{tmp_path}/precious"], lambda loop, stop: None, dict)
 
 
 def test_main_runs_until_it_is_stopped(tmp_path, capsys):
@@ -372,11 +383,11 @@ def test_demo_with_the_embedded_broker(monkeypatch, capsys):
     assert "/online  1" in shown
 
 
-def test_demo_without_any_broker_says_what_to_install(monkeypatch, capsys):
+def test_demo_without_any_broker_says_what_to_install(monkeypatch):
     monkeypatch.setattr(demo, "MOSQUITTO", ())
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
-    assert demo.main([]) == 1
-    assert "pip install -e '.[demo]'" in capsys.readouterr().err
+    with pytest.raises(GoodWeError, match=r"pip install -e '.\[demo\]'"):
+        demo.main([])
 
 
 def test_demo_whose_child_never_comes_gives_up(tmp_path, monkeypatch):
@@ -405,6 +416,19 @@ def test_fleet_counts_what_arrives(mosquitto):
     assert (count.lost, count.arrived) == (0, count.sent)
     assert "'fleet/site7/15000SIM00000007/data'" in mosquitto.log
     wait_for(lambda: mosquitto.log.count("Received DISCONNECT") >= 20, "every site says goodbye")
+
+
+def test_fleet_leaves_alone_what_is_real(mosquitto, tmp_path):
+    backlog = tmp_path / "backlog.db"
+    settings = parse(f"[mqtt]\nbacklog = {backlog}\nretain = on\nsum = on\n", "test")[0].mqtt
+    settings = settings._replace(server=("127.0.0.1",), port=mosquitto.port)
+    loop = Loop(time.monotonic)
+    for _ in range(2):  # the second finds what the first has left at the broker
+        count = fleet.run(
+            2, settings, interval=0.2, seconds=0.5, loop=loop, stopped=lambda: False, say=lambda text: None
+        )
+        assert (count.lost, count.arrived) == (0, count.sent)
+    assert not backlog.exists()
 
 
 def test_fleet_that_is_stopped_ends_at_once(mosquitto):
@@ -503,6 +527,27 @@ def test_discovery_clear_knows_the_inverters_of_the_state_file(announced, mosqui
     out = io.StringIO()
     discovery.main(["clear"], announced, out=out)
     assert out.getvalue().splitlines()[0] == f"cleared homeassistant/device/goodwe_{SERIAL}/config"
+
+
+@pytest.mark.parametrize(
+    ("payload", "ours"),
+    [
+        (b'{"o": {"name": "GoodWeUSBLogger"}}', True),
+        (b"[" * 200_000, False),
+        (b"[]", False),
+        (b"\xff", False),
+    ],
+)
+def test_announcement_is_known_as_ours_whatever_others_send(payload, ours):
+    assert is_ours(payload) == ours
+
+
+def test_discovery_clear_that_cannot_be_written_says_so():
+    info = paho.MQTTMessageInfo(1)
+    info.rc = paho.MQTT_ERR_CONN_LOST
+    client = SimpleNamespace(publish=lambda *arguments, **options: info)
+    with pytest.raises(GoodWeError, match="did not take the removal of a/b"):
+        discovery._publish(client, "a/b")
 
 
 def test_discovery_clear_without_a_broker_says_what_to_check():

@@ -135,7 +135,7 @@ def is_ours(payload: bytes) -> bool:
     """Whether a discovery message is one of this program."""
     try:
         return bool(simplejson.loads(payload)["o"]["name"] == ORIGIN["name"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import simplejson
 
+from ..errors import GoodWeError
 from ..outputs.client import paho_client
 from ..simulator import Day
 from .simulate import above_zero, time_of_day
@@ -28,7 +29,7 @@ END_WITHIN = 5.0
 MOSQUITTO = ("/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto")
 
 
-class DemoError(Exception):
+class DemoError(GoodWeError):
     """The demo cannot go on; the text says what to do."""
 
 
@@ -61,7 +62,7 @@ class Child:
 
 
 def main(arguments: list[str]) -> int:
-    """Run until Ctrl-C, SIGTERM or --seconds are over."""
+    """Run until Ctrl-C, SIGTERM or --seconds are over. Raises DemoError."""
     options = parse(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="goodwe-demo-") as folder, contextlib.ExitStack() as children:
@@ -69,9 +70,6 @@ def main(arguments: list[str]) -> int:
             _show(options, Path(folder), children)
         except KeyboardInterrupt:
             print("\nThe demo ends.")
-        except DemoError as error:
-            print(f"demo: {error}", file=sys.stderr)
-            return 1
     return 0
 
 

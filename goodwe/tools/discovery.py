@@ -96,6 +96,6 @@ def _announced(client: Any, prefix: str) -> set[str]:
 def _publish(client: Any, topic: str) -> None:
     info = client.publish(topic, b"", qos=1, retain=True)
     end = time.monotonic() + PATIENCE
-    while not info.is_published():
-        if client.loop(timeout=0.1) or time.monotonic() > end:
+    while info.rc or not info.is_published():
+        if info.rc or client.loop(timeout=0.1) or time.monotonic() > end:
             raise ClearError(f"the broker did not take the removal of {topic}")

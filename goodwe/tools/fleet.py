@@ -54,7 +54,16 @@ class _Site:
     def __init__(self, number: int, settings: MqttSettings, loop: Loop) -> None:
         self.serial = f"15000SIM{number:08}"
         site = f"{SITE}/site{number}"
-        own = settings._replace(topic=site, clientid=f"{settings.clientid}-{SITE}{number}")
+        own = settings._replace(
+            topic=site,
+            clientid=f"{settings.clientid}-{SITE}{number}",
+            # Nothing that touches what is real, or that somebody would take for it.
+            backlog="",
+            commands=False,
+            control=False,
+            sum=False,
+            retain=False,
+        )
         self.output = MqttOutput(own, loop=loop, random=Random(number))
         self._day = Day(1, seed=number)
         self.output.handle(Found(self.serial, 11))

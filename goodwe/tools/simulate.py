@@ -6,7 +6,6 @@ import os
 import select
 import socket
 import stat
-import sys
 import time
 from collections.abc import Callable
 from random import Random
@@ -14,6 +13,7 @@ from random import Random
 from .. import fields
 from ..config import Config
 from ..device import STAND_IN
+from ..errors import GoodWeError
 from ..fields import Values
 from ..loop import NEVER, Loop
 from ..scripts import SCRIPTS
@@ -25,7 +25,7 @@ SERIALS = {1: "15000SIM268W0001", 3: "1010KSIM268W0002"}
 UNPLUGGED_FOR = 2.0
 
 
-class ListenError(Exception):
+class ListenError(GoodWeError):
     """The socket cannot be had; the text says what to do."""
 
 
@@ -87,12 +87,26 @@ def _make_room(path: str) -> None:
     if not stat.S_ISSOCK(mode):
         raise ListenError(f"{path} is there and is no socket; choose another with --listen")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(path)
-        except OSError:
-            os.unlink(path)
+        except ConnectionRefusedError:
+            _unlink(path)
             return
+        except BlockingIOError:
+            pass  # so many wait to be let in that it would block
+        except OSError as error:  # also somebody's socket of another kind
+            raise ListenError(
+                f"cannot listen on {path}: {error.strerror}; choose another with --listen"
+            ) from error
     raise ListenError(f"somebody listens on {path} already; stop it, or choose another with --listen")
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError as error:
+        raise ListenError(f"cannot replace {path}: {error.strerror}; choose another with --listen") from error
 
 
 class Cable:
@@ -265,11 +279,7 @@ def main(
         )
         print(f"In {count.seconds:.0f} s: {count}, {count.lost} lost")
         return 1 if count.lost or not count.sent else 0
-    try:
-        simulation = Simulation(options, loop)
-    except ListenError as error:
-        print(f"simulate: {error}", file=sys.stderr)
-        return 1
+    simulation = Simulation(options, loop)
     where = options.listen
     print(f"Simulated inverter {options.serial} listens on {where}; press Ctrl-C to end it.", flush=True)
     loop.run(until=lambda: bool(stopped))
