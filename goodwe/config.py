@@ -117,13 +117,17 @@ def level(raw: str) -> int:
     return found
 
 
+def _number(raw: str) -> int:
+    """A whole number; -1 for what is none. Not int(): that also takes 1_000 and digits of other scripts."""
+    return int(raw) if raw.isascii() and raw.isdigit() and len(raw) < 20 else -1
+
+
 def whole(lowest: int, highest: int) -> Callable[[str], int]:
     """A whole number in a range."""
 
     def parse(raw: str) -> int:
-        # Not int(): that also takes 1_000 and digits of other scripts.
-        if raw.isascii() and raw.isdigit() and lowest <= int(raw) <= highest:
-            return int(raw)
+        if lowest <= _number(raw) <= highest:
+            return _number(raw)
         raise ValueError(f"a whole number from {lowest} to {highest}")
 
     return parse
@@ -131,8 +135,8 @@ def whole(lowest: int, highest: int) -> Callable[[str], int]:
 
 def poll_interval(raw: str) -> int:
     """Milliseconds. After ten minutes without a query the inverter forgets its address (PROTOCOL 4)."""
-    if raw.isascii() and raw.isdigit() and int(raw) >= 500:
-        return min(int(raw), 300_000)
+    if _number(raw) >= 500:
+        return min(_number(raw), 300_000)
     raise ValueError("a whole number, at least 500")
 
 
@@ -441,6 +445,8 @@ def parse(content: str, path: str) -> tuple[Config, list[str]]:
     for option in OPTIONS:
         raw = parser.get(option.section, option.key, fallback=option.default) or ""
         try:
+            if "\0" in raw and option.parse is not Secret:
+                raise ValueError("text, not bytes of value 0")
             if "\n" in raw:
                 raise ValueError("on one line; is the next line indented by mistake?")
             values[option.section][option.key.lower()] = option.parse(raw)

@@ -16,6 +16,8 @@ from typing import NoReturn, Protocol, TypeVar
 T = TypeVar("T")
 
 NEVER = float("inf")
+LONGEST_SLEEP = 86400.0
+"""Seconds; poll() counts milliseconds in an int."""
 
 
 class Part(Protocol):
@@ -76,16 +78,17 @@ class Loop:
                 poll.register(*wanted)
                 waiting[wanted[0]] = part
         seconds = deadline - self.clock()
-        ready = poll.poll(None if seconds == NEVER else max(0.0, seconds * 1000))
+        ready = poll.poll(None if seconds == NEVER else max(0.0, min(seconds, LONGEST_SLEEP) * 1000))
         now = self.clock()
         for descriptor, _ in ready:
             if descriptor == self._bell:
                 self._answer_bell()
             elif _still_waits(waiting[descriptor], descriptor):
                 waiting[descriptor].ready(now)
-        for part in list(self._parts):
-            if not part.closed and part.deadline <= now:
-                part.tick(now)
+        if now >= deadline:  # what became due just now is for the next turn, which does not sleep then
+            for part in list(self._parts):
+                if not part.closed and part.deadline <= now:
+                    part.tick(now)
         self._parts = [part for part in self._parts if not part.closed]
 
     def close(self) -> None:

@@ -210,7 +210,20 @@ def test_reply_never_goes_among_the_values_or_where_it_cannot(topic):
     [
         *[
             ("limit", value, "the value must be a whole number of per cent, 0 to 100")
-            for value in (b"", b"101", b"-1", b"50.5", b"nan", b"inf", b"1e400", b"half", b'{"value": true}')
+            for value in (
+                b"",
+                b"1_0",
+                b"\xd9\xa5",
+                b"0" * 400,
+                b"101",
+                b"-1",
+                b"50.5",
+                b"nan",
+                b"inf",
+                b"1e400",
+                b"half",
+                b'{"value": true}',
+            )
         ],
         (
             "limit",

@@ -156,6 +156,12 @@ def test_files_and_sockets_get_their_full_path(tmp_path, monkeypatch):
         ("[DEFAULT]\nport = 1\n", f"{PATH}:1: unknown section [DEFAULT]; "),
         ("[mqtt]\nport = 0\n", f"{PATH}:2: port = 0: must be a whole number from 1 to 65535"),
         ("[mqtt]\nport = 65536\n", f"{PATH}:2: port = 65536: must be a whole number from 1 to 65535"),
+        ("[mqtt]\nport = 1" + "0" * 5000, f"{PATH}:2: port = 1"),
+        (
+            "[inverter]\nlogfile = /var/log/a\0b\n",
+            f"{PATH}:2: logfile = /var/log/a\0b: must be text, not bytes of value 0",
+        ),
+        ("[mqtt]\npasswordfile = /a\0b\n", f"{PATH}:2: passwordfile = /a\0b: must be text, not bytes"),
         ("[mqtt]\nport: mqtt\n", f"{PATH}:2: port = mqtt: must be a whole number from 1 to 65535"),
         ("[mqtt]\nPort =\n", f"{PATH}:2: port = : must be a whole number from 1 to 65535"),
         ("[mqtt]\nPort\n", f"{PATH}:2: neither [section] nor key = value"),

@@ -50,6 +50,15 @@ def turn_until(loop: Loop, condition) -> None:
     watch.closed = True
 
 
+def test_deadline_in_a_year_is_one_that_poll_can_be_told(loop):
+    part = Reader()
+    part.deadline = time.monotonic() + 365 * 86400.0
+    loop.add(part)
+    os.write(part.write_end, b"hello")
+    loop.turn()
+    assert part.got == [b"hello"]
+
+
 def test_part_is_told_when_its_descriptor_is_readable(loop):
     first, second = Reader(), Reader()
     loop.add(first)

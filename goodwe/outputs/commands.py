@@ -8,6 +8,7 @@ command gets one reply, good or bad, unless they come faster than anybody has a 
 """
 
 import logging
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -245,10 +246,8 @@ def _with_payload(command: _Command, message: Received) -> _Command:
 
 def _per_cent(value: Any) -> int:
     """0 to 100. Raises CommandError."""
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        number = -1.0
-    if isinstance(value, bool) or not (0 <= number <= 100 and number == int(number)):
+    # Not int(): that also takes 1_0 and digits of other scripts.
+    digits = re.fullmatch(r"([0-9]{1,3})(?:\.0*)?", str(value).strip())
+    if digits is None or int(digits[1]) > 100:
         raise CommandError("the value must be a whole number of per cent, 0 to 100")
-    return int(number)
+    return int(digits[1])
