@@ -10,14 +10,24 @@ TIMEX_SIZE = 208 * 2
 """Bytes of struct timex, with room: it is only read."""
 TIMESYNCD = "/run/systemd/timesync"
 """There where systemd keeps the clock; it makes a file in it once the clock is right."""
-CLOCK_CHIP = "/sys/class/rtc/rtc0"
+CLOCK_CHIP = "/sys/class/rtc/rtc0/since_epoch"
+CHIP_WITHIN = 300.0
+"""Seconds that the chip may be off. One without a battery begins in the past; that sets no clock."""
 LONG_PAST = time.mktime((2025, 1, 1, 0, 0, 0, 0, 0, -1))
 """No clock that is right shows a time before this program was written."""
 
 
 def clock_is_right() -> bool:
     """Whether the clock was set since the boot: by the network, or by a clock chip, which a Pi has not."""
-    return time.time() > LONG_PAST and (os.path.exists(CLOCK_CHIP) or _kept_in_step())
+    return time.time() > LONG_PAST and (_agrees_with_chip() or _kept_in_step())
+
+
+def _agrees_with_chip() -> bool:
+    try:
+        with open(CLOCK_CHIP, encoding="ascii") as file:
+            return abs(int(file.read()) - time.time()) < CHIP_WITHIN
+    except (OSError, ValueError):
+        return False
 
 
 def _kept_in_step() -> bool:

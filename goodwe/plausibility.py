@@ -36,7 +36,8 @@ UNKNOWN_ABSENCE = 3600.0
 NOON = 12
 NEW_DAY_AFTER = 3 * 3600.0
 """Seconds of absence that are a night, where no clock is right."""
-NEXT_READING = -1.0
+NEXT_READING = -1e9
+"""In place of a total; a counter that was reset can make a negative one of a few kWh."""
 
 UNSEEN, UNTRUSTED = "unseen", "untrusted"
 """In place of the day of a count: it may be today's, which will show; its E-Day does not fit the total."""
@@ -153,6 +154,8 @@ class Judge:
     def believe(self, reading: Reading, at: Moment) -> Trusted:
         """Whatever it says, today's energy included."""
         self._trust(reading, at)
+        assert self.account is not None  # by _trust
+        self.account = self.account._replace(before=0.0, shown=fields.number(reading.values, "eDay"))
         return Trusted(reading)
 
     def away(self) -> None:
@@ -217,10 +220,10 @@ class Judge:
     def _seconds_since_account(self, at: Moment) -> float | None:
         """By the clock that only grows; over a restart by the time of day, if that is right."""
         assert self.account is not None
-        if self._elapsed is not None:
-            return at.elapsed - self._elapsed
-        seconds = at.epoch - self.account.when
-        return seconds if at.clock_right and seconds > 0 else None
+        by_clock = at.epoch - self.account.when if at.clock_right else 0.0
+        if self._elapsed is not None:  # the machine may have slept, and the clock that only grows with it
+            return max(at.elapsed - self._elapsed, by_clock)
+        return by_clock if by_clock > 0 else None
 
     def _most(self, seconds: float) -> float:
         """kWh that can have been produced in so many seconds."""
@@ -313,11 +316,14 @@ class Judge:
         old_total, old_day = fields.number(account.values, "eTotal"), fields.number(account.values, "eDay")
         new_total, new_day = fields.number(values, "eTotal"), fields.number(values, "eDay")
         begun = new_day < old_day - 0.05 or (new_total - new_day) - (old_total - old_day) > STEP
-        if not begun:
+        # After a day that made next to nothing the two counts cannot be told apart, and need not be.
+        dark = account.read_day != account.today and old_day <= STEP < new_day and _begun(values, at)
+        if not begun and not dark:
             seen_now = account.count_day == UNSEEN and _begun(values, at)
             return account._replace(count_day=account.today) if seen_now else account
         if not at.clock_right and (self._seconds_since_account(at) or NEW_DAY_AFTER) >= NEW_DAY_AFTER:
-            account = account._replace(before=0.0, shown=0.0)  # a night, whatever the clock says
+            # A night, whatever the clock says; the day will be known when the clock is.
+            account = account._replace(today="", read_day="", before=0.0, shown=0.0)
         elif account.count_day == account.today:  # a second one on the same day: it was restarted
             return account._replace(before=account.shown)
         unseen = account.read_day != account.today and new_day > STEP and not _begun(values, at)

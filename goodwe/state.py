@@ -108,7 +108,7 @@ def _check(account: Account) -> None:
         if row.key == fields.ERRORS:
             good = isinstance(value, list) and all(bit in range(32) for bit in value)
         else:
-            good = isinstance(value, int | float) and math.isfinite(value) and row.low <= value <= row.high
+            good = isinstance(value, int | float) and math.isfinite(value)  # any, with plausibility = off
         if not good:
             raise ValueError(f"{row.key} {value!r:.40}")
 

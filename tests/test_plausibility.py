@@ -1,0 +1,84 @@
+"""The judge, reading by reading: days that begin in odd ways. test_year.py has the whole year."""
+
+import pytest
+
+from goodwe.events import Reading
+from goodwe.fields import RUNNING
+from goodwe.plausibility import Judge, Moment, Refused, Trusted
+
+SERIAL = "15000DTU166W0157"
+NOTHING = {row.key: 0 if row.divisor == 1 else 0.0 for row in RUNNING} | {"errorMessage": []}
+HOUR = 3600.0
+MONDAY, TUESDAY = "2026-11-23", "2026-11-24"
+NOON = 1.8e9
+"""Seconds since 1970, of Monday."""
+
+
+def reading(total, today, *, pac=1000, **values) -> Reading:
+    flows = {"pac": pac, "vac1": 230.0 + total * 10 % 7}
+    counters = {"eTotal": round(total, 1), "eDay": round(today, 1)}
+    return Reading(SERIAL, 11, 1, {**NOTHING, **flows, **counters, **values}, NOON)
+
+
+def at(seconds, day=MONDAY, hour=12, *, right=True, epoch=None) -> Moment:
+    """So many seconds after noon of Monday."""
+    return Moment(seconds, NOON + seconds if epoch is None else epoch, day, hour, right)
+
+
+def shown(verdict) -> float:
+    assert isinstance(verdict, Trusted), verdict
+    return verdict.reading.values["eDay"]
+
+
+def judge_of_monday(total=100.0, today=12.0) -> Judge:
+    """It has seen Monday end with these."""
+    judge = Judge(SERIAL, None)
+    judge.judge(reading(total, today), at(0.0))
+    assert shown(judge.judge(reading(total, today), at(2.5))) == today
+    return judge
+
+
+def after_a_restart(judge: Judge) -> Judge:
+    return Judge(SERIAL, judge.account._replace(when=NOON))
+
+
+def test_boot_on_another_day_with_a_clock_that_is_set_later():
+    """A Raspberry Pi begins with the time of its last shutdown; the first reading is there before the network."""
+    judge = after_a_restart(judge_of_monday())
+    judge.judge(reading(103.0, 3.0), at(60.0, right=False))
+    assert shown(judge.judge(reading(103.0, 3.0), at(62.5, right=False))) == 3.0
+    assert shown(judge.judge(reading(103.0, 3.0), at(90.0, TUESDAY, 10, epoch=NOON + 22 * HOUR))) == 3.0
+    later = at(90.0 + HOUR, TUESDAY, 11, epoch=NOON + 23 * HOUR)
+    assert shown(judge.judge(reading(104.0, 4.0), later)) == 4.0
+
+
+def test_day_after_one_that_made_next_to_nothing():
+    judge = judge_of_monday(100.0, 0.2)
+    assert shown(judge.judge(reading(108.0, 8.0), at(23 * HOUR, TUESDAY, 11))) == 8.0
+    assert shown(judge.judge(reading(111.0, 11.0), at(24 * HOUR, TUESDAY, 12))) == 11.0
+
+
+def test_machine_that_slept_with_its_clock_that_only_grows():
+    judge = judge_of_monday(100.0, 2.0)
+    assert shown(judge.judge(reading(118.0, 20.0), at(12.5, hour=17, epoch=NOON + 5 * HOUR))) == 20.0
+
+
+def test_total_that_rises_too_fast_is_refused_where_no_clock_tells_more():
+    judge = judge_of_monday(100.0, 2.0)
+    verdict = judge.judge(reading(118.0, 20.0), at(12.5, epoch=NOON + 5 * HOUR, right=False))
+    assert isinstance(verdict, Refused)
+
+
+@pytest.mark.parametrize("total", [3.0, 3.1])
+def test_counter_that_was_reset_to_less_than_today_has_shown(total):
+    judge = judge_of_monday(100.0, 4.0)
+    for seconds in range(10, 700, 10):
+        judge.judge(reading(total, 0.0), at(seconds))
+    assert shown(judge.judge(reading(total + 0.6, 0.6), at(1000.0))) == 4.6
+
+
+def test_without_plausibility_the_night_says_what_the_day_said():
+    judge = Judge(SERIAL, None)
+    for total in (100.0, 0.0, 100.0):  # a glitch, which looks like a restart of the count
+        judge.believe(reading(total, 8.4 if total else 0.0), at(0.0))
+    assert judge.resting(at(10.0)).values["eDay"] == 8.4
