@@ -40,6 +40,8 @@ FAREWELL = 3.0
 """Seconds that the end may take: the last words to the broker, a write that is under way."""
 RETRY_AFTER, RETRY_AT_MOST = 1.0, 30.0
 """Seconds before a node that failed is tried again; doubled each time."""
+MOST_FAILURES = 10
+"""Counted so far only: two to the power of a year's is no number."""
 LOSSES_KEPT = 4
 SHORTEST_PAUSE = 1000
 """Milliseconds between two readings that leave room for another question."""
@@ -224,7 +226,9 @@ class App:
     def _node_unplugged(self, path: str) -> None:
         if path in self._links:
             self._links[path].stop("unplugged", gone=True)
-        self._places.pop(path, None)
+        place = self._places.get(path)
+        if place is not None and not place.ladder.steps:  # else it may be our own reset: the pauses go on
+            del self._places[path]
 
     def _stand_in_plugged(self, path: str) -> None:
         self._connect(StandIn(path))
@@ -266,7 +270,7 @@ class App:
             self._finder.failed(now, was_open=link.was_open)
         else:
             pause = min(RETRY_AFTER * 2**place.failures, RETRY_AT_MOST)
-            place.failures += 1
+            place.failures = min(place.failures + 1, MOST_FAILURES)
             self._finder.look_again(now + pause)
 
     def _cannot_open(self, name: str, reason: str, place: _Place) -> None:

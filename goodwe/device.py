@@ -328,13 +328,15 @@ class UdevNodes:
     """hidraw nodes whose HID parent has the vendor and product looked for, by udev."""
 
     def __init__(
-        self, context: "pyudev.Context", monitor: "pyudev.Monitor | None", ids: Ids, only: str
+        self, context: "pyudev.Context", listen: Callable[[], "pyudev.Monitor | None"], ids: Ids, only: str
     ) -> None:
         """`only` is the path of one node or of a link to it, whatever its numbers: opening it will tell
-        what is wrong with them. Empty for all with these numbers. Without a monitor there is no news.
+        what is wrong with them. Empty for all with these numbers. `listen` makes the monitor that gives the
+        news; None for no news.
         """
         self._context = context
-        self._monitor = monitor
+        self._listen = listen
+        self._monitor = listen()
         self._ids = ids
         self._only = only
 
@@ -358,10 +360,16 @@ class UdevNodes:
 
     def removed(self) -> set[str]:
         paths = set()
-        while self._monitor is not None and (device := self._monitor.poll(timeout=0)) is not None:
-            # A node that went has no parent any more to tell it by; its path is enough.
-            if device.action == "remove" and self._is_ours(device.device_node):
-                paths.add(device.device_node)
+        try:
+            while self._monitor is not None and (device := self._monitor.poll(timeout=0)) is not None:
+                # A node that went has no parent any more to tell it by; its path is enough.
+                if device.action == "remove" and self._is_ours(device.device_node):
+                    paths.add(device.device_node)
+        except OSError as error:
+            # More than the kernel keeps came at once. What is there now can be seen; a node that was
+            # replugged meanwhile is noticed by reading it.
+            log.warning("News from udev were lost (%s); listening anew", error)
+            self._monitor = self._listen()
         return paths
 
     def _is_ours(self, path: str | None) -> bool:
@@ -377,14 +385,18 @@ def udev_nodes(ids: Ids, only: str = "") -> UdevNodes:
         context = pyudev.Context()
     except ImportError as error:
         raise StartError("libudev is missing; install it: apt-get install libudev1") from error
-    try:
-        monitor = pyudev.Monitor.from_netlink(context)
-        monitor.filter_by("hidraw")
-        monitor.start()
-    except OSError as error:
-        log.warning("No news from udev (%s); looking for inverters every %d s", error, RESCAN_EVERY)
-        monitor = None
-    return UdevNodes(context, monitor, ids, only)
+
+    def listen() -> "pyudev.Monitor | None":
+        try:
+            monitor = pyudev.Monitor.from_netlink(context)
+            monitor.filter_by("hidraw")
+            monitor.start()
+        except OSError as error:
+            log.warning("No news from udev (%s); looking for inverters every %d s", error, RESCAN_EVERY)
+            return None
+        return monitor
+
+    return UdevNodes(context, listen, ids, only)
 
 
 def hid_ids(device: "pyudev.Device") -> Ids | None:

@@ -15,6 +15,7 @@ from .identity import QUESTIONS, Identity, Interview
 from .loop import NEVER, Loop, Worker
 from .outputs import Happening
 from .plausibility import Held, Judge, Moment, Refused, Trusted
+from .session import REGISTERED_AGAIN
 from .state import Memory
 from .tally import Tally
 
@@ -41,6 +42,8 @@ class _Book:
         """When it is spoken for again; NEVER while it speaks for itself."""
         self.doubt = NEVER
         """When it counts as away if no good reading comes."""
+        self.held = False
+        """Whether its last reading waits for the next one to agree."""
         self.energy: tuple[object, object] = None, None
         """Total and today's as published: what must not be published lower after a power cut."""
 
@@ -108,7 +111,7 @@ class Ledger:
             case Reading():
                 self._judge(event)
             case Offline(serial, address, reason):
-                self._lost(serial)
+                self._lost(serial, reason)
                 self._away(serial, address, reason)
             case Answer(serial, question, data) if question in QUESTIONS:
                 self._answered(self._books[serial], question, data)
@@ -148,8 +151,9 @@ class Ledger:
             self._save()
         for serial, book in self._books.items():
             if now >= book.doubt and book.judge.account is not None:
-                log.info("%s sends nothing that can be believed; it counts as away", serial)
-                self._away(serial, book.judge.account.address, "no believable reading")
+                address = book.judge.account.address
+                log.info("Marking inverter @ address %d offline (no believable reading)", address)
+                self._away(serial, address, "no believable reading")
             if now >= book.repeat:
                 self._speak_for(book, self._moment())
 
@@ -178,7 +182,9 @@ class Ledger:
                 self._refuse(reading.serial, reason, detail, now)
             case Held():
                 log.debug("%s: first reading, held until the next one agrees", reading.serial)
-                self._ask_again(reading.serial)
+                if not book.held:
+                    self._ask_again(reading.serial)
+        book.held = isinstance(verdict, Held)
 
     def _refuse(self, serial: str, reason: str, detail: str, now: Moment) -> None:
         if self.tally.add(f"{serial} {reason}", now.elapsed):
@@ -201,12 +207,14 @@ class Ledger:
         book.judge.learn_model(str(info.values.get("modelName", "")))
         self._publish(info)
 
-    def _lost(self, serial: str) -> None:
+    def _lost(self, serial: str, reason: str) -> None:
         book = self._books.get(serial)
         if book is None:
             return
         book.judge.away()
-        if not self._stopping and book.interview.lost(self._clock()):
+        book.held = False
+        on_purpose = self._stopping or reason == REGISTERED_AGAIN
+        if not on_purpose and book.interview.lost(self._clock()):
             log.info("%s went away when it was asked who it is; it is never asked again", serial)
 
     # those that are away

@@ -143,7 +143,7 @@ class Link:
             self._open = False
             self._wire.close(self._closed)
             self._log_step("Closed %s: %s; refused input: %s", self.name, reason, self.tally)
-        self._ended(self, reason)
+        self._ended(self, reason if self.was_open or not gone else "")
 
     def _closed(self) -> None:
         self.closed = True

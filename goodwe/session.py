@@ -56,6 +56,9 @@ REMOVE_AGAIN_OFTEN, REMOVE_AGAIN_SELDOM = 5.0, 60.0
 """Seconds between the removes while it stays silent: they, too, get lost."""
 SWEEP_AFTER = 60.0
 
+REGISTERED_AGAIN = "to be registered again"
+"""Why an inverter is offline when somebody wants it so."""
+
 NEVER = float("inf")
 
 
@@ -192,7 +195,7 @@ class Bus:
         session = self._registered(serial)
         if session is None:
             return []
-        return self._forget(session, "to be registered again") + self._clear(now)
+        return self._forget(session, REGISTERED_AGAIN) + self._clear(now)
 
     def stop(self, now: float, reason: str) -> list[Event]:
         """The end of this wire: say goodbye to every inverter on it."""
@@ -402,7 +405,7 @@ class Bus:
             return [Refused(error.reason, error.detail)]
         if serial not in self._sessions and len(self._sessions) >= self._capacity:
             return [Refused("register request on a full wire", serial)]
-        address = self._addresses.setdefault(serial, self._free_address())
+        address = self._address_of(serial)
         known = self._sessions.get(serial)
         events = self._forget(known, "it asks for an address again") if known is not None else []
         session = self._sessions[serial] = Session(serial, address)
@@ -412,9 +415,14 @@ class Bus:
         query = Query(out, KINDS["address_confirm"], address, session, 0, now)
         return [*events, Found(serial, address), *self._ask(query, now)]
 
-    def _free_address(self) -> int:
-        taken = {*self._addresses.values(), VENDOR_ADDRESS}
-        return next(a for a in range(FIRST_ADDRESS, LAST_ADDRESS + 1) if a not in taken)
+    def _address_of(self, serial: str) -> int:
+        """The one that it had, or a free one; when there is none, that of an inverter that is not here."""
+        if serial not in self._addresses:
+            taken = {*self._addresses.values(), VENDOR_ADDRESS}
+            free = [a for a in range(FIRST_ADDRESS, LAST_ADDRESS + 1) if a not in taken]
+            gone = [other for other in self._addresses if other not in self._sessions]
+            self._addresses[serial] = free[0] if free else self._addresses.pop(gone[0])
+        return self._addresses[serial]
 
     def _address_confirm(self, session: Session, now: float) -> list[Event]:
         self._query = None

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 
@@ -153,6 +154,29 @@ def test_plugged_read_unplugged_and_plugged_again(running):
     running.plug("/dev/hidraw1", ONE)
     wait_for(lambda: running.readings(ONE) > before, "readings again")
     assert len(running.recorder.of(Online)) == 2
+
+
+def test_node_that_cannot_be_opened_for_years_is_tried_on(running):
+    link = SimpleNamespace(name="/dev/hidraw9", was_open=False, closed=True)
+    tried = threading.Event()
+
+    def try_for_years():
+        for _ in range(3000):
+            running.app._ended(link, "permission denied")
+        tried.set()
+
+    running.loop.post(try_for_years)
+    assert tried.wait(PATIENCE)
+    running.plug("/dev/hidraw0", ONE)
+    wait_for(lambda: running.readings(ONE), "another inverter is read")
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(0, False), (2, True)])
+def test_pauses_between_resets_go_on_when_the_reset_unplugs(running, steps, kept):
+    place = running.app._place("/dev/hidraw9")
+    place.ladder.steps = steps
+    running.app._node_unplugged("/dev/hidraw9")
+    assert ("/dev/hidraw9" in running.app._places) == kept
 
 
 def test_unplugging_is_known_by_udevs_word_alone(running):

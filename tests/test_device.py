@@ -452,9 +452,9 @@ def test_nodes_are_told_by_the_numbers_of_the_hid_parent():
         orphan("/dev/hidraw5"),
         Device(None),
     )
-    assert UdevNodes(context, None, IDS, "").present() == {"/dev/hidraw0", "/dev/hidraw2"}
-    assert UdevNodes(context, None, IDS, "/dev/hidraw2").present() == {"/dev/hidraw2"}
-    assert UdevNodes(context, None, IDS, "/dev/hidraw1").present() == {"/dev/hidraw1"}, (
+    assert UdevNodes(context, lambda: None, IDS, "").present() == {"/dev/hidraw0", "/dev/hidraw2"}
+    assert UdevNodes(context, lambda: None, IDS, "/dev/hidraw2").present() == {"/dev/hidraw2"}
+    assert UdevNodes(context, lambda: None, IDS, "/dev/hidraw1").present() == {"/dev/hidraw1"}, (
         "opening it says why not"
     )
     assert hid_ids(context.devices[1]) == Ids(0x046D, 0xC52B)
@@ -464,7 +464,7 @@ def test_nodes_are_told_by_the_numbers_of_the_hid_parent():
 def test_usb_device_behind_a_node():
     device = Device("/dev/hidraw1")
     device.usb = Device("/dev/bus/usb/001/004")
-    nodes = UdevNodes(Context(Device("/dev/hidraw0"), device), None, IDS, "")
+    nodes = UdevNodes(Context(Device("/dev/hidraw0"), device), lambda: None, IDS, "")
     assert nodes.usb_node("/dev/hidraw1") == "/dev/bus/usb/001/004"
     for path in ("/dev/hidraw0", "/dev/hidraw2"):
         with pytest.raises(DeviceError, match="no USB device is behind it"):
@@ -473,7 +473,7 @@ def test_usb_device_behind_a_node():
 
 def test_link_to_a_node_is_followed_wherever_it_leads(tmp_path):
     link = tmp_path / "goodwe"
-    nodes = UdevNodes(Context(Device("/dev/hidraw0"), Device("/dev/hidraw3")), None, IDS, str(link))
+    nodes = UdevNodes(Context(Device("/dev/hidraw0"), Device("/dev/hidraw3")), lambda: None, IDS, str(link))
     assert nodes.present() == set()
     for target in ("/dev/hidraw0", "/dev/hidraw3"):
         link.unlink(missing_ok=True)
@@ -488,14 +488,26 @@ def test_news_of_removed_nodes_only():
         Device("/dev/hidraw2", action="change"),
         Device(None, action="remove"),
     )
-    nodes = UdevNodes(Context(), monitor, IDS, "")
+    nodes = UdevNodes(Context(), lambda: monitor, IDS, "")
     assert nodes.fileno() == 42
     assert nodes.removed() == {"/dev/hidraw1"}
     assert nodes.removed() == set()
 
 
+def test_news_that_were_lost_are_no_end_and_later_ones_come(caplog):
+    class Overflown(Monitor):
+        def poll(self, timeout):
+            raise OSError("Error while polling fd")
+
+    monitors = [Overflown(), Monitor(Device("/dev/hidraw1", action="remove"))]
+    nodes = UdevNodes(Context(), lambda: monitors.pop(0), IDS, "")
+    assert nodes.removed() == set()
+    assert nodes.removed() == {"/dev/hidraw1"}
+    assert "News from udev were lost" in caplog.text
+
+
 def test_without_a_monitor_there_is_no_news():
-    nodes = UdevNodes(Context(), None, IDS, "")
+    nodes = UdevNodes(Context(), lambda: None, IDS, "")
     assert nodes.fileno() == -1
     assert nodes.removed() == set()
 
@@ -570,5 +582,5 @@ def test_no_inverter_is_one_line_in_the_log(nodes, caplog):
 
 def test_scanner_waits_for_news_where_there_is_any(nodes):
     assert Told(nodes).scanner.poll_for() == (nodes.fileno(), select.POLLIN)
-    silent = UdevNodes(Context(), None, IDS, "")
+    silent = UdevNodes(Context(), lambda: None, IDS, "")
     assert Scanner(silent, print, print).poll_for() is None

@@ -9,6 +9,7 @@ from goodwe.errors import FieldError
 from goodwe.events import Answer, Info, Offline, Unanswered
 from goodwe.identity import HARM_WITHIN, QUESTIONS, Identity, Interview
 from goodwe.plausibility import Judge
+from goodwe.session import REGISTERED_AGAIN
 from goodwe.simulator import SETTINGS
 
 from .test_ledger import SERIAL, Books
@@ -187,12 +188,14 @@ def test_shyness_survives_a_restart_and_is_said_once(tmp_path, caplog):
     assert again.questions == []
 
 
-def test_end_of_the_program_is_no_harm():
+@pytest.mark.parametrize("reason", ["the program ends", REGISTERED_AGAIN])
+def test_end_of_the_program_and_a_command_are_no_harm(reason):
     books = Asked()
     for _ in range(4):
         books.read()
-    books.ledger.stop()
-    books.ledger.handle(Offline(SERIAL, 11, "the program ends"))
+    if reason != REGISTERED_AGAIN:
+        books.ledger.stop()
+    books.ledger.handle(Offline(SERIAL, 11, reason))
     assert not books.ledger._books[SERIAL].interview.identity.shy
 
 

@@ -59,6 +59,23 @@ def test_first_reading_waits_for_the_second_and_later_ones_pass_at_once():
     assert wanted == [SERIAL]
 
 
+def test_new_inverter_is_not_asked_faster_for_as_long_as_it_has_made_nothing():
+    wanted = []
+    books = Books(ask_again=wanted.append)
+    for _ in range(100):
+        books.read(eTotal=0.0, eDay=0.0)
+    assert (books.take(), wanted) == ([], [SERIAL])
+
+
+def test_state_keeps_what_plausibility_off_believes(tmp_path):
+    books = Books(tmp_path / "state.json", believe_all=True)
+    books.read(hTotal=2_000_000)
+    books.ledger.close()
+    again = Books(tmp_path / "state.json", believe_all=True)
+    again.ledger.begin()
+    assert [event.serial for event in again.take()] == [SERIAL, SERIAL]
+
+
 def test_what_is_no_reading_passes():
     books = Books()
     for event in (Found(SERIAL, 11), Online(SERIAL, 11)):
@@ -117,7 +134,8 @@ def test_program_that_ends_says_that_nobody_is_there_and_no_zeros():
     assert books.ledger.deadline == NEVER, "or the loop would spin until everything is closed"
 
 
-def test_inverter_of_which_nothing_is_believed_counts_as_away_after_a_minute():
+def test_inverter_of_which_nothing_is_believed_counts_as_away_after_a_minute(caplog):
+    caplog.set_level("INFO")
     books = Books()
     books.read()
     books.read()
@@ -127,6 +145,7 @@ def test_inverter_of_which_nothing_is_believed_counts_as_away_after_a_minute():
     books.ledger.tick(books.now)
     offline, resting = books.take()
     assert (offline.reason, resting.is_online) == ("no believable reading", False)
+    assert "Marking inverter @ address 11 offline (no believable reading)" in caplog.messages
     books.read(pac=1700)
     assert [event.is_online for event in books.take()] == [True]
 
@@ -190,15 +209,19 @@ def test_state_that_cannot_be_read_is_said(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("now", "chip", "in_step", "right"),
     [
-        (2e9, True, False, True),
-        (2e9, False, True, True),
-        (2e9, False, False, False),
-        (1e6, True, True, False),
+        (2e9, "2000000010\n", False, True),
+        (2e9, None, True, True),
+        (2e9, None, False, False),
+        (1e6, "1000000\n", True, False),
+        (2e9, "1700000000\n", False, False),  # a Pi 5 without a battery, before the network has set its clock
+        (2e9, "rubbish", False, False),
     ],
 )
-def test_clock_is_right_when_it_was_set(monkeypatch, now, chip, in_step, right):
+def test_clock_is_right_when_it_was_set(monkeypatch, tmp_path, now, chip, in_step, right):
+    if chip is not None:
+        (tmp_path / "since_epoch").write_text(chip)
     monkeypatch.setattr(clock.time, "time", lambda: now)
-    monkeypatch.setattr(clock.os.path, "exists", lambda path: chip)
+    monkeypatch.setattr(clock, "CLOCK_CHIP", str(tmp_path / "since_epoch"))
     monkeypatch.setattr(clock, "_kept_in_step", lambda: in_step)
     assert clock.clock_is_right() is right
 

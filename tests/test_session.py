@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from goodwe import fields
 from goodwe.events import Answer, Found, Offline, Online, Reading, Refused, Send, Unanswered
 from goodwe.frame import Frame, frame
-from goodwe.session import Bus
+from goodwe.session import FIRST_ADDRESS, LAST_ADDRESS, Bus
 
 from .captures import data, raw
 
@@ -596,9 +596,17 @@ def test_lost_inverter_gets_its_old_address_and_the_other_goes_on():
 
 def test_addresses_avoid_the_vendors():
     bus = Bus(2.5, capacity=16)
-    given_out = {bus._addresses.setdefault(str(n), bus._free_address()) for n in range(16)}
+    given_out = {bus._address_of(str(n)) for n in range(16)}
     assert len(given_out) == 16
     assert 0x11 not in given_out
+
+
+def test_wire_that_has_seen_more_serials_than_there_are_addresses():
+    bus = Bus(2.5)
+    given_out = [bus._address_of(str(n)) for n in range(500)]
+    assert all(FIRST_ADDRESS <= address <= LAST_ADDRESS for address in given_out)
+    assert bus._address_of("499") == given_out[-1], "it keeps its own"
+    assert len(set(bus._addresses.values())) == len(bus._addresses)
 
 
 # anything at all
