@@ -12,10 +12,11 @@ import os
 import select
 import signal
 import sys
+import time
 from typing import TextIO
 
 from .notify import Notifier
-from .pidfile import AlreadyRunning, Holder, PidFile, PidFileError, has_words
+from .pidfile import AlreadyRunning, Holder, PidFile, PidFileError, has_words, is_family
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ READY = b"\0"
 """What the daemon says through the pipe when it is up; anything else is why it is not."""
 READY_WITHIN = 60.0
 KILLED_WITHIN = 5.0
+NUMBER_WITHIN = 2.0
+"""Seconds from the lock of the pid file to the number in it, with a lot to spare."""
 
 RUNNING, DEAD_WITH_PID_FILE, NOT_RUNNING = 0, 1, 3
 """Exit codes of status, as LSB has them."""
@@ -80,7 +83,8 @@ class Daemon:
             if holder.locked:
                 raise AlreadyRunning(holder.pid)
             self._pidfile.lock()
-            self._pidfile.write(os.getpid())
+            # Not ours: who stops us now means the daemon, not the shell's process that starts it.
+            self._pidfile.write(0)
         except AlreadyRunning as error:
             return self._trouble(f"{self.name} is {error}", 1)
         except PidFileError as error:
@@ -98,15 +102,14 @@ class Daemon:
             os._exit(0)
         self._detach()
         try:
-            self._pidfile.write(os.getpid())
-            sys.exit(self._run())
+            sys.exit(self._run_as_written())
         finally:
             self._pidfile.release()
 
     def stop(self) -> int:
         """End the daemon: asked first, killed after the grace time."""
         try:
-            holder = self._holder()
+            holder = self._settled_holder()
             if not holder.locked:
                 return self._not_running()
         except PidFileError as error:
@@ -134,7 +137,7 @@ class Daemon:
         except PidFileError as error:
             return self._trouble(str(error), 1)
         if holder.locked:
-            return self._say(f"{self.name} is running, pid {holder.pid}", RUNNING)
+            return self._say(f"{self.name} is running, pid {holder.pid or 'not written yet'}", RUNNING)
         if holder.exists and holder.pid is not None:
             path = self._pidfile.path
             return self._say(f"{self.name} is dead, but its pid file {path} remains", DEAD_WITH_PID_FILE)
@@ -149,6 +152,14 @@ class Daemon:
             return 0
         finally:
             self.notifier.stopping()
+
+    def _run_as_written(self) -> int:
+        """_run(), once our number can be found."""
+        try:
+            self._pidfile.write(os.getpid())
+        except PidFileError as error:
+            return self._failed(str(error))
+        return self._run()
 
     def _run(self) -> int:
         """run(), with what it raises told to the terminal and the log."""
@@ -175,8 +186,12 @@ class Daemon:
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
-        if null > 2:
-            os.close(null)
+        # Whoever started us may wait for the end of a file that he has left open, or of its lock.
+        ours = {0, 1, 2, self._pipe, self._pidfile.descriptor}
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            if descriptor not in ours:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
 
     def _tell_parent(self, message: bytes) -> None:
         if self._pipe < 0:
@@ -203,12 +218,20 @@ class Daemon:
         hint = f"; removed the stale {self._pidfile.path}" if self._remove_stale() else ""
         return self._trouble(f"{self.name} is not running{hint}", 0)
 
+    def _settled_holder(self) -> Holder:
+        """As _holder(); one that is just starting gets the time to write its number."""
+        end = time.monotonic() + NUMBER_WITHIN
+        while (holder := self._holder()).locked and holder.pid is None and time.monotonic() < end:
+            select.select([], [], [], NUMBER_WITHIN / 20)
+        return holder
+
     def _holder(self) -> Holder:
         """Who runs: whoever has the lock, or an older version that knows no lock. Raises PidFileError."""
         holder = self._pidfile.holder()
         if not holder.locked and holder.pid is not None:
+            # A stale number can by now be that of the very process that starts us.
             older = any(has_words(holder.pid, words) for words in self.older_ones)
-            return holder._replace(locked=older)
+            return holder._replace(locked=older and not is_family(holder.pid))
         return holder
 
     def _remove_stale(self) -> bool:

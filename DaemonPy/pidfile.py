@@ -8,7 +8,12 @@ deceive. A flock stays with its descriptor across both forks (a POSIX lock would
 import contextlib
 import fcntl
 import os
+import select
+import time
 from typing import NamedTuple
+
+LOOK_TAKES = 0.2
+"""Seconds, with a lot to spare, that holder() may have the file locked."""
 
 
 class PidFileError(Exception):
@@ -38,50 +43,49 @@ class PidFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._descriptor = -1
+        self.descriptor = -1
+        """While it is ours."""
 
     def lock(self) -> None:
         """Make the file ours. Raises AlreadyRunning, or PidFileError when it cannot be written."""
         while True:
             descriptor = self._open(os.O_RDWR | os.O_CREAT)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(descriptor):
                 pid = _number(descriptor)
                 os.close(descriptor)
-                raise AlreadyRunning(pid) from None
+                raise AlreadyRunning(pid)
             # Between open and lock its holder may have ended and removed it: then we hold a lock on a
             # file that nobody else will ever see.
             if self._is_at_path(descriptor):
-                self._descriptor = descriptor
+                self.descriptor = descriptor
                 return
             os.close(descriptor)
 
     def write(self, pid: int) -> None:
-        """Put the number into the locked file."""
-        content = f"{pid}\n".encode()
+        """Put the number into the locked file; 0 for none yet."""
+        content = f"{pid}\n".encode() if pid else b""
         try:
-            os.pwrite(self._descriptor, content, 0)
-            os.ftruncate(self._descriptor, len(content))
+            os.pwrite(self.descriptor, content, 0)
+            os.ftruncate(self.descriptor, len(content))
         except OSError as error:
             raise PidFileError(f"cannot write {self.path}: {error.strerror}") from error
 
     def release(self) -> None:
         """Remove the file while it is still ours, or empty it where that is not allowed."""
-        if self._descriptor < 0:
+        if self.descriptor < 0:
             return
         try:
             os.unlink(self.path)
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, 0)
-        os.close(self._descriptor)
-        self._descriptor = -1
+                os.ftruncate(self.descriptor, 0)
+        os.close(self.descriptor)
+        self.descriptor = -1
 
     def let_go(self) -> None:
         """Close our descriptor; a process forked since keeps file and lock."""
-        os.close(self._descriptor)
-        self._descriptor = -1
+        os.close(self.descriptor)
+        self.descriptor = -1
 
     def holder(self) -> Holder:
         """Who runs, without disturbing him. Raises PidFileError when the file cannot be read."""
@@ -124,6 +128,38 @@ class PidFile:
             return os.path.samestat(os.fstat(descriptor), os.stat(self.path))
         except FileNotFoundError:
             return False
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock it; False if somebody holds it, and not only for the moment that a look takes."""
+    end = time.monotonic() + LOOK_TAKES
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            select.select([], [], [], LOOK_TAKES / 20)
+        else:
+            return True
+
+
+def is_family(pid: int) -> bool:
+    """Whether that is this process, or one that it descends from."""
+    at = os.getpid()
+    while at not in (0, pid):
+        at = _parent(at)
+    return at == pid
+
+
+def _parent(pid: int) -> int:
+    """0 for none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            # The name, in brackets, can be anything: what counts stands behind the last one.
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def has_words(pid: int, words: frozenset[str]) -> bool:

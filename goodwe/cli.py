@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from logging.handlers import WatchedFileHandler
 from random import Random
-from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals
+from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
 from typing import NoReturn
 
 from DaemonPy import Daemon, Notifier, Wakeup
@@ -123,6 +123,9 @@ class GoodWe(Daemon):
             raise DaemonStartError(str(error)) from error
         # In the foreground a hang-up means that the terminal is gone.
         actions = {SIGTERM: app.stop, SIGINT: app.stop, SIGHUP: reopen_log or app.stop}
+        if not self.detached:  # what nohup, or a script's &, has us ignore stays so
+            ignored = {number for number in (SIGHUP, SIGINT) if getsignal(number) is SIG_IGN}
+            actions = {number: do for number, do in actions.items() if number not in ignored}
         loop.add(SignalPart({**actions, SIGUSR1: app.tell_losses}))
         if self.notifier.watchdog_interval is not None:
             loop.add(WatchdogPart(self.notifier, self.notifier.watchdog_interval, loop.clock()))

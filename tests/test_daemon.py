@@ -33,6 +33,11 @@ class Example(Daemon):
     name = "Example"
     older_ones = (frozenset(("OldExample.py", "start")),)
 
+    def _detach(self):
+        if mode == "slow":
+            select.select([], [], [], 0.5)
+        super()._detach()
+
     def run(self):
         if mode == "refuse":
             raise StartError("cannot open the log file: permission denied")
@@ -40,6 +45,8 @@ class Example(Daemon):
             raise ZeroDivisionError("a defect")
         if mode == "vanish":
             os._exit(7)
+        if mode == "slow":
+            select.select([], [], [], 60)
         if mode == "late defect":
             self.ready()
             raise ZeroDivisionError("a defect")
@@ -281,6 +288,69 @@ def test_closed_standard_streams_are_no_hindrance(example, closed):
     assert done.returncode == 0
     assert example("status").returncode == 0
     assert (example.folder / "streams").read_text() == "/dev/null /dev/null /dev/null"
+
+
+def test_stale_number_that_is_now_the_starting_process_hinders_nothing(example):
+    script = example.folder / "OldExample.py"
+    script.write_text(PROGRAM)
+    command = 'echo $$ > "$2"; exec "$0" "$@"'
+    arguments = [sys.executable, str(script), str(example.pidfile), "start", ""]
+    done = subprocess.run(
+        ["sh", "-c", command, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60
+    )
+    assert done.returncode == 0
+    assert alive(example.pid)
+
+
+def test_stop_of_one_that_is_just_starting_stops_the_daemon(example):
+    starting = subprocess.Popen(
+        [sys.executable, str(example.script), str(example.pidfile), "start", "slow"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(lambda: PidFile(str(example.pidfile)).holder().locked, "the file is locked")
+    stopped = example("stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "Example stopped\n")
+    assert starting.wait(PATIENCE) == 1
+    assert (example("status").returncode, example.pidfile.exists()) == (3, False)
+
+
+def test_status_hinders_no_start(tmp_path):
+    pidfile = PidFile(str(tmp_path / "x.pid"))
+    pidfile.lock()
+    pidfile.release()
+    looking = True
+
+    def look():
+        while looking:
+            PidFile(pidfile.path).holder()
+
+    lookers = [threading.Thread(target=look) for _ in range(2)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(100):
+            pidfile.lock()
+            pidfile.release()
+    finally:
+        looking = False
+        for looker in lookers:
+            looker.join(PATIENCE)
+
+
+def test_files_of_whoever_starts_it_are_closed(example):
+    reader, writer = os.pipe()
+    subprocess.run(
+        [sys.executable, str(example.script), str(example.pidfile), "start", ""],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        pass_fds=[writer],
+        timeout=60,
+    )
+    os.close(writer)
+    assert alive(example.pid)
+    assert select.select([reader], [], [], PATIENCE)[0], "nobody has the other end any more"
+    assert os.read(reader, 1) == b""
+    os.close(reader)
 
 
 def test_locked_file_without_a_number_is_said(example):

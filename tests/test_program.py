@@ -64,10 +64,11 @@ class House:
         assert "listens on" in simulator.stdout.readline()
         return simulator
 
-    def foreground(self) -> subprocess.Popen:
+    def foreground(self, *before: str) -> subprocess.Popen:
+        """`before` is a command that runs another one."""
         with (self.folder / "foreground.log").open("wb") as log:
             program = subprocess.Popen(
-                [sys.executable, GOODWE, "--config", str(self.config), "foreground"], stderr=log
+                [*before, sys.executable, GOODWE, "--config", str(self.config), "foreground"], stderr=log
             )
         self.running.append(program)
         return program
@@ -304,6 +305,17 @@ def test_foreground_ends_when_its_terminal_is_gone(house):
     wait_for(lambda: "started" in house.foreground_log, "it runs")
     program.send_signal(signal.SIGHUP)
     assert program.wait(PATIENCE) == 0
+
+
+def test_foreground_under_nohup_outlives_its_terminal(house, subscriber):
+    program = house.foreground("nohup")
+    wait_for(lambda: "started" in house.foreground_log, "it runs")
+    program.send_signal(signal.SIGHUP)
+    house.simulate()
+    subscriber.until(topic("online"), "1")
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(PATIENCE) == 0
+    assert "SIGHUP" not in house.foreground_log
 
 
 def test_debug_log_never_has_the_password(tmp_path, house):
