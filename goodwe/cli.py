@@ -20,7 +20,7 @@ from DaemonPy import StartError as DaemonStartError
 from . import __version__, config
 from .app import App, outputs
 from .config import Config
-from .errors import ConfigError, GoodWeError
+from .errors import ConfigError, GoodWeError, StartError
 from .loop import NEVER, Loop
 
 log = logging.getLogger(__name__)
@@ -216,7 +216,17 @@ def _daemon(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> tuple[Config, list[str]]:
-    return config.load(options.config or config.PATH, required=options.config is not None)
+    path = options.config or config.PATH
+    settings, warnings = config.load(path, required=options.config is not None)
+    mqtt = settings.mqtt
+    if mqtt.tls:
+        from .outputs.client import tls_context  # here, since only TLS needs it before the fork
+
+        try:
+            tls_context(mqtt.cafile, mqtt.certfile, mqtt.keyfile)
+        except StartError as error:
+            raise ConfigError(f"{path}: {error}") from error
+    return settings, warnings
 
 
 def _tool(options: argparse.Namespace) -> int:

@@ -301,7 +301,7 @@ OPTIONS = (
         "server",
         "localhost",
         servers,
-        "Broker's host; several, separated by commas, are tried in turn.",
+        "Broker's host; several with the same port, separated by commas, are tried in turn.",
     ),
     Option("mqtt", "port", "1883", whole(1, 65535), "Broker's port; with TLS mostly 8883."),
     Option("mqtt", "topic", "goodwe", topic, "Topics begin with this; it may have several levels."),
@@ -458,9 +458,23 @@ def parse(content: str, path: str) -> tuple[Config, list[str]]:
             )
     config = Config(*(kind(**values[section]) for section, kind in SECTIONS.items()))
     _check_together(config, content, path)
-    config, about_password = _with_password(config, content, path)
+    config, about_file = _with_password(config, content, path)
     config, about_prefix = _with_prefix_apart(config, path)
-    return config, [text for text in (*warnings, about_password, about_prefix) if text]
+    about_password = _password_warning(config, path)
+    return config, [text for text in (*warnings, about_file, about_password, about_prefix) if text]
+
+
+def _password_warning(config: Config, path: str) -> str:
+    """What is probably not meant so; it may be, and the older program took it as well."""
+    password, file = config.mqtt.password, config.mqtt.passwordfile
+    if file and not password:
+        return f"{path}: the password is empty: there is nothing in {file}"
+    if password and not config.mqtt.username:
+        return f"{path}: a password is set, but username is not, so it is not used; add username"
+    in_quotes = len(password) > 1 and password[0] == password[-1] and password[0] in "\"'"
+    if not file and (in_quotes or " #" in password or " ;" in password):
+        return f"{path}: quotes around a password, or a comment behind it, are taken as a part of it"
+    return ""
 
 
 def _with_password(config: Config, content: str, path: str) -> tuple[Config, str]:
@@ -474,7 +488,8 @@ def _with_password(config: Config, content: str, path: str) -> tuple[Config, str
             mode = os.fstat(opened.fileno()).st_mode
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        _refuse(content, path, "mqtt", "passwordfile", f"passwordfile = {file}: {why}")
+        text = f"passwordfile = {file}: must be a file that can be read ({why})"
+        _refuse(content, path, "mqtt", "passwordfile", text)
     warning = f"{file} can be read by everybody; chmod 600 it" if mode & stat.S_IROTH else ""
     return config._replace(mqtt=config.mqtt._replace(password=password)), warning
 

@@ -241,7 +241,7 @@ def test_certificate_and_key_go_together(tmp_path, key, missing):
         ("[mqtt]\npassword = a\npasswordfile = /b\n", f"{PATH}:3: passwordfile is set, and so is password;"),
         (
             "[mqtt]\npasswordfile = /no/file\n",
-            f"{PATH}:2: passwordfile = /no/file: No such file or directory",
+            f"{PATH}:2: passwordfile = /no/file: must be a file that can be read (No such file",
         ),
         (
             "[mqtt]\npasswordfile = word\n",
@@ -260,14 +260,30 @@ def test_password_comes_out_of_its_file(tmp_path):
     file = tmp_path / "password"
     file.write_text("p%a#s;s word\n")
     file.chmod(0o600)
-    settings, warnings = config.parse(f"[mqtt]\npasswordfile = {file}\n", PATH)
+    settings, warnings = config.parse(f"[mqtt]\nusername = me\npasswordfile = {file}\n", PATH)
     assert (settings.mqtt.password, warnings) == ("p%a#s;s word", [])
     assert "p%a" not in config.shown(settings)
     file.chmod(0o644)
-    _, (warning,) = config.parse(f"[mqtt]\npasswordfile = {file}\n", PATH)
+    _, (warning,) = config.parse(f"[mqtt]\nusername = me\npasswordfile = {file}\n", PATH)
     assert warning == f"{file} can be read by everybody; chmod 600 it"
     file.write_bytes(b"\xff")
-    assert mistake(f"[mqtt]\npasswordfile = {file}\n").endswith("not UTF-8 text")
+    assert mistake(f"[mqtt]\npasswordfile = {file}\n").endswith("(not UTF-8 text)")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("password = hunter2\n", "a password is set, but username is not"),
+        ('username = me\npassword = "hunter2"\n', "quotes around a password, or a comment behind it"),
+        ("username = me\npassword = hunter2 # mine\n", "quotes around a password, or a comment behind it"),
+        ("username = me\npasswordfile = {empty}\n", "the password is empty: there is nothing in "),
+    ],
+)
+def test_password_that_is_probably_not_meant_so_is_a_warning_without_it(tmp_path, content, told):
+    (tmp_path / "empty").touch(0o600)
+    _, (warning,) = config.parse("[mqtt]\n" + content.format(empty=tmp_path / "empty"), PATH)
+    assert told in warning
+    assert "hunter2" not in warning
 
 
 def test_password_is_a_credential_of_systemd(tmp_path, monkeypatch):

@@ -409,8 +409,10 @@ def test_tls_to_a_port_without_it_is_said(run, mosquitto, caplog):
 
 def test_tls_file_that_is_none_stops_the_start(tmp_path):
     (tmp_path / "ca.pem").write_text("rubbish")
-    with pytest.raises(StartError, match="cafile, certfile or keyfile"):
+    with pytest.raises(StartError, match=f"cafile = {tmp_path}/ca.pem: must have certificates in it"):
         tls_context(str(tmp_path / "ca.pem"), "", "")
+    with pytest.raises(StartError, match=r"keyfile = .*: must be a certificate and its key"):
+        tls_context("", str(tmp_path / "ca.pem"), str(tmp_path / "ca.pem"))
 
 
 def test_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path, authority):
@@ -420,7 +422,7 @@ def test_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path, a
     secret = serialization.BestAvailableEncryption(b"hunter2")
     formats = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     (tmp_path / "key.pem").write_bytes(key.private_bytes(*formats, secret))
-    with pytest.raises(StartError, match=r"keyfile .* has a passphrase; take it off"):
+    with pytest.raises(StartError, match=r"keyfile has a passphrase"):
         tls_context("", str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
 
 

@@ -368,13 +368,14 @@ def test_log_file_that_cannot_be_opened_is_said_on_the_terminal(house):
     assert not house.pidfile.exists()
 
 
-def test_tls_file_that_is_none_is_said_on_the_terminal(house, mosquitto):
+@pytest.mark.parametrize("verb", ["start", "check-config", "foreground"])
+def test_tls_file_that_is_none_is_a_mistake_in_the_configuration(house, mosquitto, verb):
     rubbish = house.folder / "ca.pem"
     rubbish.write_text("rubbish")
     house.configure(mosquitto.port, mqtt=f"tls = on\ncafile = {rubbish}\n")
-    started = house("start")
-    assert started.returncode == 1
-    assert "cafile, certfile or keyfile in [mqtt] cannot be used" in started.stderr
+    started = house(verb)
+    assert started.returncode == 2
+    assert f"{house.config}: cafile = {rubbish}: must have certificates in it" in started.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["begin"], ["start", "now"], ["--pidfile"], ["stop", "-x"]])

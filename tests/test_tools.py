@@ -498,7 +498,7 @@ def test_discovery_clear_takes_back_ours_and_nothing_else(announced, mosquitto):
     assert out.getvalue().splitlines() == [
         f"cleared homeassistant/device/goodwe_{SERIAL}/config",
         f"cleared homeassistant/device/goodwe_{OTHER}/config",
-        "A program that runs announces its inverters again; discovery = off ends that.",
+        discovery.STAYS,
     ]
     subscriber = Subscriber(mosquitto.port)
     assert subscriber.next()[0] == "homeassistant/device/other/config"
@@ -506,7 +506,7 @@ def test_discovery_clear_takes_back_ours_and_nothing_else(announced, mosquitto):
     subscriber.close()
     again = io.StringIO()
     discovery.main(["clear"], announced, out=again)
-    assert again.getvalue() == "nothing is announced\n"
+    assert again.getvalue() == "nothing of this program is announced on homeassistant/device/+/config\n"
 
 
 def test_discovery_clear_of_one_inverter(announced, mosquitto):
@@ -522,11 +522,20 @@ def test_discovery_clear_of_one_inverter(announced, mosquitto):
 
 def test_discovery_clear_knows_the_inverters_of_the_state_file(announced, mosquitto, monkeypatch):
     """RabbitMQ gives nothing that it keeps to who asks for all."""
-    monkeypatch.setattr(discovery, "_announced", lambda client, prefix: set())
+    asked = []
+    monkeypatch.setattr(discovery, "_announced", lambda client, topics: asked.extend(topics) or set())
     monkeypatch.setattr(discovery.state, "load", lambda path: {SERIAL: None})
+    discovery.main(["clear"], announced, out=io.StringIO())
+    assert asked == [f"homeassistant/device/goodwe_{SERIAL}/config", "homeassistant/device/+/config"]
+
+
+def test_discovery_clear_of_a_serial_that_is_none_says_so(announced):
     out = io.StringIO()
-    discovery.main(["clear"], announced, out=out)
-    assert out.getvalue().splitlines()[0] == f"cleared homeassistant/device/goodwe_{SERIAL}/config"
+    discovery.main(["clear", "NOBODY"], announced, out=out)
+    assert (
+        out.getvalue()
+        == "nothing of this program is announced on homeassistant/device/goodwe_NOBODY/config\n"
+    )
 
 
 @pytest.mark.parametrize(

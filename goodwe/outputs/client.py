@@ -77,17 +77,23 @@ def tls_context(cafile: str, certfile: str, keyfile: str) -> "ssl.SSLContext":
 
     try:
         context = ssl.create_default_context(cafile=cafile or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+    except OSError as error:
+        raise StartError(f"cafile = {cafile}: must have certificates in it, PEM ({error})") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
         if certfile:
             context.load_cert_chain(certfile, keyfile, password=_no_passphrase)
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(f"cafile, certfile or keyfile in [mqtt] cannot be used: {error}") from error
+    except OSError as error:
+        both = f"certfile = {certfile}, keyfile = {keyfile}"
+        raise StartError(f"{both}: must be a certificate and its key, PEM ({error})") from error
     return context
 
 
 def _no_passphrase() -> str:
     """Instead of a question at a terminal that a daemon does not have."""
-    raise StartError("keyfile in [mqtt] has a passphrase; take it off: openssl pkey -in KEY -out NEWKEY")
+    raise StartError(
+        "keyfile has a passphrase, and nobody to type it; openssl pkey -in KEY -out NEW makes one without"
+    )
 
 
 def new_client(

@@ -14,6 +14,10 @@ from ..outputs.homeassistant import discovery_topic, is_ours
 QUIET_FOR = 1.0
 """Seconds without a message after which a broker has given all that it keeps."""
 PATIENCE = 10.0
+STAYS = (
+    "A program that runs announces its inverters again when it, the broker or Home Assistant restarts;"
+    " discovery = off ends that."
+)
 
 
 class ClearError(GoodWeError):
@@ -23,22 +27,22 @@ class ClearError(GoodWeError):
 def main(arguments: list[str], settings: Config, *, out: TextIO = sys.stdout) -> int:
     """Remove the announcements of the serials given, or of all inverters. Raises ClearError, StartError."""
     options = parse(arguments)
-    with_all = not options.serial
     prefix = settings.homeassistant.prefix
+    # Some brokers give what they keep only to who asks by the exact topic.
+    known = options.serial or state.load(settings.inverter.statefile)
+    asked = [discovery_topic(prefix, serial) for serial in known]
+    if not options.serial:
+        asked.append(f"{prefix}/device/+/config")
     client = _connected(settings)
-    announced = _announced(client, prefix)
-    # Some brokers give what they keep only to who asks by the exact topic; so does the state file know.
-    known = {discovery_topic(prefix, serial) for serial in state.load(settings.inverter.statefile)}
-    wanted = {discovery_topic(prefix, serial) for serial in options.serial}
-    topics = sorted(announced | known if with_all else wanted)
+    topics = sorted(_announced(client, asked))
     for topic in topics:
         _publish(client, topic)
         print(f"cleared {topic}", file=out)
     client.disconnect()
     if not topics:
-        print("nothing is announced", file=out)
+        print(f"nothing of this program is announced on {', '.join(asked)}", file=out)
     elif settings.homeassistant.discovery:
-        print("A program that runs announces its inverters again; discovery = off ends that.", file=out)
+        print(STAYS, file=out)
     return 0
 
 
@@ -74,8 +78,8 @@ def _connected(settings: Config) -> Any:
     raise ClearError("; ".join(troubles))
 
 
-def _announced(client: Any, prefix: str) -> set[str]:
-    """Topics of our announcements that the broker keeps."""
+def _announced(client: Any, asked: list[str]) -> set[str]:
+    """Topics of our announcements that the broker keeps, of those that are asked for."""
     found: set[str] = set()
     heard = [time.monotonic()]
 
@@ -85,7 +89,7 @@ def _announced(client: Any, prefix: str) -> set[str]:
             found.add(message.topic)
 
     client.on_message = on_message
-    client.subscribe(f"{prefix}/device/+/config", 1)
+    client.subscribe([(topic, 1) for topic in asked])
     end = heard[0] + PATIENCE
     while time.monotonic() < min(heard[-1] + QUIET_FOR, end):
         if client.loop(timeout=0.1):
