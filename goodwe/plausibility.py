@@ -145,8 +145,7 @@ class Judge:
         refusal = self._out_of_range(reading.values) or self._against_account(reading, at)
         if refusal is not None:
             return self._stays(refusal, reading, at)
-        anchored = self.account is not None and self._seconds_since_account(at) is not None
-        if not anchored and not self._confirmed(reading.values, at):
+        if not self._fits_account(reading.values, at) and not self._confirmed(reading.values, at):
             return Held()
         self._candidate = None
         return self._trust(reading, at)
@@ -205,6 +204,13 @@ class Judge:
         if not same_count and new_day > new - old + STEP:
             return Refused(DISAGREE, f"{old_day} of {old} became {new_day} of {new} kWh")
         return self._stuck(reading, at)
+
+    def _fits_account(self, values: Values, at: Moment) -> bool:
+        """Whether what is known confirms a reading that is not refused: by its time, or by the very total."""
+        if self.account is None:
+            return False
+        same = abs(fields.number(values, "eTotal") - fields.number(self.account.values, "eTotal")) <= STEP
+        return same or self._seconds_since_account(at) is not None
 
     def _stuck(self, reading: Reading, at: Moment) -> Refused | None:
         """At night the same for hours is true; where the answer has a clock, that one tells."""

@@ -52,6 +52,13 @@ def test_boot_on_another_day_with_a_clock_that_is_set_later():
     assert shown(judge.judge(reading(104.0, 4.0), later)) == 4.0
 
 
+@pytest.mark.parametrize(("total", "at_once"), [(100.1, True), (101.0, False)])
+def test_total_that_goes_on_where_it_was_confirms_the_first_reading_without_a_clock(total, at_once):
+    judge = after_a_restart(judge_of_monday())
+    verdict = judge.judge(reading(total, 12.0 + total - 100.0), at(60.0, right=False))
+    assert isinstance(verdict, Trusted) == at_once
+
+
 def test_day_after_one_that_made_next_to_nothing():
     judge = judge_of_monday(100.0, 0.2)
     assert shown(judge.judge(reading(108.0, 8.0), at(23 * HOUR, TUESDAY, 11))) == 8.0

@@ -184,6 +184,7 @@ def main() -> None:
         program = start(folder, broker.port, path, 2500)
         subscriber = Subscriber(broker.port, "+/+/data")
         next_reading(subscriber)
+        time.sleep(20)  # until it was asked who it is
         measure("daylight, every 2500 ms", program.pid, seconds)
         memory(program.pid)
         roof.awake = False
