@@ -26,7 +26,7 @@ from .device import (
 from .ladder import Ladder
 from .ledger import REPEAT_EVERY, Ledger
 from .link import Link
-from .loop import NEVER, Loop, Worker
+from .loop import NEVER, Loop, Timer, Worker
 from .outputs import Fanout, Output
 from .session import Bus
 from .traffic import Line
@@ -86,7 +86,7 @@ class _Loss(NamedTuple):
     traffic: list[Line]
 
 
-class App:
+class App(Timer):
     """The running program: a link for each inverter that is plugged in, and the outputs."""
 
     def __init__(
@@ -166,12 +166,6 @@ class App:
                 log.info("%s %+.3f s %s %s", loss.name, line.when - loss.now, line.direction, line.data.hex())
 
     # what the loop wants of a part
-
-    def poll_for(self) -> tuple[int, int] | None:
-        return None
-
-    def ready(self, now: float) -> None:
-        """Nothing to read here."""
 
     def tick(self, now: float) -> None:
         self.deadline = NEVER

@@ -21,7 +21,7 @@ from . import __version__, config
 from .app import App, outputs
 from .config import Config
 from .errors import ConfigError, GoodWeError, StartError
-from .loop import NEVER, Loop
+from .loop import NEVER, Loop, Timer
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class SignalPart:
         """Nothing is ever due."""
 
 
-class WatchdogPart:
+class WatchdogPart(Timer):
     """Tells systemd that the loop turns, as often as it wants to hear it."""
 
     def __init__(self, notifier: Notifier, interval: float, now: float) -> None:
@@ -89,12 +89,6 @@ class WatchdogPart:
         self.deadline = now + interval
         self._notifier = notifier
         self._interval = interval
-
-    def poll_for(self) -> tuple[int, int] | None:
-        return None
-
-    def ready(self, now: float) -> None:
-        """Nothing to read here."""
 
     def tick(self, now: float) -> None:
         self._notifier.watchdog()

@@ -173,6 +173,11 @@ def topic(raw: str) -> str:
     return raw
 
 
+def is_below(topic: str, root: str) -> bool:
+    """Whether a topic is `root` or below it."""
+    return f"{topic}/".startswith(f"{root}/")
+
+
 def device(raw: str) -> str:
     """Nothing, a node, or a stand-in's socket."""
     if raw and not raw.startswith("/") and (not raw.startswith("unix:") or raw == "unix:"):
@@ -497,7 +502,7 @@ def _with_password(config: Config, content: str, path: str) -> tuple[Config, str
 def _with_prefix_apart(config: Config, path: str) -> tuple[Config, str]:
     """Without discovery if that would stand among the values, whose readers take everything for one."""
     home, topic = config.homeassistant, config.mqtt.topic
-    if not home.discovery or not f"{home.prefix}/".startswith(f"{topic}/"):
+    if not home.discovery or not is_below(home.prefix, topic):
         return config, ""
     warning = (
         f"{path}: no discovery, since prefix = {home.prefix} is below topic = {topic}; change one of them"
@@ -558,7 +563,7 @@ def _check_together(config: Config, content: str, path: str) -> None:
         _refuse(content, path, "mqtt", "passwordfile", "passwordfile is set, and so is password; delete one")
     if mqtt.control and not mqtt.commands:
         _refuse(content, path, "mqtt", "control", "control is on, but commands are off; add commands = on")
-    if mqtt.commands and f"{mqtt.commandtopic}/".startswith(f"{mqtt.topic}/"):
+    if mqtt.commands and is_below(mqtt.commandtopic, mqtt.topic):
         below = (
             f"commandtopic = {mqtt.commandtopic}: must not be below topic = {mqtt.topic}, whose readers take"
         )

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .errors import DeviceError, StartError
-from .loop import NEVER, Worker
+from .loop import NEVER, Timer, Worker
 
 if TYPE_CHECKING:
     import pyudev
@@ -464,7 +464,7 @@ class Scanner:
         self.deadline = now + RESCAN_EVERY
 
 
-class StandInDialer:
+class StandInDialer(Timer):
     """Calls for the stand-in, again and again while it is not connected: after 1 s, later after 30 s."""
 
     OFTEN, SELDOM = 1.0, 30.0
@@ -476,12 +476,6 @@ class StandInDialer:
         self._path = path
         self._plugged = plugged
         self._since = NEVER
-
-    def poll_for(self) -> tuple[int, int] | None:
-        return None
-
-    def ready(self, now: float) -> None:
-        """Nothing to read here."""
 
     def tick(self, now: float) -> None:
         self.deadline = NEVER

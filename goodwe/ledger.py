@@ -12,7 +12,7 @@ from . import state
 from .errors import FieldError
 from .events import Answer, Info, Offline, Reading, Remembered, Unanswered
 from .identity import QUESTIONS, Identity, Interview
-from .loop import NEVER, Loop, Worker
+from .loop import NEVER, Loop, Timer, Worker
 from .outputs import Happening
 from .plausibility import Held, Judge, Moment, Refused, Trusted
 from .session import REGISTERED_AGAIN
@@ -48,7 +48,7 @@ class _Book:
         """Total and today's as published: what must not be published lower after a power cut."""
 
 
-class Ledger:
+class Ledger(Timer):
     """A part of the loop."""
 
     def __init__(
@@ -138,12 +138,6 @@ class Ledger:
     def deadline(self) -> float:
         books = self._books.values()
         return min([self._save_at, *(book.repeat for book in books), *(book.doubt for book in books)])
-
-    def poll_for(self) -> tuple[int, int] | None:
-        return None
-
-    def ready(self, now: float) -> None:
-        """Nothing to read here."""
 
     def tick(self, now: float) -> None:
         if now >= self._save_at:

@@ -41,6 +41,16 @@ class Part(Protocol):
         """The deadline has passed."""
 
 
+class Timer:
+    """The half of a part that waits for its deadline alone."""
+
+    def poll_for(self) -> tuple[int, int] | None:
+        return None
+
+    def ready(self, now: float) -> None:
+        """Nothing to read here."""
+
+
 class Loop:
     """Runs parts until it is told to stop."""
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from ..loop import NEVER, Loop, Worker
+from ..loop import NEVER, Loop, Timer, Worker
 from .store import TRIM_EVERY, Kept, Store
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Live:
         """None while nobody knows."""
 
 
-class Backlog:
+class Backlog(Timer):
     """A part of the loop: what waits for a broker."""
 
     def __init__(
@@ -116,12 +116,6 @@ class Backlog:
     @property
     def deadline(self) -> float:
         return min([NEVER if self._busy else self._send_at, *(live.due for live in self._live)])
-
-    def poll_for(self) -> tuple[int, int] | None:
-        return None
-
-    def ready(self, now: float) -> None:
-        """Nothing to read here."""
 
     def tick(self, now: float) -> None:
         for live in list(self._live):

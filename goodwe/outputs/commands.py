@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import simplejson
 
+from ..config import is_below
 from ..events import Answer, Unanswered
 from ..frame import ACCEPTED
 from ..tally import Tally
@@ -161,8 +162,7 @@ class Commands:
 
     def _may_reply_to(self, topic: str) -> bool:
         """Not among the values, whose readers would take it for one, and not where nobody may publish."""
-        among_values = f"{topic}/".startswith(f"{self._topic}/")
-        return not among_values and not any(c in "+#" or not c.isprintable() for c in topic)
+        return not is_below(topic, self._topic) and not any(c in "+#" or not c.isprintable() for c in topic)
 
     def _carry_out(self, command: _Command, now: float) -> bool:
         """True when it is done, False when an answer follows. Raises CommandError."""

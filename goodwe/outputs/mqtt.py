@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..events import Answer, Found, Info, Offline, Online, Reading, Remembered, Unanswered
 from ..fields import Values as FieldValues
-from ..loop import NEVER, Loop
+from ..loop import NEVER, Loop, Timer
 from . import Happening
 from .broker import Connection, Diary, Will
 from .client import paho_client, tls_context
@@ -60,7 +60,7 @@ class _Inverter:
         self.repeat_at = NEVER
 
 
-class MqttOutput:
+class MqttOutput(Timer):
     """Publishes `<topic>/<serial>/data` and `<topic>/<serial>/online`. A part of the loop."""
 
     def __init__(
@@ -157,12 +157,6 @@ class MqttOutput:
             return -NEVER if self._disconnected else NEVER
         inverters = self._inverters.values()
         return min([NEVER, *(i.announce_at for i in inverters), *(i.repeat_at for i in inverters)])
-
-    def poll_for(self) -> tuple[int, int] | None:
-        return None
-
-    def ready(self, now: float) -> None:
-        """Nothing to read here."""
 
     def tick(self, now: float) -> None:
         if self._stopping:

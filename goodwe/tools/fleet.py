@@ -14,7 +14,7 @@ from ..config import MqttSettings
 from ..errors import GoodWeError
 from ..events import Found, Reading
 from ..fields import RUNNING, Values
-from ..loop import NEVER, Loop
+from ..loop import NEVER, Loop, Timer
 from ..outputs.client import new_client, reason_of, tls_context
 from ..outputs.mqtt import MqttOutput
 from ..simulator import Day
@@ -79,7 +79,7 @@ class _Site:
         self.output.handle(Reading(self.serial, 11, 1, values, epoch))
 
 
-class Fleet:
+class Fleet(Timer):
     """A part of the loop: all sites, each with a reading every `interval` seconds, evenly spread."""
 
     def __init__(
@@ -118,12 +118,6 @@ class Fleet:
     def ended(self) -> bool:
         """Whether all have."""
         return all(site.output.stopped for site in self._sites)
-
-    def poll_for(self) -> tuple[int, int] | None:
-        return None
-
-    def ready(self, now: float) -> None:
-        """Nothing to read here."""
 
     def tick(self, now: float) -> None:
         self._sites[self._next].read(self._wall_clock())
@@ -209,18 +203,12 @@ def _allow_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
-class _Alarm:
+class _Alarm(Timer):
     """A part whose deadline only ends a sleep of the loop."""
 
     def __init__(self, deadline: float) -> None:
         self.closed = False
         self.deadline = deadline
-
-    def poll_for(self) -> tuple[int, int] | None:
-        return None
-
-    def ready(self, now: float) -> None:
-        """Nothing to read here."""
 
     def tick(self, now: float) -> None:
         self.closed = True

@@ -15,7 +15,7 @@ from ..config import Config
 from ..device import STAND_IN
 from ..errors import GoodWeError
 from ..fields import Values
-from ..loop import NEVER, Loop
+from ..loop import NEVER, Loop, Timer
 from ..scripts import SCRIPTS
 from ..simulator import Day, Habits, Inverter, Port
 from . import fleet
@@ -149,7 +149,7 @@ class Cable:
         self.closed = True
 
 
-class Simulation:
+class Simulation(Timer):
     """One inverter on one roof: joins day, inverter, port and socket, and plays what happens to them."""
 
     def __init__(self, options: argparse.Namespace, loop: Loop) -> None:
@@ -175,12 +175,6 @@ class Simulation:
     @property
     def deadline(self) -> float:
         return min(self._replug, self._plug_in_again, self._reboot, self._sun_deadline)
-
-    def poll_for(self) -> tuple[int, int] | None:
-        return None
-
-    def ready(self, now: float) -> None:
-        """Nothing to read here."""
 
     def tick(self, now: float) -> None:
         """Play what is due: cable out, cable in, restart, dusk, dawn."""
