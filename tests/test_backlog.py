@@ -144,6 +144,53 @@ def test_file_that_is_damaged_later_is_set_aside_and_no_number_given_twice(path,
     assert sum("is damaged" in message for message in caplog.messages) == 1
 
 
+def test_no_flipped_bit_is_an_error_that_nobody_expects(path, tmp_path):
+    kept = store(path)
+    for n in range(40):
+        kept.add(SERIAL, 1.7e9 + n, f'{{"n": {n}}}')
+    kept.close()
+    whole = (tmp_path / "deep" / "backlog.db").read_bytes()
+    chance = random.Random(1)
+    used = [at for at in range(len(whole)) if any(whole[max(0, at - 8) : at + 8])]
+    for at in chance.sample(used, 700):
+        for left_over in tmp_path.glob("deep/*"):
+            left_over.unlink()
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << chance.randrange(8)
+        (tmp_path / "deep" / "backlog.db").write_bytes(flipped)
+        kept = store(path)
+        try:
+            sent = kept.next(100, [])
+            kept.delete([entry.number for entry in sent])
+            kept.add(SERIAL, 1.7e9, "later")
+            kept.trim(1.7e9)
+        except (sqlite3.Error, OSError):
+            continue
+        finally:
+            kept.close()
+
+
+def test_thousands_of_damaged_readings_are_dropped(path):
+    kept = store(path)
+    for n in range(3000):
+        kept.add(SERIAL, 1.7e9 + n, str(n))
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE readings SET data = X'00' WHERE number < 3000")
+    connection.close()
+    assert [entry.data for entry in kept.next(1, [])] == ["2999"]
+
+
+def test_table_that_is_not_ours_any_more_is_set_aside(path):
+    kept = store(path)
+    kept.add(SERIAL, 1.7e9, "one")
+    kept.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE readings RENAME COLUMN serial TO sirial")
+    connection.close()
+    assert store(path).count() == 0
+    assert os.path.exists(f"{path}.damaged")
+
+
 def test_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"exists|directory"):
@@ -456,6 +503,26 @@ def test_live_readings_that_cannot_be_kept_are_not_held_for_ever(path, acknowled
     house.run(10.0)
     assert house.backlog._live == []
     assert house.backlog._lost == (0 if acknowledged else 50)
+
+
+def test_link_that_breaks_while_the_disk_hangs_is_no_end(house):
+    waiting = [house.live(str(n)) for n in range(5)]
+    for n in range(MOST_JOBS):
+        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+    lost = house.backlog._lost
+    for done in waiting:
+        done(False)
+    assert house.backlog._live == []
+    assert house.backlog._lost == lost + 5
+
+
+def test_what_cannot_be_kept_at_the_stop_is_said(path, caplog):
+    house = House(path, kept=Full(path, ["add"]))
+    house.live("one")
+    house.live("two")
+    house.backlog.stop()
+    house.worker.work()
+    assert "2 readings could not be kept in the backlog" in caplog.messages
 
 
 def test_live_reading_is_kept_as_soon_as_the_disk_takes_it(path):

@@ -86,6 +86,7 @@ class Backlog(Timer):
         self._troubles: dict[str, str] = {}
         """What is done with the file to why it failed the last time."""
         self._told_dropped = False
+        self._stopping = False
 
     def keep(self, serial: str, taken: float, data: str) -> None:
         """There is no link: into the file."""
@@ -103,6 +104,7 @@ class Backlog(Timer):
 
     def stop(self) -> None:
         """The links are gone: keep what was not acknowledged, close the file; `closed` is then true."""
+        self._stopping = True
         for live in list(self._live):
             self._spill(live)
         self._send_at = NEVER
@@ -133,9 +135,9 @@ class Backlog(Timer):
     def _told(self, live: Live, acknowledged: bool) -> None:
         live.acknowledged = acknowledged
         if live.due < NEVER:
+            self._live.remove(live)
             if not acknowledged:
                 self._spill(live)
-            self._live.remove(live)
         elif live.number is not None:
             self._settle(live)
 
@@ -156,7 +158,7 @@ class Backlog(Timer):
             self._settle(live)
 
     def _not_spilled(self, live: Live) -> None:
-        if live.acknowledged is None:  # another try, should it still not be acknowledged then
+        if live.acknowledged is None and not self._stopping:  # another try, should it still be so then
             live.due = self._clock() + RETRY_AFTER
             return
         if live in self._live:

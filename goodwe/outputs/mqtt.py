@@ -270,8 +270,9 @@ class MqttOutput(Timer):
         if inverter.values is None:
             return
         for message in inverter.values.messages(reading, self._loop.clock()):
-            if inverter.connection.serving:
-                inverter.connection.publish(message)
+            if not inverter.connection.serving or not inverter.connection.publish(message):
+                inverter.values.forget()  # with the next reading all of them again
+                return
 
     def _keep(self, inverter: _Inverter) -> None:
         """There is no connection: the newest reading waits, with a backlog all do."""

@@ -1,6 +1,6 @@
 """The file of the backlog: readings in the order in which they were taken, bounded in size and age.
 
-SQLite with a write-ahead log: a reading that was added survives a kill -9, without a wait for the disk.
+SQLite with a write-ahead log: a reading that was added survives a kill -9 and a power cut.
 """
 
 import logging
@@ -96,17 +96,24 @@ class Store:
         select = (
             f"SELECT number, serial, data FROM readings WHERE number NOT IN ({holes}) ORDER BY number LIMIT ?"
         )
-        rows = connection.execute(select, (*besides, count)).fetchall()
-        self._highest = max([self._highest, *(number for number, _, _ in rows)])
-        readings = [kept for kept in (_kept(*row) for row in rows) if kept is not None]
-        damaged = {number for number, _, _ in rows} - {kept.number for kept in readings}
-        if damaged:
-            log.warning("%s: %d readings are damaged, dropped", self._path, len(damaged))
+        dropped: set[int] = set()
+        while True:
+            rows = connection.execute(select, (*besides, count)).fetchall()
+            self._highest = max([self._highest, *(number for number, _, _ in rows)])
+            readings = [kept for kept in (_kept(*row) for row in rows) if kept is not None]
+            damaged = {number for number, _, _ in rows} - {kept.number for kept in readings}
+            if damaged & dropped:
+                raise sqlite3.DatabaseError("what is deleted comes again")
             self._delete(connection, sorted(damaged))
-            return readings or self._next(connection, count, besides)
-        return readings
+            dropped |= damaged
+            if readings or not damaged:
+                if dropped:
+                    log.warning("%s: %d readings are damaged, dropped", self._path, len(dropped))
+                return readings
 
     def _delete(self, connection: sqlite3.Connection, numbers: list[int]) -> None:
+        if not numbers:
+            return
         with connection:
             connection.executemany("DELETE FROM readings WHERE number = ?", [(number,) for number in numbers])
         if not _count(connection):
@@ -131,9 +138,9 @@ class Store:
     def _do(self, call: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return call(self._open())
-        except sqlite3.DatabaseError as error:
-            # Its subclasses are the disk's trouble, or ours; the file is damaged when it is no other.
-            if type(error) is not sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            # Subclasses are the disk's trouble, or ours; damage is the class itself, or text that is none.
+            if type(error) not in (sqlite3.DatabaseError, UnicodeDecodeError):
                 raise
             self.close()
             self._set_aside(error)
@@ -151,11 +158,12 @@ class Store:
         try:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA synchronous = FULL")
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if version not in (0, VERSION):
                 raise sqlite3.DatabaseError(f"of version {version}")
             connection.executescript(SCHEMA)
+            _check_columns(connection)
             connection.execute(f"PRAGMA user_version = {VERSION}")
             if self._highest and not connection.execute("SELECT 1 FROM sqlite_sequence").fetchone():
                 with connection:
@@ -165,7 +173,7 @@ class Store:
             raise
         return connection
 
-    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+    def _set_aside(self, error: Exception) -> None:
         aside = f"{self._path}.damaged"
         log.warning("%s is damaged (%s); set aside as %s, beginning anew", self._path, error, aside)
         for ending in ("", "-wal", "-shm"):
@@ -177,10 +185,18 @@ def _kept(number: int, serial: bytes, blob: bytes) -> Kept | None:
     """The reading of a row; None if it is damaged: SQLite does not notice a flipped bit."""
     try:
         name, data = serial.decode("ascii"), zlib.decompress(blob).decode("ascii")
-    except (zlib.error, UnicodeDecodeError):
+    except (zlib.error, UnicodeDecodeError, AttributeError, TypeError):  # also another type than it had
         return None
     fits_a_topic = name.isprintable() and not set(name) & set("+#/")
     return Kept(number, name, data) if fits_a_topic else None
+
+
+def _check_columns(connection: sqlite3.Connection) -> None:
+    """Raises sqlite3.DatabaseError for a table that is not ours any more."""
+    try:
+        connection.execute("SELECT number, serial, taken, data FROM readings LIMIT 0")
+    except sqlite3.OperationalError as error:
+        raise sqlite3.DatabaseError(str(error)) from error
 
 
 def _count(connection: sqlite3.Connection) -> int:
