@@ -157,6 +157,7 @@ class App(Timer):
 
     def tell_losses(self) -> None:
         """Write to the log what went over the wire in the minute before each of the last losses."""
+        log.info("Refused readings since the start: %s", self._ledger.tally)
         if not self._losses:
             log.info("No inverter was lost since the start")
         for loss in self._losses:
@@ -221,8 +222,11 @@ class App(Timer):
         if path in self._links:
             self._links[path].stop("unplugged", gone=True)
         place = self._places.get(path)
-        if place is not None and not place.ladder.steps:  # else it may be our own reset: the pauses go on
-            del self._places[path]
+        if place is not None:
+            if place.ladder.steps:  # perhaps it is our own reset: the pauses go on when it is back
+                place.ladder.deadline = NEVER
+            else:
+                del self._places[path]
 
     def _stand_in_plugged(self, path: str) -> None:
         self._connect(StandIn(path))

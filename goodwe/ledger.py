@@ -127,6 +127,8 @@ class Ledger(Timer):
 
     def close(self) -> None:
         """After the last event: keep what is known; `closed` is true when that is done."""
+        if self.tally.counts:
+            log.info("Refused readings since the start: %s", self.tally)
         if self._path:
             self._save()
         self._worker.do(lambda: None, self._last_saved)
@@ -232,7 +234,7 @@ class Ledger(Timer):
             return
         resting = book.judge.resting(now)
         if resting is not None and not _forgotten(resting.when, now):
-            book.repeat = now.elapsed + REPEAT_EVERY
+            book.repeat = now.elapsed + min(REPEAT_EVERY, self._until_midnight(now))
             self._publish(resting)
 
     def _moment(self) -> Moment:
@@ -241,6 +243,11 @@ class Ledger(Timer):
         epoch = self._wall_clock()
         local = self._localtime(epoch)
         return Moment(self._clock(), epoch, time.strftime("%Y-%m-%d", local), local.tm_hour, self._was_right)
+
+    def _until_midnight(self, now: Moment) -> float:
+        """Seconds, a little more; today's energy is nothing then."""
+        local = self._localtime(now.epoch)
+        return 86400.0 - (local.tm_hour * 60 + local.tm_min) * 60 - local.tm_sec + 0.5
 
     # the file
 

@@ -129,6 +129,10 @@ class Judge:
         """Watts that it is made for."""
         self._elapsed: float | None = None
         """When `account` was brought up to date, if in this run of the program."""
+        self._clock_was_right = False
+        """Then."""
+        self._here = False
+        """Whether the account is of this inverter's presence now, and not of one before an absence."""
         self._candidate: _Candidate | None = None
         self._moved: float | None = None
         """When a value last changed, since the inverter is here."""
@@ -145,7 +149,7 @@ class Judge:
         refusal = self._out_of_range(reading.values) or self._against_account(reading, at)
         if refusal is not None:
             return self._stays(refusal, reading, at)
-        if not self._fits_account(reading.values, at) and not self._confirmed(reading.values, at):
+        if not self._fits_account(reading.values) and not self._confirmed(reading.values, at):
             return Held()
         self._candidate = None
         return self._trust(reading, at)
@@ -160,13 +164,14 @@ class Judge:
     def away(self) -> None:
         """The inverter is gone: what was held or refused counts no more."""
         self._candidate = None
+        self._here = False
         self._moved = None
 
     def resting(self, at: Moment) -> Reading | None:
         """What to publish of an inverter that is away: nothing flows, the totals stand."""
         if self.account is None:
             return None
-        account = self.account = _in_day(self.account, at)
+        account = self.account = self._in_day(self.account, at)
         idle: Values = {row.key: 0 if row.divisor == 1 else 0.0 for row in fields.FLOWS}
         values = {**account.values, **idle, "workMode": 0, "eDay": account.shown}
         kind = account.inverter_type
@@ -205,12 +210,15 @@ class Judge:
             return Refused(DISAGREE, f"{old_day} of {old} became {new_day} of {new} kWh")
         return self._stuck(reading, at)
 
-    def _fits_account(self, values: Values, at: Moment) -> bool:
-        """Whether what is known confirms a reading that is not refused: by its time, or by the very total."""
+    def _fits_account(self, values: Values) -> bool:
+        """Whether what is known confirms a reading that is not refused, so that it needs no second one.
+
+        After an absence only the very total does: in a night's time an inverter can have made anything.
+        """
         if self.account is None:
             return False
         same = abs(fields.number(values, "eTotal") - fields.number(self.account.values, "eTotal")) <= STEP
-        return same or self._seconds_since_account(at) is not None
+        return same or self._here
 
     def _stuck(self, reading: Reading, at: Moment) -> Refused | None:
         """At night the same for hours is true; where the answer has a clock, that one tells."""
@@ -227,9 +235,10 @@ class Judge:
         """By the clock that only grows; over a restart by the time of day, if that is right."""
         assert self.account is not None
         by_clock = at.epoch - self.account.when if at.clock_right else 0.0
-        if self._elapsed is not None:  # the machine may have slept, and the clock that only grows with it
-            return max(at.elapsed - self._elapsed, by_clock)
-        return by_clock if by_clock > 0 else None
+        if self._elapsed is None:
+            return by_clock if by_clock > 0 else None
+        # The machine may have slept, and the clock that only grows with it.
+        return max(at.elapsed - self._elapsed, by_clock if self._clock_was_right else 0.0)
 
     def _most(self, seconds: float) -> float:
         """kWh that can have been produced in so many seconds."""
@@ -261,7 +270,7 @@ class Judge:
             return refusal
         self._candidate = None
         if self.account is not None:
-            self.account = self._follow_total(_in_day(self.account, at), refusal.reason, reading.values)
+            self.account = self._follow_total(self._in_day(self.account, at), refusal.reason, reading.values)
         trusted = self._trust(reading, at)
         return trusted._replace(
             news=f"{refusal.reason} ({refusal.detail}), and stayed so: believed from now on"
@@ -290,7 +299,7 @@ class Judge:
         if self.account is None:
             account = self._open(reading, at)
         else:
-            account = self._count(_in_day(self.account, at), values, at)
+            account = self._count(self._in_day(self.account, at), values, at)
         total, raw = fields.number(values, "eTotal"), fields.number(values, "eDay")
         if account.midnight_total == NEXT_READING:
             account = account._replace(midnight_total=total)
@@ -306,7 +315,7 @@ class Judge:
             read_day=account.today,
             shown=shown,
         )
-        self._elapsed = at.elapsed
+        self._elapsed, self._clock_was_right, self._here = at.elapsed, at.clock_right, True
         return Trusted(reading._replace(values={**values, "eDay": shown}))
 
     def _open(self, reading: Reading, at: Moment) -> Account:
@@ -316,6 +325,16 @@ class Judge:
         count_day = today if _begun(reading.values, at) else UNSEEN
         kind = reading.inverter_type
         return Account(reading.address, kind, reading.when, {}, today, today, count_day, total, 0.0, 0.0)
+
+    def _in_day(self, account: Account, at: Moment) -> Account:
+        """The account as it stands at that moment: a new day begins with nothing."""
+        if not at.clock_right or at.day == account.today:
+            return account
+        # The clock is right for the first time; was the last reading one of today?
+        absent = 0.0 if self._elapsed is None else at.elapsed - self._elapsed
+        if not account.today and absent <= (at.hour + 1) * 3600.0:
+            return account._replace(today=at.day, read_day=at.day, count_day=account.count_day or at.day)
+        return account._replace(today=at.day, midnight_total=NEXT_READING, before=0.0, shown=0.0)
 
     def _count(self, account: Account, values: Values, at: Moment) -> Account:
         """Notice that the inverter has begun a new count."""
@@ -334,15 +353,6 @@ class Judge:
             return account._replace(before=account.shown)
         unseen = account.read_day != account.today and new_day > STEP and not _begun(values, at)
         return account._replace(count_day=UNSEEN if unseen else account.today, before=account.shown)
-
-
-def _in_day(account: Account, at: Moment) -> Account:
-    """The account as it stands at that moment: a new day begins with nothing."""
-    if not at.clock_right or at.day == account.today:
-        return account
-    if not account.today:  # the first time that the clock is right
-        return account._replace(today=at.day, read_day=at.day, count_day=account.count_day or at.day)
-    return account._replace(today=at.day, midnight_total=NEXT_READING, before=0.0, shown=0.0)
 
 
 def _begun(values: Values, at: Moment) -> bool:

@@ -146,9 +146,11 @@ ONE, TWO = "15000DSN000W0001", "15000DSN000W0002"
 def test_plugged_read_unplugged_and_plugged_again(running):
     roof = running.plug("/dev/hidraw0", ONE)
     wait_for(lambda: running.readings(ONE) >= 2, "readings")
+    began = time.monotonic()
     roof.pull()
-    running.nodes.unplug("/dev/hidraw0")
     wait_for(lambda: running.recorder.of(Offline), "offline")
+    assert time.monotonic() - began < 1.0, "the cable's own word is enough, and is heard at once"
+    running.nodes.unplug("/dev/hidraw0")
     # replugged while the old descriptor is open it has another number (PROTOCOL 2.6)
     before = running.readings(ONE)
     running.plug("/dev/hidraw1", ONE)
@@ -179,11 +181,23 @@ def test_pauses_between_resets_go_on_when_the_reset_unplugs(running, steps, kept
     assert ("/dev/hidraw9" in running.app._places) == kept
 
 
-def test_unplugging_is_known_by_udevs_word_alone(running):
+def test_inverter_that_is_plugged_in_again_has_the_time_to_answer(running):
+    place = running.app._place("/dev/hidraw0")
+    place.ladder.step()
+    place.ladder.silent(time.monotonic() - 1000.0)
+    running.app._node_unplugged("/dev/hidraw0")
     running.plug("/dev/hidraw0", ONE)
     wait_for(lambda: running.readings(ONE), "a reading")
+    assert running.opens == ["/dev/hidraw0"]
+
+
+def test_unplugging_is_known_by_udevs_word_alone_within_a_second(running):
+    running.plug("/dev/hidraw0", ONE)
+    wait_for(lambda: running.readings(ONE), "a reading")
+    began = time.monotonic()
     running.nodes.unplug("/dev/hidraw0")
     wait_for(lambda: running.recorder.of(Offline), "offline")
+    assert time.monotonic() - began < 1.0
     assert running.recorder.of(Offline)[0].reason == "unplugged"
 
 

@@ -111,6 +111,23 @@ def test_away_is_said_at_once_with_nothing_flowing_and_again_every_five_minutes(
         assert [event.is_online for event in books.take()] == [False]
 
 
+def test_today_is_nothing_from_midnight_on_also_for_one_that_is_away():
+    books = Books()
+    books.read()
+    books.read()
+    books.ledger.handle(Offline(SERIAL, 11, "unplugged"))
+    before = books.take()[-1].values["eDay"]
+    assert before > 0
+    while books.ledger.deadline < NEVER:
+        books.now = books.ledger.deadline
+        books.ledger.tick(books.now)
+        (resting,) = books.take()
+        seconds = (1.8e9 + books.now) % 86400
+        if resting.values["eDay"] != before:
+            assert (resting.values["eDay"], seconds < 1.0) == (0.0, True)
+            break
+
+
 def test_keep_says_nothing_for_an_inverter_that_is_away():
     books = Books(speak_for_absent=False)
     books.read()
@@ -159,6 +176,18 @@ def test_refusal_is_one_line_and_counted(caplog):
     (message,) = caplog.messages
     assert message.startswith(f"{SERIAL}: refused a reading, E-Total rose too fast (from 43")
     assert books.ledger.tally.counts[f"{SERIAL} E-Total rose too fast"] == 5
+
+
+def test_how_often_each_reason_came_is_said_at_the_end(caplog):
+    caplog.set_level("INFO")
+    books = Books()
+    books.read()
+    for _ in range(3):
+        books.read(pac=30_000)
+    books.ledger.close()
+    assert (
+        f"Refused readings since the start: {SERIAL} more power than the inverter has: 3" in caplog.messages
+    )
 
 
 def test_plausibility_off_publishes_whatever_comes():

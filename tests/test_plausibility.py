@@ -59,10 +59,40 @@ def test_total_that_goes_on_where_it_was_confirms_the_first_reading_without_a_cl
     assert isinstance(verdict, Trusted) == at_once
 
 
+def test_clock_that_is_set_in_the_night_after_a_day_without_one():
+    judge = after_a_restart(judge_of_monday())
+    for seconds, total in ((60, 100.0), (62, 100.0), (12 * HOUR, 107.2)):
+        judge.judge(reading(total, total - 100.0), at(seconds, right=False))
+    judge.away()
+    night = at(30 * HOUR, TUESDAY, 2, epoch=NOON + 38 * HOUR)
+    assert judge.resting(night).values["eDay"] == 0.0
+    dawn = at(34 * HOUR, TUESDAY, 6, epoch=NOON + 42 * HOUR)
+    assert shown(judge.judge(reading(107.2, 0.0), dawn)) == 0.0
+    later = at(34 * HOUR + 900, TUESDAY, 6, epoch=NOON + 42 * HOUR + 900)
+    assert shown(judge.judge(reading(107.3, 0.1), later)) == 0.1
+
+
+def test_time_since_a_reading_under_a_wrong_clock_is_not_known_by_the_right_one():
+    judge = Judge(SERIAL, None)
+    for seconds in (0.0, 2.5):
+        judge.judge(reading(100.0, 2.0)._replace(when=3600.0), at(seconds, right=False))
+    verdict = judge.judge(reading(65000.0, 2.0), at(12.5))
+    assert isinstance(verdict, Refused)
+
+
 def test_day_after_one_that_made_next_to_nothing():
     judge = judge_of_monday(100.0, 0.2)
     assert shown(judge.judge(reading(108.0, 8.0), at(23 * HOUR, TUESDAY, 11))) == 8.0
     assert shown(judge.judge(reading(111.0, 11.0), at(24 * HOUR, TUESDAY, 12))) == 11.0
+
+
+def test_first_reading_of_a_morning_waits_for_the_second_unless_its_total_is_that_of_the_evening():
+    for total, believed in ((100.0, True), (110.0, False)):
+        judge = judge_of_monday()
+        judge.away()
+        verdict = judge.judge(reading(total, 0.0), at(18 * HOUR, TUESDAY, 6))
+        assert isinstance(verdict, Trusted) == believed
+    assert shown(judge.judge(reading(100.0, 0.0), at(18 * HOUR + 2.5, TUESDAY, 6))) == 0.0
 
 
 def test_machine_that_slept_with_its_clock_that_only_grows():
