@@ -60,15 +60,44 @@ class House:
         return reply
 
 
-def test_topics_are_those_of_what_is_switched_on():
-    commands = House(control=False).commands
-    assert commands.topics(SERIAL) == [
-        f"{ROOT}/{SERIAL}/{name}" for name in ("poll", "register", "discovery")
-    ]
-    assert commands.topics(ALL)[-1] == f"{ROOT}/all/loglevel"
-    topics = House(control=True).commands.topics(SERIAL)
-    assert [topic.rsplit("/")[-1] for topic in topics[3:]] == ["limit", "start", "stop"]
-    assert not any("limit" in topic for topic in House().commands.topics(ALL)), "one says which inverter"
+def test_topics_are_below_the_root_and_our_own_reply_is_none():
+    house = House()
+    assert house.commands.topics(SERIAL) == [f"{ROOT}/{SERIAL}/+"]
+    house.hear("reply", b'{"command": "poll", "ok": true}')
+    assert (house.done, house.take()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "serial", "control", "told"),
+    [
+        (
+            "format",
+            SERIAL,
+            True,
+            "unknown; known are poll, register, discovery, loglevel, limit, start, stop",
+        ),
+        ("limit", SERIAL, False, "control in [mqtt] is off"),
+        ("start", ALL, True, "an instruction is for one inverter: its serial in place of all"),
+        ("loglevel", SERIAL, True, "one level is for the whole program: all in place of the serial"),
+    ],
+)
+def test_what_is_no_command_here_gets_a_reply_that_says_so(name, serial, control, told):
+    house = House(control=control)
+    house.hear(name, b"50", serial=serial)
+    ((topic, reply),) = house.take()
+    assert topic == f"{ROOT}/{serial}/reply"
+    assert reply == {"command": name, "ok": False, "value": "50", "error": told}
+    assert house.done == []
+
+
+def test_endless_names_fill_neither_memory_nor_log(caplog):
+    house = House()
+    for n in range(2000):
+        house.now += 1
+        house.hear(f"{n}" + "x" * 60_000)
+    assert len(house.commands._tally.counts) == 1
+    assert len(caplog.text) < 1000
+    assert len(house.published[-1][1].payload) < 500
 
 
 @pytest.mark.parametrize("name", ["poll", "register"])

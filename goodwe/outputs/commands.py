@@ -37,6 +37,7 @@ CONTROL_EVERY = 2.0
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 INSTRUCTIONS = {"limit": "limit_power", "start": "start_inverter", "stop": "stop_inverter"}
 """Command to the frame that carries it (PROTOCOL 7)."""
+COMMANDS = ("poll", "register", "discovery", "loglevel", *INSTRUCTIONS)
 
 
 class Actions(Protocol):
@@ -94,10 +95,8 @@ class Commands:
         """Serial to the limit that is known; `None`, as Home Assistant has it, where it is not."""
 
     def topics(self, serial: str) -> list[str]:
-        """What to subscribe to for an inverter, or for `all`."""
-        names = ["poll", "register", "discovery"]
-        names += ["loglevel"] if serial == ALL else list(INSTRUCTIONS) if self._control else []
-        return [f"{self._root}/{serial}/{name}" for name in names]
+        """What to subscribe to for an inverter, or for `all`: what is no command gets a reply, too."""
+        return [f"{self._root}/{serial}/+"]
 
     def online(self, serial: str, *, is_online: bool) -> None:
         """The inverter came or went; when it comes, nobody knows what limit it has."""
@@ -120,21 +119,23 @@ class Commands:
 
     def received(self, message: Received, now: float) -> None:
         """Somebody has published something on one of the topics."""
+        _, serial, name = message.topic.rsplit("/", 2)
+        if name == REPLY:  # our own
+            return
         if not self._may(now):
             if self._tally.add("too many commands", now):
                 log.warning("More than %d commands at once on %s; the rest is dropped", BURST, self._root)
             return
-        _, serial, name = message.topic.rsplit("/", 2)
         reply_to = message.reply_to if self._may_reply_to(message.reply_to) else ""
-        command = _Command(serial, name, "", None, reply_to, message.correlation)
+        command = _Command(serial, name[:LONGEST_ID], "", None, reply_to, message.correlation)
         try:
             command = _with_payload(command, message)
-            log.info("Command %s for %s, value %.64r", name, serial, command.value)
+            log.info("Command %r for %s, value %.64r", command.name, serial, command.value)
             if self._carry_out(command, now):
                 self._reply(command, "")
         except CommandError as error:
-            if self._tally.add(f"bad command {name}", now):
-                log.warning("Bad command on %s: %s; counted from now on", message.topic, error)
+            if self._tally.add(f"bad command {name if name in COMMANDS else ''}", now):
+                log.warning("Bad command %r for %s: %s; counted from now on", command.name, serial, error)
             self._reply(command, str(error))
 
     def answered(self, event: Answer | Unanswered) -> None:
@@ -173,6 +174,8 @@ class Commands:
                 self._each(command.serial, self._actions.register)
             case "discovery":
                 self._announce()
+            case "loglevel" if command.serial != ALL:
+                raise CommandError("one level is for the whole program: all in place of the serial")
             case "loglevel":
                 level = str(command.value).upper()
                 if level not in LEVELS:
@@ -181,6 +184,8 @@ class Commands:
             case "limit" | "start" | "stop":
                 self._instruct(command, now)
                 return False
+            case _:
+                raise CommandError(f"unknown; known are {', '.join(COMMANDS)}")
         return True
 
     def _each(self, serial: str, action: Callable[[str], bool]) -> None:
@@ -192,6 +197,10 @@ class Commands:
             raise CommandError("the inverter is away")
 
     def _instruct(self, command: _Command, now: float) -> None:
+        if not self._control:
+            raise CommandError("control in [mqtt] is off")
+        if command.serial == ALL:
+            raise CommandError("an instruction is for one inverter: its serial in place of all")
         data = bytes([_per_cent(command.value)]) if command.name == "limit" else b""
         if now - self._instructed_at.get(command.serial, -CONTROL_EVERY) < CONTROL_EVERY:
             raise CommandError(f"too soon; one instruction every {CONTROL_EVERY:.0f} s")
