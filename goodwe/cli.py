@@ -117,9 +117,8 @@ class GoodWe(Daemon):
             raise DaemonStartError(str(error)) from error
         # In the foreground a hang-up means that the terminal is gone.
         actions = {SIGTERM: app.stop, SIGINT: app.stop, SIGHUP: reopen_log or app.stop}
-        if not self.detached:  # what nohup, or a script's &, has us ignore stays so
-            ignored = {number for number in (SIGHUP, SIGINT) if getsignal(number) is SIG_IGN}
-            actions = {number: do for number, do in actions.items() if number not in ignored}
+        if not self.detached and getsignal(SIGHUP) is SIG_IGN:  # by nohup
+            del actions[SIGHUP]
         loop.add(SignalPart({**actions, SIGUSR1: app.tell_losses}))
         if self.notifier.watchdog_interval is not None:
             loop.add(WatchdogPart(self.notifier, self.notifier.watchdog_interval, loop.clock()))

@@ -147,7 +147,8 @@ class Throttle:
         if not values:  # it boots
             return values
         power = fields.number(values, "pac")
-        most = 0.0 if self._stopped else self._limit * self._rated
+        # Without a limit a script may show more than the inverter has.
+        most = 0.0 if self._stopped else self._limit * self._rated if self._limit < 1 else math.inf
         share = 1.0 if power <= most else most / power
         total = fields.number(values, "eTotal")
         made = 0.0 if self._total is None else max(0.0, total - self._total)

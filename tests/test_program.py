@@ -14,10 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from goodwe import state
+from goodwe.events import Reading
+from goodwe.identity import Identity
 from goodwe.outputs.client import paho_client
-from goodwe.scripts import MARK
+from goodwe.plausibility import Judge, Moment
+from goodwe.scripts import MARK, SCRIPTS
+from goodwe.simulator import Day
+from goodwe.state import Memory
+from goodwe.tools.simulate import time_of_day
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
+from .test_year import NOTHING
 
 ROOT = Path(__file__).parents[1]
 GOODWE = str(ROOT / "GoodWe.py")
@@ -68,7 +76,10 @@ class House:
         """`before` is a command that runs another one."""
         with (self.folder / "foreground.log").open("wb") as log:
             program = subprocess.Popen(
-                [*before, sys.executable, GOODWE, "--config", str(self.config), "foreground"], stderr=log
+                [*before, sys.executable, GOODWE, "--config", str(self.config), "foreground"],
+                stderr=log,
+                # However the tests themselves were started.
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
         self.running.append(program)
         return program
@@ -115,6 +126,41 @@ def test_program_believes_no_script_of_the_simulator(house, subscriber, script):
     for name, payload, _ in subscriber.rest():
         if name == topic("data"):
             assert json.loads(payload)["runningInfo"]["temp"] != MARK
+
+
+EVENING, DAWN, NOON = "05:00", "06:01", "12:00"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_program_behaves_whatever_the_simulator_plays(house, subscriber, script):
+    """What it knows from before is in its state; then it reads an inverter with the habit for some seconds."""
+    at = NOON if script.endswith("at-noon") else DAWN
+    healthy = Day(1).values(time_of_day(NOON if at == NOON else EVENING) - 10.0)
+    judge = Judge(SERIAL, None)
+    for elapsed in (0.0, 1.0):
+        moment = Moment(elapsed, time.time(), "", 12, False)
+        judge.judge(Reading(SERIAL, 11, 1, {**NOTHING, **healthy}, time.time()), moment)
+    state.save(str(house.folder / "state.json"), {SERIAL: Memory(judge.account, Identity())})
+    house.configure(house.port, inverter="loglevel = DEBUG\n")
+    house.simulate("--start", at, "--script", script)
+    program = house.foreground()
+    wait_for(lambda: house.foreground_log.count("query_running_info") >= 4, "four queries")
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(PATIENCE) == 0
+    assert "Traceback" not in house.foreground_log
+    last = paho_client("last")
+    last.connect("127.0.0.1", house.port)
+    last.publish("last")
+    last.disconnect()
+    subscriber.until("last")
+    published = [json.loads(payload) for name, payload, _ in subscriber.seen if name == topic("data")]
+    assert any(message["isOnline"] for message in published) or "refused" in house.foreground_log
+    for message in published:
+        values = message["runningInfo"]
+        assert healthy["eTotal"] <= values["eTotal"] <= healthy["eTotal"] + 0.3
+        assert 0 <= values["pac"] <= 1.5 * 5000
+        assert values["vac1"] < 300
+        assert values["temp"] != MARK
 
 
 # the daemon, as its users know it
