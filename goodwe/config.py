@@ -24,6 +24,12 @@ class Secret(str):
     def __repr__(self) -> str:
         return "'***'" if self else "''"
 
+    def __str__(self) -> str:
+        return "***" if self else ""
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
 
 class InverterSettings(NamedTuple):
     """Section [inverter]."""
@@ -327,7 +333,7 @@ OPTIONS = (
         "keepalive",
         "60",
         whole(5, 65535),
-        "Seconds of silence after which the broker is asked for a sign of life.",
+        "Seconds; a dead connection is noticed within one and a half times as many.",
     ),
     Option("mqtt", "tls", "off", switch, "Encrypt and verify the connection, TLS 1.2 or newer."),
     Option("mqtt", "cafile", "", existing_file, "Certificates to trust, PEM; empty for the system's."),
@@ -425,6 +431,7 @@ def load(path: str, *, required: bool) -> tuple[Config, list[str]]:
     try:
         with open(path, encoding="utf-8-sig") as file:
             content = file.read()
+            mode = os.fstat(file.fileno()).st_mode
     except FileNotFoundError:
         if required:
             raise ConfigError(f"{path}: no such file; leave --config out to run with the defaults") from None
@@ -433,7 +440,10 @@ def load(path: str, *, required: bool) -> tuple[Config, list[str]]:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    return parse(content, path)
+    config, warnings = parse(content, path)
+    if config.mqtt.password and not config.mqtt.passwordfile and mode & stat.S_IROTH:
+        warnings.append(f"{path} has a password in it and can be read by everybody; chmod 640 it")
+    return config, warnings
 
 
 def parse(content: str, path: str) -> tuple[Config, list[str]]:

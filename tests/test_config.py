@@ -305,8 +305,19 @@ def test_no_message_about_a_malformed_file_shows_its_lines(content):
     assert "hunter2" not in mistake(content)
 
 
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False)])
+def test_file_with_a_password_that_everybody_can_read_is_a_warning(tmp_path, mode, warned):
+    file = tmp_path / "t.conf"
+    file.write_text("[mqtt]\nusername = me\npassword = hunter2\n")
+    file.chmod(mode)
+    _, warnings = config.load(str(file), required=True)
+    assert [("can be read by everybody; chmod 640 it" in text) for text in warnings] == [True] * warned
+
+
 def test_password_is_never_shown():
     settings = parse("[mqtt]\nusername = me\npassword = hunter2\n")
+    assert f"{settings.mqtt.password} %s" % settings.mqtt.password == "*** ***"
+    assert str(config.Secret("")) == ""
     assert settings.mqtt.password == "hunter2"
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in config.shown(settings)
