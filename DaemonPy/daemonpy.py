@@ -79,9 +79,7 @@ class Daemon:
         """Become a daemon. Returns the shell's exit code; in the daemon it ends with SystemExit."""
         _occupy_standard_streams()
         try:
-            holder = self._holder()
-            if holder.locked:
-                raise AlreadyRunning(holder.pid)
+            self._refuse_older()
             self._pidfile.lock()
             # Not ours: who stops us now means the daemon, not the shell's process that starts it.
             self._pidfile.write(0)
@@ -100,8 +98,8 @@ class Daemon:
         os.setsid()
         if os.fork():
             os._exit(0)
-        self._detach()
         try:
+            self._detach()
             sys.exit(self._run_as_written())
         finally:
             self._pidfile.release()
@@ -188,10 +186,11 @@ class Daemon:
             os.dup2(null, stream)
         # Whoever started us may wait for the end of a file that he has left open, or of its lock.
         ours = {0, 1, 2, self._pipe, self._pidfile.descriptor}
-        for descriptor in map(int, os.listdir("/proc/self/fd")):
-            if descriptor not in ours:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
+        with contextlib.suppress(FileNotFoundError):  # no /proc
+            for descriptor in map(int, os.listdir("/proc/self/fd")):
+                if descriptor not in ours:
+                    with contextlib.suppress(OSError):
+                        os.close(descriptor)
 
     def _tell_parent(self, message: bytes) -> None:
         if self._pipe < 0:
@@ -228,11 +227,18 @@ class Daemon:
     def _holder(self) -> Holder:
         """Who runs: whoever has the lock, or an older version that knows no lock. Raises PidFileError."""
         holder = self._pidfile.holder()
-        if not holder.locked and holder.pid is not None:
-            # A stale number can by now be that of the very process that starts us.
-            older = any(has_words(holder.pid, words) for words in self.older_ones)
-            return holder._replace(locked=older and not is_family(holder.pid))
-        return holder
+        return holder._replace(locked=holder.locked or self._is_older(holder.pid))
+
+    def _refuse_older(self) -> None:
+        """Raises AlreadyRunning for a version that has no lock, PidFileError."""
+        pid = self._pidfile.holder().pid
+        if self._is_older(pid):
+            raise AlreadyRunning(pid)
+
+    def _is_older(self, pid: int | None) -> bool:
+        """Whether that process is a version without a lock; a stale number can be that of our own shell."""
+        older = pid is not None and any(has_words(pid, words) for words in self.older_ones)
+        return older and pid is not None and not is_family(pid)
 
     def _remove_stale(self) -> bool:
         """Whether there was a file that nobody holds and that we may remove."""

@@ -34,10 +34,6 @@ class Notifier:
         """We are alive."""
         self._send("WATCHDOG=1")
 
-    def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
-        self._send(f"STATUS={text}")
-
     def _send(self, message: str) -> None:
         if not self._address:
             return

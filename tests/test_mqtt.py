@@ -1,5 +1,6 @@
 """Readings and availability on a real mosquitto; the back-off on a clock that jumps."""
 
+import datetime
 import json
 import os
 import signal
@@ -360,8 +361,8 @@ def authority():
     return trustme.CA()
 
 
-def tls_broker(tmp_path, authority, name="127.0.0.1", more="") -> Mosquitto:
-    certificate = authority.issue_cert(name)
+def tls_broker(tmp_path, authority, name="127.0.0.1", more="", **limits) -> Mosquitto:
+    certificate = authority.issue_cert(name, **limits)
     files = {
         "cert": certificate.cert_chain_pems[0],
         "key": certificate.private_key_pem,
@@ -389,15 +390,17 @@ def test_tls_with_an_own_authority_and_client_certificate(run, tmp_path, authori
     mosquitto.stop()
 
 
-@pytest.mark.parametrize("case", ["another authority", "another host"])
+@pytest.mark.parametrize("case", ["another authority", "another host", "expired"])
 def test_certificate_that_is_not_trusted_is_refused_and_said(run, tmp_path, authority, caplog, case):
-    name = "127.0.0.1" if case == "another authority" else "elsewhere.example"
-    mosquitto = tls_broker(tmp_path, authority, name)
-    trusted = authority if case == "another host" else trustme.CA()
+    name = "elsewhere.example" if case == "another host" else "127.0.0.1"
+    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    mosquitto = tls_broker(tmp_path, authority, name, not_after=yesterday if case == "expired" else None)
+    trusted = trustme.CA() if case == "another authority" else authority
     trusted.cert_pem.write_to_path(str(tmp_path / "trusted.pem"))
     run(mosquitto.port, tls=True, cafile=str(tmp_path / "trusted.pem"))
     wait_for(lambda: "its certificate is not trusted" in caplog.text, "refused")
     assert "check cafile" in caplog.text
+    assert ("expired" in caplog.text) == (case == "expired")
     mosquitto.stop()
 
 

@@ -1,13 +1,19 @@
 """The host's side of the system tests, with a script in QEMU's place: what goes wrong there ends, and says why."""
 
 import shutil
+import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from .system import __main__ as runner
-from .system import image
+from .system import guest, image
 from .system.image import Guest, HostError
+
+USABLE = runner.kvm_is_usable
+"""The real one; the others pretend."""
 
 QEMU = """\
 #!/usr/bin/env python3
@@ -108,6 +114,43 @@ def test_guest_that_falls_silent_is_given_up(qemu, monkeypatch):
     with pytest.raises(runner.Hangs, match="nothing for"):
         runner.follow(machine)
     machine.kill()
+
+
+@pytest.mark.parametrize("node", [None, "/dev/null"])
+def test_host_without_kvm_emulates_without_a_try(qemu, capsys, monkeypatch, node):
+    monkeypatch.setattr(runner, "KVM", node or "/no/kvm")
+    assert USABLE() == (node is not None)
+    monkeypatch.setattr(runner, "kvm_is_usable", lambda: False)
+    boot(qemu(kvm="leave", tcg="READY\nDONE\n")).end()
+    shown = capsys.readouterr().out
+    assert "KVM" not in shown
+    assert "(tcg)" in shown
+
+
+def test_scenario_that_hangs_is_ended_with_log_and_journal_and_the_next_one_runs(tmp_path, monkeypatch):
+    log = tmp_path / "goodwe.log"
+    log.write_text("Inverter now online.\n")
+    monkeypatch.setattr(guest.kit, "LOG", log)
+    monkeypatch.setattr(
+        guest.kit, "House", lambda figure: SimpleNamespace(reset=lambda: said.append("reset"))
+    )
+    monkeypatch.setattr(guest, "SCENARIO_WITHIN", 1)
+    journal = SimpleNamespace(stdout="usb 1-1: new device\n")
+    monkeypatch.setattr(guest.subprocess, "run", lambda *arguments, **options: journal)
+    scenarios = {"s98_hangs": lambda house: signal.pause(), "s99_passes": lambda house: None}
+    said = []
+    line = SimpleNamespace(say=lambda *words: said.append(" ".join(map(str, words))))
+    before = signal.getsignal(signal.SIGALRM)
+    for name, scenario in scenarios.items():
+        module = SimpleNamespace(scenario=scenario)
+        monkeypatch.setitem(sys.modules, f"tests.system.scenarios.{name}", module)
+        guest.play(name, {"done": [], "step": 0}, line)
+    signal.signal(signal.SIGALRM, before)
+    assert said[0] == "BEGIN s98_hangs"
+    assert said[1].startswith("FAIL s98_hangs 1.")
+    for row in ("Late: not done after 1 s", "Inverter now online.", "usb 1-1: new device"):
+        assert any(text.startswith("| ") and text.endswith(row) for text in said)
+    assert said[-4:-1] == ["reset", "BEGIN s99_passes", "PASS s99_passes 0.0"]
 
 
 def test_lines_of_the_guest_become_a_report(qemu, capsys):

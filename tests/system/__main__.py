@@ -13,6 +13,7 @@ from typing import IO
 from . import image
 from .image import Guest, HostError
 
+KVM = "/dev/kvm"
 BOOT_WITHIN = {"kvm": 60.0, "tcg": 300.0}
 """A stock kernel hangs under KVM on some machines: then it is given up soon, and emulation is taken."""
 SILENT_FOR = 480.0
@@ -81,7 +82,7 @@ class Machine:
 
 def kvm_is_usable() -> bool:
     """Whether this user may ask for KVM; that a guest comes up with it is another thing."""
-    return os.access("/dev/kvm", os.R_OK | os.W_OK)
+    return os.access(KVM, os.R_OK | os.W_OK)
 
 
 def boot(guest: Guest, disk: Path, folder: Path, extra: str) -> Machine:
