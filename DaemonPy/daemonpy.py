@@ -184,12 +184,14 @@ class Daemon:
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
-        # Whoever started us may wait for the end of a file that he has left open, or of its lock.
-        ours = {0, 1, 2, self._pipe, self._pidfile.descriptor}
+        if null > 2:
+            os.close(null)
+        # Whoever started us may wait for the end of a file that he has left open, or of its lock. Only what
+        # was inherited is inheritable: Python's own files are not.
         with contextlib.suppress(FileNotFoundError):  # no /proc
             for descriptor in map(int, os.listdir("/proc/self/fd")):
-                if descriptor not in ours:
-                    with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):
+                    if descriptor > 2 and os.get_inheritable(descriptor):
                         os.close(descriptor)
 
     def _tell_parent(self, message: bytes) -> None:

@@ -43,8 +43,7 @@ class PidFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.descriptor = -1
-        """While it is ours."""
+        self._descriptor = -1
 
     def lock(self) -> None:
         """Make the file ours. Raises AlreadyRunning, or PidFileError when it cannot be written."""
@@ -57,7 +56,7 @@ class PidFile:
             # Between open and lock its holder may have ended and removed it: then we hold a lock on a
             # file that nobody else will ever see.
             if self._is_at_path(descriptor):
-                self.descriptor = descriptor
+                self._descriptor = descriptor
                 return
             os.close(descriptor)
 
@@ -65,27 +64,27 @@ class PidFile:
         """Put the number into the locked file; 0 for none yet."""
         content = f"{pid}\n".encode() if pid else b""
         try:
-            os.pwrite(self.descriptor, content, 0)
-            os.ftruncate(self.descriptor, len(content))
+            os.pwrite(self._descriptor, content, 0)
+            os.ftruncate(self._descriptor, len(content))
         except OSError as error:
             raise PidFileError(f"cannot write {self.path}: {error.strerror}") from error
 
     def release(self) -> None:
         """Remove the file while it is still ours, or empty it where that is not allowed."""
-        if self.descriptor < 0:
+        if self._descriptor < 0:
             return
         try:
             os.unlink(self.path)
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(self.descriptor, 0)
-        os.close(self.descriptor)
-        self.descriptor = -1
+                os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+        self._descriptor = -1
 
     def let_go(self) -> None:
         """Close our descriptor; a process forked since keeps file and lock."""
-        os.close(self.descriptor)
-        self.descriptor = -1
+        os.close(self._descriptor)
+        self._descriptor = -1
 
     def holder(self) -> Holder:
         """Who runs, without disturbing him. Raises PidFileError when the file cannot be read."""
