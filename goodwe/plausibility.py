@@ -162,8 +162,9 @@ class Judge:
         return Trusted(reading)
 
     def away(self) -> None:
-        """The inverter is gone: what was held or refused counts no more."""
-        self._candidate = None
+        """The inverter is gone: what was refused counts no more. One that was held may be confirmed later."""
+        if self._candidate is not None and self._candidate.reason:
+            self._candidate = None
         self._here = False
         self._moved = None
 
@@ -330,11 +331,15 @@ class Judge:
         """The account as it stands at that moment: a new day begins with nothing."""
         if not at.clock_right or at.day == account.today:
             return account
-        # The clock is right for the first time; was the last reading one of today?
-        absent = 0.0 if self._elapsed is None else at.elapsed - self._elapsed
-        if not account.today and absent <= (at.hour + 1) * 3600.0:
+        # The clock may be right for the first time; was the last reading one of today?
+        read_today = self._elapsed is not None and at.elapsed - self._elapsed <= (at.hour + 1) * 3600.0
+        if not account.today and read_today:
             return account._replace(today=at.day, read_day=at.day, count_day=account.count_day or at.day)
-        return account._replace(today=at.day, midnight_total=NEXT_READING, before=0.0, shown=0.0)
+        dated = account.today if self._elapsed is None else self._clock_was_right
+        count_day = account.count_day if dated else UNSEEN
+        return account._replace(
+            today=at.day, midnight_total=NEXT_READING, before=0.0, shown=0.0, count_day=count_day
+        )
 
     def _count(self, account: Account, values: Values, at: Moment) -> Account:
         """Notice that the inverter has begun a new count."""
@@ -350,7 +355,8 @@ class Judge:
             # A night, whatever the clock says; the day will be known when the clock is.
             account = account._replace(today="", read_day="", before=0.0, shown=0.0)
         elif account.count_day == account.today:  # a second one on the same day: it was restarted
-            return account._replace(before=account.shown)
+            unread = max(0.0, (new_total - new_day) - old_total)
+            return account._replace(before=round(account.shown + unread, 1))
         unseen = account.read_day != account.today and new_day > STEP and not _begun(values, at)
         return account._replace(count_day=UNSEEN if unseen else account.today, before=account.shown)
 

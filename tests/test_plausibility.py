@@ -72,6 +72,47 @@ def test_clock_that_is_set_in_the_night_after_a_day_without_one():
     assert shown(judge.judge(reading(107.3, 0.1), later)) == 0.1
 
 
+def test_restart_in_the_night_after_a_day_without_a_clock():
+    judge = after_a_restart(judge_of_monday())
+    for seconds, total in ((60, 100.0), (62, 100.0), (12 * HOUR, 112.0)):
+        judge.judge(reading(total, total - 100.0), at(seconds, right=False))
+    judge = after_a_restart(judge)
+    night = at(30 * HOUR, TUESDAY, 2, epoch=NOON + 38 * HOUR)
+    assert judge.resting(night).values["eDay"] == 0.0
+    assert shown(judge.judge(reading(112.0, 0.0), at(34 * HOUR, TUESDAY, 6))) == 0.0
+    later = at(38 * HOUR, TUESDAY, 10, epoch=NOON + 46 * HOUR)
+    assert shown(judge.judge(reading(117.0, 5.0), later)) == 5.0
+
+
+def test_boot_at_dawn_on_yesterdays_clock_while_the_inverter_shows_yesterday():
+    judge = after_a_restart(judge_of_monday())
+    assert shown(judge.judge(reading(100.0, 12.0), at(60.0, right=False))) == 12.0
+    judge.judge(reading(100.0, 0.0), at(120.0, right=False))
+    judge.judge(reading(104.0, 4.0), at(3 * HOUR, right=False))
+    for total in (104.5, 105.3, 108.3):
+        since = (total - 104.0) * HOUR
+        now = at(3 * HOUR + since, TUESDAY, 11, epoch=NOON + 23 * HOUR + since)
+        verdict = judge.judge(reading(total, total - 100.0), now)
+    assert shown(verdict) == 8.3
+
+
+def test_inverter_that_gives_one_reading_at_a_time_is_believed():
+    judge = judge_of_monday()
+    verdicts = []
+    for number in range(1, 8):
+        judge.away()
+        verdicts.append(judge.judge(reading(100.0 + number, 12.0 + number), at(number * HOUR)))
+    assert sum(isinstance(verdict, Trusted) for verdict in verdicts) >= 3
+
+
+def test_restart_of_the_inverter_while_nobody_looked():
+    judge = judge_of_monday()
+    judge.away()
+    for seconds in (2 * HOUR, 2 * HOUR + 2.5):
+        verdict = judge.judge(reading(108.0, 0.5), at(seconds, hour=14))
+    assert shown(verdict) == 20.0
+
+
 def test_time_since_a_reading_under_a_wrong_clock_is_not_known_by_the_right_one():
     judge = Judge(SERIAL, None)
     for seconds in (0.0, 2.5):
