@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from goodwe.loop import NEVER
+from goodwe.outputs import store as store_module
 from goodwe.outputs.backlog import MOST_JOBS, MOST_UNDER_WAY, PATIENCE, Backlog
 from goodwe.outputs.store import TRIM_EVERY, Store
 
@@ -189,6 +190,32 @@ def test_table_that_is_not_ours_any_more_is_set_aside(path):
     connection.close()
     assert store(path).count() == 0
     assert os.path.exists(f"{path}.damaged")
+
+
+def test_file_that_is_locked_is_not_damaged(path, monkeypatch):
+    kept = store(path)
+    kept.add(SERIAL, 1.7e9, "one")
+    kept.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    connection.close()
+    check = store_module._check_columns
+
+    def locked_now(connection):
+        other = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA busy_timeout = 0")
+        connection.execute("PRAGMA journal_mode = DELETE")
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        try:
+            check(connection)
+        finally:
+            other.close()
+
+    monkeypatch.setattr(store_module, "_check_columns", locked_now)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        kept.count()
+    assert not os.path.exists(f"{path}.damaged")
 
 
 def test_folder_that_cannot_be_made_is_told(tmp_path):

@@ -196,7 +196,8 @@ class Backlog(Timer):
             self._under_way.add(kept.number)
             if not self._send(kept, partial(self._sent, kept.number)):
                 self._under_way.discard(kept.number)
-                return  # linked() comes when there is one again
+                self._try_later()  # linked() may come sooner
+                return
         if readings:
             self._allowed_at = self._clock() + len(readings) / self._rate
             self.linked()

@@ -176,7 +176,7 @@ class Store:
     def _set_aside(self, error: Exception) -> None:
         aside = f"{self._path}.damaged"
         log.warning("%s is damaged (%s); set aside as %s, beginning anew", self._path, error, aside)
-        for ending in ("", "-wal", "-shm"):
+        for ending in ("", "-wal", "-shm", "-journal"):
             if os.path.exists(self._path + ending):
                 os.replace(self._path + ending, aside + ending)
 
@@ -196,6 +196,8 @@ def _check_columns(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("SELECT number, serial, taken, data FROM readings LIMIT 0")
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # the disk's trouble, or a lock
+            raise
         raise sqlite3.DatabaseError(str(error)) from error
 
 
