@@ -90,6 +90,26 @@ def test_what_is_no_command_here_gets_a_reply_that_says_so(name, serial, control
     assert house.done == []
 
 
+def test_what_is_kept_or_unknown_takes_no_place_of_a_command():
+    house = House()
+    for n in range(50):
+        house.hear(f"unknown{n}", b"x", retained=True)
+        house.hear("poll", b"", retained=True)
+    house.take()
+    house.hear("register")
+    assert house.done == [("register", SERIAL)]
+
+
+def test_empty_message_that_removes_a_retained_stop_stops_nothing():
+    house = House()
+    house.hear("stop", b"now", retained=True)
+    house.hear("stop")
+    assert house.done == []
+    assert "taken for the removal" in house.take()[-1][1]["error"]
+    house.hear("stop")
+    assert [action[0] for action in house.done] == ["stop_inverter"]
+
+
 def test_endless_names_fill_neither_memory_nor_log(caplog):
     house = House()
     for n in range(2000):

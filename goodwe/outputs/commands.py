@@ -66,6 +66,23 @@ class _Command(NamedTuple):
     correlation: bytes
 
 
+class _Budget:
+    """How many commands are looked at: some at once, then so many a second."""
+
+    def __init__(self) -> None:
+        self._left = BURST
+        self._counted_at = 0.0
+
+    def take(self, now: float) -> bool:
+        """Whether one more is allowed now."""
+        self._left = min(BURST, self._left + (now - self._counted_at) * PER_SECOND)
+        self._counted_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class Commands:
     """Takes commands, has them carried out, and replies. Times are seconds on a clock that only grows."""
 
@@ -85,8 +102,9 @@ class Commands:
         self._publish = publish
         self._control = settings.control
         self._tally = Tally()
-        self._allowed = BURST
-        self._counted_at = 0.0
+        self._known_ones, self._others = _Budget(), _Budget()
+        self._kept: set[str] = set()
+        """Topics on which the broker keeps a command: an empty message there is its removal."""
         self._instructed_at: dict[str, float] = {}
         self._waiting: dict[tuple[str, str], _Command] = {}
         """Serial and instruction to the command that waits for its answer."""
@@ -122,13 +140,15 @@ class Commands:
         _, serial, name = message.topic.rsplit("/", 2)
         if name == REPLY:  # our own
             return
-        if not self._may(now):
+        is_known = name in COMMANDS and not message.retained
+        if not (self._known_ones if is_known else self._others).take(now):
             if self._tally.add("too many commands", now):
                 log.warning("More than %d commands at once on %s; the rest is dropped", BURST, self._root)
             return
         reply_to = message.reply_to if self._may_reply_to(message.reply_to) else ""
         command = _Command(serial, name[:LONGEST_ID], "", None, reply_to, message.correlation)
         try:
+            self._check_kept(message, name)
             command = _with_payload(command, message)
             log.info("Command %r for %s, value %.64r", command.name, serial, command.value)
             if self._carry_out(command, now):
@@ -152,14 +172,15 @@ class Commands:
                 self._limit_is(command.serial, str(_per_cent(command.value)))
             self._reply(command, "")
 
-    def _may(self, now: float) -> bool:
-        """Whether one more is allowed now."""
-        self._allowed = min(BURST, self._allowed + (now - self._counted_at) * PER_SECOND)
-        self._counted_at = now
-        if self._allowed < 1:
-            return False
-        self._allowed -= 1
-        return True
+    def _check_kept(self, message: Received, name: str) -> None:
+        """Raises CommandError for what the broker keeps, and for the message that takes it away there."""
+        if message.retained:
+            if name in COMMANDS:
+                self._kept.add(message.topic)
+            raise CommandError("retained: a command that is kept would be obeyed again at each connection")
+        if message.topic in self._kept and not message.payload:
+            self._kept.discard(message.topic)
+            raise CommandError("taken for the removal of the retained one; if it is meant, give it again")
 
     def _may_reply_to(self, topic: str) -> bool:
         """Not among the values, whose readers would take it for one, and not where nobody may publish."""
@@ -228,8 +249,6 @@ class Commands:
 
 def _with_payload(command: _Command, message: Received) -> _Command:
     """With value and id out of the payload. Raises CommandError."""
-    if message.retained:
-        raise CommandError("retained: a command that is kept would be obeyed again at each connection")
     if len(message.payload) > LARGEST:
         raise CommandError(f"a payload of {len(message.payload)} bytes, at most {LARGEST} are looked at")
     try:
