@@ -21,6 +21,9 @@ class Secret(str):
 
     __slots__ = ()
 
+    def __new__(cls, text: str = "") -> "Secret":
+        return super().__new__(cls, str.__str__(text))
+
     def __repr__(self) -> str:
         return "'***'" if self else "''"
 

@@ -318,6 +318,7 @@ def test_password_is_never_shown():
     settings = parse("[mqtt]\nusername = me\npassword = hunter2\n")
     assert f"{settings.mqtt.password} %s" % settings.mqtt.password == "*** ***"
     assert str(config.Secret("")) == ""
+    assert config.Secret(settings.mqtt.password) == "hunter2"
     assert settings.mqtt.password == "hunter2"
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in config.shown(settings)
