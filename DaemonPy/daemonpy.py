@@ -239,8 +239,9 @@ class Daemon:
 
     def _is_older(self, pid: int | None) -> bool:
         """Whether that process is a version without a lock; a stale number can be that of our own shell."""
-        older = pid is not None and any(has_words(pid, words) for words in self.older_ones)
-        return older and pid is not None and not is_family(pid)
+        if pid is None or not any(has_words(pid, words) for words in self.older_ones):
+            return False
+        return not is_family(pid)
 
     def _remove_stale(self) -> bool:
         """Whether there was a file that nobody holds and that we may remove."""

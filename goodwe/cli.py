@@ -211,12 +211,11 @@ def _daemon(options: argparse.Namespace) -> int:
 def _load(options: argparse.Namespace) -> tuple[Config, list[str]]:
     path = options.config or config.PATH
     settings, warnings = config.load(path, required=options.config is not None)
-    mqtt = settings.mqtt
-    if mqtt.tls:
-        from .outputs.client import tls_context  # here, since only TLS needs it before the fork
+    if settings.mqtt.tls:
+        from .outputs.client import tls_for  # here, since only TLS needs it before the fork
 
         try:
-            tls_context(mqtt.cafile, mqtt.certfile, mqtt.keyfile)
+            tls_for(settings.mqtt)
         except StartError as error:
             raise ConfigError(f"{path}: {error}") from error
     return settings, warnings

@@ -147,9 +147,9 @@ class Ledger(Timer):
             self._save()
         for serial, book in self._books.items():
             if now >= book.doubt and book.judge.account is not None:
-                address = book.judge.account.address
-                log.info("Marking inverter @ address %d offline (no believable reading)", address)
-                self._away(serial, address, "no believable reading")
+                address, reason = book.judge.account.address, "no believable reading"
+                log.info("Marking inverter @ address %d offline (%s)", address, reason)
+                self._away(serial, address, reason)
             if now >= book.repeat:
                 self._speak_for(book, self._moment())
 

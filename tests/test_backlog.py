@@ -28,6 +28,14 @@ def store(path, *, largest=10_000_000, oldest=30 * DAY):
     return Store(path, largest=largest, oldest=oldest)
 
 
+def meddle(path, statement):
+    """Somebody else does this to the file."""
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(statement)
+    connection.close()
+
+
 def test_what_is_added_comes_out_in_order_byte_for_byte(path):
     kept = store(path)
     texts = [f'{{\n    "n": {n}\n}}' for n in range(50)]
@@ -100,9 +108,7 @@ def test_damaged_file_is_set_aside_and_said(path, content, caplog):
 
 def test_file_of_another_version_is_set_aside(path, caplog):
     os.makedirs(os.path.dirname(path))
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 7")
-    connection.close()
+    meddle(path, "PRAGMA user_version = 7")
     assert store(path).count() == 0
     assert "of version 7" in caplog.text
 
@@ -120,9 +126,7 @@ def test_damaged_reading_is_dropped_and_said_and_the_others_come_out(path, damag
     kept = store(path)
     for n in range(5):
         kept.add(SERIAL, 1.7e9 + n, str(n))
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"UPDATE readings SET {damage} WHERE number <= 2")
-    connection.close()
+    meddle(path, f"UPDATE readings SET {damage} WHERE number <= 2")
     assert [entry.data for entry in kept.next(2, [])] == ["2", "3"]
     assert kept.count() == 3
     assert sum("2 readings are damaged, dropped" in message for message in caplog.messages) == 1
@@ -175,9 +179,7 @@ def test_thousands_of_damaged_readings_are_dropped(path):
     kept = store(path)
     for n in range(3000):
         kept.add(SERIAL, 1.7e9 + n, str(n))
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE readings SET data = X'00' WHERE number < 3000")
-    connection.close()
+    meddle(path, "UPDATE readings SET data = X'00' WHERE number < 3000")
     assert [entry.data for entry in kept.next(1, [])] == ["2999"]
 
 
@@ -185,9 +187,7 @@ def test_table_that_is_not_ours_any_more_is_set_aside(path):
     kept = store(path)
     kept.add(SERIAL, 1.7e9, "one")
     kept.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("ALTER TABLE readings RENAME COLUMN serial TO sirial")
-    connection.close()
+    meddle(path, "ALTER TABLE readings RENAME COLUMN serial TO sirial")
     assert store(path).count() == 0
     assert os.path.exists(f"{path}.damaged")
 
@@ -196,9 +196,7 @@ def test_file_that_is_locked_is_not_damaged(path, monkeypatch):
     kept = store(path)
     kept.add(SERIAL, 1.7e9, "one")
     kept.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA journal_mode = DELETE")
-    connection.close()
+    meddle(path, "PRAGMA journal_mode = DELETE")
     check = store_module._check_columns
 
     def locked_now(connection):

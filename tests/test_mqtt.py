@@ -439,7 +439,7 @@ class Refusing:
         self.errors = errors
 
     def __getattr__(self, name):
-        assert name in ("max_queued_messages_set", "username_pw_set", "will_set", "tls_set_context")
+        assert name in ("username_pw_set", "will_set", "tls_set_context")
         return lambda *arguments, **named: None
 
     def connect(self, host, port, keepalive):

@@ -27,6 +27,15 @@ BACKLOG = f"goodwe/{SERIAL}/backlog"
 protocols = pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 
 
+def born(port):
+    """A Home Assistant that has just started, and says so."""
+    home = paho_client("home-assistant")
+    home.connect("127.0.0.1", port)
+    home.publish("homeassistant/status", "online")
+    home.loop_write()
+    return home
+
+
 def resting(**values):
     return Reading(SERIAL, 11, 3, {**VALUES, "pac": 0, **values}, 1.7e9, is_online=False)
 
@@ -93,10 +102,7 @@ def test_home_assistant_that_starts_gets_all_again(run, broker, monkeypatch):
     serving(running)
     running.tell(reading(), Offline(SERIAL, 11, "unplugged"), resting())
     subscriber = Subscriber(broker.port)
-    home = paho_client("home-assistant")
-    home.connect("127.0.0.1", broker.port)
-    home.publish("homeassistant/status", "online")
-    home.loop_write()
+    home = born(broker.port)
     subscriber.until(CONFIG)
     # at night, when the next message would be minutes away
     again = json.loads(subscriber.until(DATA)[1])
@@ -120,10 +126,7 @@ def test_home_assistant_that_starts_gets_no_old_reading_for_a_new_one(run, mosqu
     serving(running)
     running.tell(reading(), Offline(SERIAL, 11, "unplugged"))
     subscriber = Subscriber(mosquitto.port)
-    home = paho_client("home-assistant")
-    home.connect("127.0.0.1", mosquitto.port)
-    home.publish("homeassistant/status", "online")
-    home.loop_write()
+    home = born(mosquitto.port)
     subscriber.until(CONFIG)
     subscriber.until(CONFIG)  # the retained one and the new one
     subscriber.nothing(0.6)

@@ -89,6 +89,13 @@ def tls_context(cafile: str, certfile: str, keyfile: str) -> "ssl.SSLContext":
     return context
 
 
+def tls_for(settings: "MqttSettings") -> "ssl.SSLContext | None":
+    """What the settings ask for; None without TLS. Raises StartError when a file cannot be used."""
+    if not settings.tls:
+        return None
+    return tls_context(settings.cafile, settings.certfile, settings.keyfile)
+
+
 def _no_passphrase() -> str:
     """Instead of a question at a terminal that a daemon does not have."""
     raise StartError(

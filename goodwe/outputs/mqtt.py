@@ -15,7 +15,7 @@ from ..fields import Values as FieldValues
 from ..loop import NEVER, Loop, Timer
 from . import Happening
 from .broker import Connection, Diary, Will
-from .client import paho_client, tls_context
+from .client import paho_client, tls_for
 from .message import Message, Received
 from .payload import data_json
 
@@ -84,8 +84,7 @@ class MqttOutput(Timer):
         self._random = random
         self._client_factory = client_factory
         self._announcer = announcer
-        files = settings.cafile, settings.certfile, settings.keyfile
-        self._tls = tls_context(*files) if settings.tls else None
+        self._tls = tls_for(settings)
         self._diary = Diary()
         self._inverters: dict[str, _Inverter] = {}
         self._connections: list[Connection] = []

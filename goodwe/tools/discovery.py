@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from .. import state
 from ..config import Config
 from ..errors import GoodWeError
-from ..outputs.client import REFUSALS, new_client, reason_of, tls_context
+from ..outputs.client import REFUSALS, new_client, reason_of, tls_for
 from ..outputs.homeassistant import discovery_topic, is_ours
 
 QUIET_FOR = 1.0
@@ -57,7 +57,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def _connected(settings: Config) -> Any:
     """A client with a connection to the first server that takes it."""
     mqtt = settings.mqtt
-    tls = tls_context(mqtt.cafile, mqtt.certfile, mqtt.keyfile) if mqtt.tls else None
+    tls = tls_for(mqtt)
     troubles = []
     for host in mqtt.server:
         client = new_client(mqtt, f"{mqtt.clientid}-discovery", tls)
@@ -100,6 +100,8 @@ def _announced(client: Any, asked: list[str]) -> set[str]:
 def _publish(client: Any, topic: str) -> None:
     info = client.publish(topic, b"", qos=1, retain=True)
     end = time.monotonic() + PATIENCE
-    while info.rc or not info.is_published():
-        if info.rc or client.loop(timeout=0.1) or time.monotonic() > end:
-            raise ClearError(f"the broker did not take the removal of {topic}")
+    failed = info.rc != 0
+    while not failed and not info.is_published():
+        failed = client.loop(timeout=0.1) != 0 or time.monotonic() > end
+    if failed:
+        raise ClearError(f"the broker did not take the removal of {topic}")

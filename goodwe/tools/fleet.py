@@ -15,7 +15,7 @@ from ..errors import GoodWeError
 from ..events import Found, Reading
 from ..fields import RUNNING, Values
 from ..loop import NEVER, Loop, Timer
-from ..outputs.client import new_client, reason_of, tls_context
+from ..outputs.client import new_client, reason_of, tls_for
 from ..outputs.mqtt import MqttOutput
 from ..simulator import Day
 
@@ -133,7 +133,7 @@ class Audience:
         """Raises FleetError when the broker cannot be reached, StartError for TLS files that are none."""
         self.arrived = 0
         self._ready = False
-        tls = tls_context(settings.cafile, settings.certfile, settings.keyfile) if settings.tls else None
+        tls = tls_for(settings)
         self._client = new_client(settings, f"{settings.clientid}-{SITE}-audience", tls)
         self._client.on_connect = lambda client, *_: client.subscribe(f"{SITE}/+/+/data")
         self._client.on_subscribe = self._subscribed
