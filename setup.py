@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "goodwe" / "__init__.py").read_text()).group(1)
@@ -20,7 +20,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=["goodwe", "goodwe.outputs", "goodwe.tools", "DaemonPy"],
+    packages=find_packages(include=["goodwe", "goodwe.*", "DaemonPy"]),
     py_modules=["GoodWe"],
     install_requires=[
         "paho-mqtt>=1.6.1,<3",

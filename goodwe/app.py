@@ -8,9 +8,16 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from .clock import clock_is_right
 from .config import Config
-from .device import (
+from .ladder import Ladder
+from .link import Link
+from .loop import NEVER, Loop, Timer, Worker
+from .outputs import Fanout, Output
+from .protocol.bus import Bus
+from .readings.clock import clock_is_right
+from .readings.ledger import REPEAT_EVERY, Ledger
+from .traffic import Line
+from .transport import (
     STAND_IN,
     Hidraw,
     Ids,
@@ -23,16 +30,9 @@ from .device import (
     reset_port,
     udev_nodes,
 )
-from .ladder import Ladder
-from .ledger import REPEAT_EVERY, Ledger
-from .link import Link
-from .loop import NEVER, Loop, Timer, Worker
-from .outputs import Fanout, Output
-from .session import Bus
-from .traffic import Line
 
 if TYPE_CHECKING:
-    from .outputs.homeassistant import Announcer
+    from .outputs.mqtt.homeassistant import Announcer
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def outputs(config: Config, loop: Loop, random: Random, actions: "App") -> list[
 
 
 def _announcer(config: Config) -> "Announcer":
-    from .outputs.homeassistant import Announcer
+    from .outputs.mqtt.homeassistant import Announcer
 
     keep = config.inverter.offlinevalues == "keep"
     poll = config.inverter.pollinterval / 1000

@@ -212,7 +212,7 @@ def _load(options: argparse.Namespace) -> tuple[Config, list[str]]:
     path = options.config or config.PATH
     settings, warnings = config.load(path, required=options.config is not None)
     if settings.mqtt.tls:
-        from .outputs.client import tls_for  # here, since only TLS needs it before the fork
+        from .outputs.mqtt.client import tls_for  # here, since only TLS needs it before the fork
 
         try:
             tls_for(settings.mqtt)

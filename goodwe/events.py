@@ -1,9 +1,9 @@
-"""What can happen on a wire, in the order in which it happened."""
+"""What can happen: on a wire, in the order in which it happened; and what outputs are told of it."""
 
 from typing import NamedTuple
 
-from .fields import Values
-from .frame import Frame
+from .protocol.fields import Values
+from .protocol.frame import Frame
 
 
 class Send(NamedTuple):
@@ -36,10 +36,22 @@ class Reading(NamedTuple):
     values: Values
     when: float = 0.0
     """Seconds since 1970 of reception; stamped where the reading leaves the link."""
-    is_online: bool = True
-    """False for what is said of an inverter that is away: nothing flows, its totals stand."""
     clock: str = ""
     """What the inverter's own clock shows, as 2026-11-23T06:00:00; empty where the answer has none."""
+
+
+class Resting(NamedTuple):
+    """What is to be said of an inverter that is away: nothing flows, its totals stand."""
+
+    serial: str
+    address: int
+    inverter_type: int
+    """1 single-phase, 3 three-phase."""
+    values: Values
+    when: float
+    """Seconds since 1970 of its last good reading."""
+    said: float
+    """Seconds since 1970 of the moment that this speaks of."""
 
 
 class Answer(NamedTuple):
@@ -90,5 +102,8 @@ class Refused(NamedTuple):
     detail: str
     times: int = 1
 
+
+Happening = Found | Online | Reading | Resting | Offline | Remembered | Info | Answer | Unanswered
+"""What an output is told of; the rest of the events stays on the wire."""
 
 Event = Send | Found | Online | Reading | Offline | Refused | Answer | Unanswered

@@ -10,17 +10,16 @@ import os
 import select
 from collections.abc import Callable
 
-from .device import Wire
 from .errors import DeviceError
-from .events import Answer, Event, Found, Offline, Online, Reading, Refused, Send, Unanswered
-from .fields import ALL_ZERO
-from .frame import Frame
+from .events import Answer, Event, Found, Happening, Offline, Online, Reading, Refused, Send, Unanswered
 from .ladder import Ladder, Step
 from .loop import NEVER
-from .outputs import Happening
-from .session import Bus
+from .protocol.bus import Bus
+from .protocol.fields import ALL_ZERO
+from .protocol.frame import Frame
 from .tally import Tally
 from .traffic import Line, Traffic
+from .transport import Wire
 
 log = logging.getLogger(__name__)
 

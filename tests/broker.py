@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from goodwe.outputs.client import paho_client
+from goodwe.outputs.mqtt.client import paho_client
 
 PATIENCE = 15.0
 

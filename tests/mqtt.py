@@ -4,12 +4,12 @@ import threading
 import time
 from random import Random
 
-from goodwe import fields
 from goodwe.config import MqttSettings, parse
 from goodwe.events import Reading
 from goodwe.loop import Loop
-from goodwe.outputs.homeassistant import Announcer
 from goodwe.outputs.mqtt import MqttOutput
+from goodwe.outputs.mqtt.homeassistant import Announcer
+from goodwe.protocol import fields
 
 from .broker import PATIENCE, wait_for
 from .captures import data

@@ -15,12 +15,12 @@ import pytest
 
 from goodwe import config
 from goodwe.app import App
-from goodwe.device import Ids
 from goodwe.errors import DeviceError
 from goodwe.events import Offline, Online, Reading
 from goodwe.loop import Loop
-from goodwe.simulator import Day, Habits, Inverter, Port
+from goodwe.protocol.simulator import Day, Habits, Inverter, Port
 from goodwe.tools import decode
+from goodwe.transport import Ids
 
 from .broker import PATIENCE, wait_for
 from .fakes import Nodes

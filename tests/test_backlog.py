@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from goodwe.loop import NEVER
-from goodwe.outputs import store as store_module
-from goodwe.outputs.backlog import MOST_JOBS, MOST_UNDER_WAY, PATIENCE, Backlog
-from goodwe.outputs.store import TRIM_EVERY, Store
+from goodwe.outputs.mqtt import store as store_module
+from goodwe.outputs.mqtt.backlog import MOST_JOBS, MOST_UNDER_WAY, PATIENCE, Backlog
+from goodwe.outputs.mqtt.store import TRIM_EVERY, Store
 
 SERIAL, OTHER = "1006KDTU13500023", "53600DSN201W0051"
 DAY = 86400.0

@@ -7,8 +7,8 @@ import pytest
 
 from goodwe.config import parse
 from goodwe.events import Answer, Unanswered
-from goodwe.outputs.commands import ALL, BURST, LARGEST, Commands
-from goodwe.outputs.message import Received
+from goodwe.outputs.mqtt.commands import ALL, BURST, LARGEST, Commands
+from goodwe.outputs.mqtt.message import Received
 
 SERIAL, OTHER = "1006KDTU13500023", "53600DSN201W0051"
 ROOT = "goodwe-command"

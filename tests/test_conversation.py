@@ -4,12 +4,12 @@ from random import Random
 
 import pytest
 
-from goodwe import fields
-from goodwe.device import wrap
 from goodwe.events import Answer, Event, Offline, Online, Reading, Send, Unanswered
-from goodwe.frame import ACCEPTED, UNREGISTERED
-from goodwe.session import Bus
-from goodwe.simulator import SETTINGS, Day, Habits, Inverter, Port
+from goodwe.protocol import fields
+from goodwe.protocol.bus import Bus
+from goodwe.protocol.frame import ACCEPTED, UNREGISTERED
+from goodwe.protocol.simulator import SETTINGS, Day, Habits, Inverter, Port
+from goodwe.transport import wrap
 
 SERIAL = "15000DTU166W0157"
 NOON = 12 * 3600.0

@@ -12,7 +12,9 @@ import time
 
 import pytest
 
-from goodwe.device import (
+from goodwe.errors import DeviceError
+from goodwe.loop import NEVER, Loop, Worker
+from goodwe.transport import (
     Hidraw,
     Ids,
     Scanner,
@@ -26,8 +28,6 @@ from goodwe.device import (
     udev_nodes,
     wrap,
 )
-from goodwe.errors import DeviceError
-from goodwe.loop import NEVER, Loop, Worker
 
 from .captures import raw
 from .fakes import Nodes
@@ -182,7 +182,7 @@ def test_missing_permission_says_which_rule_is_missing(tmp_path):
         if parent.stat().st_uid == os.getuid() and parent != parent.parent and "pytest" in parent.name:
             parent.chmod(0o755)
     script = (
-        "import os, sys; from goodwe.device import Ids, open_node\n"
+        "import os, sys; from goodwe.transport import Ids, open_node\n"
         "from goodwe.errors import DeviceError\n"
         "os.getuid() or os.setuid(65534)\n"
         "try: open_node(sys.argv[1], Ids(1, 2))\n"

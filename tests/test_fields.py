@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goodwe import fields
 from goodwe.errors import FieldError
+from goodwe.protocol import fields
 
 from .captures import ALL, GOLDEN_JSON, data
 

@@ -9,15 +9,21 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = [
-    ["errors", "frame", "fields", "events", "tally"],
-    ["session", "simulator", "plausibility", "identity", "ladder", "traffic", "texts"],
-    ["scripts", "loop", "config", "state", "clock"],
-    ["device", "outputs"],
-    ["outputs.payload", "outputs.message", "outputs.store"],
-    ["outputs.client"],
-    ["outputs.broker", "outputs.backlog", "outputs.commands", "outputs.homeassistant"],
-    ["outputs.plant", "outputs.values"],
-    ["link", "ledger", "outputs.mqtt"],
+    ["errors", "events", "tally", "protocol", "protocol.frame", "protocol.fields", "readings"],
+    ["protocol.bus", "protocol.simulator", "protocol.identity", "protocol.texts"],
+    ["readings.plausibility", "ladder", "traffic"],
+    ["protocol.scripts", "loop", "config", "readings.state", "readings.clock"],
+    ["transport", "outputs"],
+    ["outputs.mqtt.payload", "outputs.mqtt.message", "outputs.mqtt.store"],
+    ["outputs.mqtt.client"],
+    [
+        "outputs.mqtt.connection",
+        "outputs.mqtt.backlog",
+        "outputs.mqtt.commands",
+        "outputs.mqtt.homeassistant",
+    ],
+    ["outputs.mqtt.sums", "outputs.mqtt.values"],
+    ["link", "readings.ledger", "outputs.mqtt"],
     ["app"],
     ["tools", "tools.decode", "tools.fleet", "tools.documents", "tools.embedded_broker", "tools.discovery"],
     ["tools.simulate"],
@@ -25,8 +31,8 @@ FLOORS = [
     ["cli"],
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
-SAME_FLOOR = {("events", "fields"), ("events", "frame"), ("fields", "errors"), ("config", "errors")}
-PURE = [module for floor in FLOORS[:2] for module in floor] + ["scripts"]
+SAME_FLOOR = {("events", "protocol.fields"), ("events", "protocol.frame"), ("protocol.fields", "errors")}
+PURE = [module for floor in FLOORS[:3] for module in floor] + ["protocol.scripts"]
 NO_CLOCK_NO_IO = {"time", "datetime", "os", "socket", "select", "threading", "logging", "subprocess", "io"}
 
 

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goodwe.frame import NAMES, Frame, Splitter, checksum, either_way, frame, to_the_ap, to_the_inverter
+from goodwe.protocol.frame import (
+    NAMES,
+    Frame,
+    Splitter,
+    checksum,
+    either_way,
+    frame,
+    to_the_ap,
+    to_the_inverter,
+)
 
 from .captures import ALL, raw
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from goodwe import __version__, fields
+from goodwe import __version__
 from goodwe.config import parse
-from goodwe.outputs.homeassistant import RETIRED, Announcer, discovery_topic, is_ours, object_id
+from goodwe.outputs.mqtt.homeassistant import RETIRED, Announcer, discovery_topic, is_ours, object_id
+from goodwe.protocol import fields
 
 SERIAL = "1006KDTU13500023"
 INFOS = {"idInfo": {"modelName": "GW6000-DT", "firmwareVersion": "1010C"}}

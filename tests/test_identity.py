@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from goodwe import fields
 from goodwe.errors import FieldError
-from goodwe.events import Answer, Info, Offline, Unanswered
-from goodwe.identity import HARM_WITHIN, QUESTIONS, Identity, Interview
-from goodwe.plausibility import Judge
-from goodwe.session import REGISTERED_AGAIN
-from goodwe.simulator import SETTINGS
+from goodwe.events import Answer, Info, Offline, Resting, Unanswered
+from goodwe.protocol import fields
+from goodwe.protocol.bus import REGISTERED_AGAIN
+from goodwe.protocol.identity import HARM_WITHIN, QUESTIONS, Identity, Interview
+from goodwe.protocol.simulator import SETTINGS
+from goodwe.readings.plausibility import Judge
 
 from .test_ledger import SERIAL, Books
 
@@ -169,7 +169,7 @@ def test_identity_survives_a_restart_and_is_told_before_the_first_values(tmp_pat
     remembered, id_info, setting_info, resting = again.take()
     assert (remembered.serial, remembered.inverter_type) == (SERIAL, 1)
     assert (id_info.values["modelName"], setting_info.values["vacMax"]) == ("GW1500-XS", 264.5)
-    assert not resting.is_online
+    assert type(resting) is Resting
 
 
 def test_shyness_survives_a_restart_and_is_said_once(tmp_path, caplog):

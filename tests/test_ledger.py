@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from goodwe import clock, ledger
-from goodwe.events import Found, Offline, Online, Reading, Remembered
-from goodwe.identity import Identity
-from goodwe.ledger import Ledger
+from goodwe.events import Found, Offline, Online, Reading, Remembered, Resting
 from goodwe.loop import NEVER
-from goodwe.plausibility import Account
-from goodwe.simulator import Day
-from goodwe.state import Memory
+from goodwe.protocol.identity import Identity
+from goodwe.protocol.simulator import Day
+from goodwe.readings import clock, ledger
+from goodwe.readings.ledger import Ledger
+from goodwe.readings.plausibility import Account
+from goodwe.readings.state import Memory
 
 from .test_year import NOTHING, Immediately
 
@@ -100,15 +100,15 @@ def test_away_is_said_at_once_with_nothing_flowing_and_again_every_five_minutes(
     books.ledger.handle(gone)
     offline, resting = books.take()
     assert offline == gone
-    assert (resting.is_online, resting.values["pac"], resting.values["vac1"]) == (False, 0, 0.0)
+    assert (type(resting), resting.values["pac"], resting.values["vac1"]) == (Resting, 0, 0.0)
     assert (resting.values["eTotal"], resting.values["workMode"]) == (GOOD["eTotal"], 0)
     assert resting.values["temp"] == GOOD["temp"]
-    assert resting.when == 1.8e9 + books.now
+    assert resting.when == resting.said == 1.8e9 + books.now
     for _ in range(3):
         assert books.ledger.deadline == books.now + ledger.REPEAT_EVERY
         books.now = books.ledger.deadline
         books.ledger.tick(books.now)
-        assert [event.is_online for event in books.take()] == [False]
+        assert [(type(event), event.said) for event in books.take()] == [(Resting, 1.8e9 + books.now)]
 
 
 def test_today_is_nothing_from_midnight_on_also_for_one_that_is_away():
@@ -161,10 +161,10 @@ def test_inverter_of_which_nothing_is_believed_counts_as_away_after_a_minute(cap
     books.now += 62.5
     books.ledger.tick(books.now)
     offline, resting = books.take()
-    assert (offline.reason, resting.is_online) == ("no believable reading", False)
+    assert (offline.reason, type(resting)) == ("no believable reading", Resting)
     assert "Marking inverter @ address 11 offline (no believable reading)" in caplog.messages
     books.read(pac=1700)
-    assert [event.is_online for event in books.take()] == [True]
+    assert [type(event) for event in books.take()] == [Reading]
 
 
 def test_refusal_is_one_line_and_counted(caplog):
@@ -216,7 +216,7 @@ def test_remembered_inverter_is_said_to_be_away_before_it_comes(tmp_path):
     assert remembered == Remembered(SERIAL)
     assert resting.values["eTotal"] == GOOD["eTotal"]
     again.read()
-    assert [event.is_online for event in again.take()] == [True], "it agrees with what is known of it"
+    assert [type(event) for event in again.take()] == [Reading], "it agrees with what is known of it"
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):

@@ -6,11 +6,11 @@ import pytest
 
 from goodwe.errors import DeviceError
 from goodwe.events import Answer, Found, Offline, Online, Reading
-from goodwe.frame import frame
 from goodwe.ladder import Ladder
 from goodwe.link import Link
 from goodwe.loop import NEVER
-from goodwe.session import Bus
+from goodwe.protocol.bus import Bus
+from goodwe.protocol.frame import frame
 from goodwe.tally import Tally
 
 from .captures import data

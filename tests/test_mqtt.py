@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import serialization  # trustme's own
 from goodwe.errors import StartError
 from goodwe.events import Found, Offline, Online
 from goodwe.loop import NEVER, Loop
-from goodwe.outputs import broker as broker_module
-from goodwe.outputs.broker import Connection, Diary, Will
-from goodwe.outputs.client import paho_client, tls_context
+from goodwe.outputs.mqtt import connection as broker_module
+from goodwe.outputs.mqtt.client import paho_client, tls_context
+from goodwe.outputs.mqtt.connection import Connection, Diary, Will
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
 from .fakes import Clock

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from goodwe.events import Answer, Found, Info, Offline, Reading, Remembered
+from goodwe.events import Answer, Found, Info, Offline, Reading, Remembered, Resting
 from goodwe.outputs import mqtt as mqtt_module
-from goodwe.outputs.client import MQTT5, paho_client
-from goodwe.outputs.payload import data_json
-from goodwe.outputs.store import Store
-from goodwe.simulator import Day
+from goodwe.outputs.mqtt.client import MQTT5, paho_client
+from goodwe.outputs.mqtt.payload import data_json
+from goodwe.outputs.mqtt.store import Store
+from goodwe.protocol.simulator import Day
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, listens, wait_for
 from .mqtt import DATA, ONLINE, OTHER, SERIAL, VALUES, announcer, reading, serving
@@ -37,7 +37,7 @@ def born(port):
 
 
 def resting(**values):
-    return Reading(SERIAL, 11, 3, {**VALUES, "pac": 0, **values}, 1.7e9, is_online=False)
+    return Resting(SERIAL, 11, 3, {**VALUES, "pac": 0, **values}, 1.7e9, 1.7e9 + 300.0)
 
 
 class Amqtt:
@@ -159,8 +159,8 @@ def test_without_discovery_nothing_of_it_is_imported(mosquitto):
         f"text = '[mqtt]\\nserver = 127.0.0.1\\nport = {mosquitto.port}\\n[homeassistant]\\ndiscovery = off'\n"
         "settings, _ = config.parse(text, 'test'); loop = Loop(time.monotonic)\n"
         "outputs(settings, loop, Random(), None)\n"
-        "loaded = ('homeassistant', 'values', 'plant', 'backlog', 'store', 'commands')\n"
-        "print([name for name in loaded if f'goodwe.outputs.{name}' in sys.modules], 'sqlite3' in sys.modules)"
+        "loaded = ('homeassistant', 'values', 'sums', 'backlog', 'store', 'commands')\n"
+        "print([name for name in loaded if f'goodwe.outputs.mqtt.{name}' in sys.modules], 'sqlite3' in sys.modules)"
     )
     # Not measured: coverage loads sqlite3 itself.
     environment = {key: text for key, text in os.environ.items() if "COVERAGE" not in key}

@@ -16,8 +16,8 @@ import pytest
 import trustme
 
 from goodwe.events import Found, Offline
-from goodwe.outputs import broker as broker_module
-from goodwe.outputs.client import paho_client
+from goodwe.outputs.mqtt import connection as broker_module
+from goodwe.outputs.mqtt.client import paho_client
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
 from .mqtt import DATA, ONLINE, OTHER, SERIAL, announcer, reading, serving

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from goodwe import fields, texts
 from goodwe.events import Offline, Reading
 from goodwe.outputs import Fanout
-from goodwe.outputs.payload import data_json
+from goodwe.outputs.mqtt.payload import data_json
+from goodwe.protocol import fields, texts
 
 from .captures import GOLDEN_JSON, data
 

@@ -3,8 +3,8 @@
 import pytest
 
 from goodwe.events import Reading
-from goodwe.fields import RUNNING
-from goodwe.plausibility import Judge, Moment, Refused, Trusted
+from goodwe.protocol.fields import RUNNING
+from goodwe.readings.plausibility import Judge, Moment, Refused, Trusted
 
 SERIAL = "15000DTU166W0157"
 NOTHING = {row.key: 0 if row.divisor == 1 else 0.0 for row in RUNNING} | {"errorMessage": []}

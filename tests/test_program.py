@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from goodwe import state
 from goodwe.events import Reading
-from goodwe.identity import Identity
-from goodwe.outputs.client import paho_client
-from goodwe.plausibility import Judge, Moment
-from goodwe.scripts import MARK, SCRIPTS
-from goodwe.simulator import Day
-from goodwe.state import Memory
+from goodwe.outputs.mqtt.client import paho_client
+from goodwe.protocol.identity import Identity
+from goodwe.protocol.scripts import MARK, SCRIPTS
+from goodwe.protocol.simulator import Day
+from goodwe.readings import state
+from goodwe.readings.plausibility import Judge, Moment
+from goodwe.readings.state import Memory
 from goodwe.tools.simulate import time_of_day
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for

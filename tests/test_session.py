@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goodwe import fields
 from goodwe.events import Answer, Found, Offline, Online, Reading, Refused, Send, Unanswered
-from goodwe.frame import Frame, frame
-from goodwe.session import FIRST_ADDRESS, LAST_ADDRESS, Bus
+from goodwe.protocol import fields
+from goodwe.protocol.bus import FIRST_ADDRESS, LAST_ADDRESS, Bus
+from goodwe.protocol.frame import Frame, frame
 
 from .captures import data, raw
 

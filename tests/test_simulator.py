@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from goodwe import fields
-from goodwe.frame import ACCEPTED, Frame, Splitter, frame
-from goodwe.simulator import PLAIN, REFUSED, Day, Habits, Inverter, Port
+from goodwe.protocol import fields
+from goodwe.protocol.frame import ACCEPTED, Frame, Splitter, frame
+from goodwe.protocol.simulator import PLAIN, REFUSED, Day, Habits, Inverter, Port
 
 from .captures import raw
 

@@ -11,15 +11,15 @@ from types import SimpleNamespace
 import paho.mqtt.client as paho
 import pytest
 
-from goodwe import fields
 from goodwe.config import parse
-from goodwe.device import wrap
 from goodwe.errors import GoodWeError
-from goodwe.frame import Frame, Splitter, frame
 from goodwe.loop import Loop
-from goodwe.outputs.client import paho_client
-from goodwe.outputs.homeassistant import is_ours
+from goodwe.outputs.mqtt.client import paho_client
+from goodwe.outputs.mqtt.homeassistant import is_ours
+from goodwe.protocol import fields
+from goodwe.protocol.frame import Frame, Splitter, frame
 from goodwe.tools import decode, demo, discovery, fleet, simulate
+from goodwe.transport import wrap
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
 from .captures import ALL, raw

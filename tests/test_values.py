@@ -2,11 +2,11 @@
 
 import pytest
 
-from goodwe import fields
 from goodwe.config import parse
 from goodwe.events import Reading
-from goodwe.outputs.message import Message
-from goodwe.outputs.values import Values
+from goodwe.outputs.mqtt.message import Message
+from goodwe.outputs.mqtt.values import Values
+from goodwe.protocol import fields
 
 from .captures import data
 

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from goodwe import ledger, plausibility
-from goodwe.events import Offline, Reading
-from goodwe.fields import FLOWS
-from goodwe.ledger import Ledger
-from goodwe.plausibility import FELL, POWER, RANGE, ROSE, STUCK
-from goodwe.scripts import MARK, SCRIPTS
-from goodwe.simulator import Day
+from goodwe.events import Offline, Reading, Resting
+from goodwe.protocol.fields import FLOWS
+from goodwe.protocol.scripts import MARK, SCRIPTS
+from goodwe.protocol.simulator import Day
+from goodwe.readings import ledger, plausibility
+from goodwe.readings.ledger import Ledger
+from goodwe.readings.plausibility import FELL, POWER, RANGE, ROSE, STUCK
 
 from .conftest import CHECKED
 
@@ -74,7 +74,7 @@ class House:
         self.last_total: dict[str, float] = {}
         self.last_day: dict[str, tuple[datetime.date, float]] = {}
         self.online: dict[str, bool] = {}
-        self.messages: list[Reading] = []
+        self.messages: list[Reading | Resting] = []
         self.repaired = False
         self.blind = False
         """Whether the day's energy cannot be known: the clock is wrong, or a night passed unseen."""
@@ -161,12 +161,12 @@ class House:
         """Everything that is published comes by here."""
         if isinstance(event, Offline):
             self.online[event.serial] = False
-        if not isinstance(event, Reading):
+        if not isinstance(event, Reading | Resting):
             return
         self.checked += 1
         self.messages.append(event)
         values, serial = event.values, event.serial
-        self.online[serial] = event.is_online
+        self.online[serial] = isinstance(event, Reading)
         assert values["temp"] != MARK, "a refused reading is published"
         total, day = values["eTotal"], values["eDay"]
         if serial in self.last_total and not self.repaired:
@@ -179,7 +179,7 @@ class House:
             if date == self.date:
                 assert day >= before, "E-Day fell within a day"
             self.last_day[serial] = (self.date, day)
-        if not event.is_online:
+        if isinstance(event, Resting):
             assert not any(values[row.key] for row in FLOWS), "something flows at night"
 
     def refused(self, reason):
@@ -260,7 +260,7 @@ def test_restart_at_night_gives_the_stored_totals_at_once(tmp_path):
     seen = len(house.messages)
     house.restart()
     (message, *_) = house.messages[seen:]
-    assert (message.is_online, message.values["pac"]) == (False, 0)
+    assert (type(message), message.values["pac"]) == (Resting, 0)
     assert message.values["eTotal"] == pytest.approx(house._total(house.now), abs=0.11)
     assert message.values["eDay"] == pytest.approx(house.energy_today(), abs=SHARP)
     house.wait(2 * HOUR)
@@ -276,7 +276,7 @@ def test_night_is_repeated_every_five_minutes_and_not_with_keep(tmp_path):
     assert len(house.messages) - seen == HOUR / ledger.REPEAT_EVERY
     house.ledger._speak_for_absent = False
     house.wait(DAY - house.now % DAY + DUSK + 600)
-    assert house.messages[-1].is_online
+    assert isinstance(house.messages[-1], Reading)
 
 
 @pytest.mark.parametrize("kill", [False, True])
@@ -402,7 +402,7 @@ def test_counter_that_was_reset_in_a_repair_is_believed_after_ten_minutes(caplog
     before = house.checked
     house.repaired = True
     house.wait(590.0, every=10.0)
-    online = [message for message in house.messages[before:] if message.is_online]
+    online = [message for message in house.messages[before:] if isinstance(message, Reading)]
     assert online == []
     assert house.refused(FELL) + house.refused(plausibility.NOTHING) > 50
     house.wait(DAY, every=60.0)

@@ -3,12 +3,9 @@
 import logging
 from typing import Protocol
 
-from ..events import Answer, Found, Info, Offline, Online, Reading, Remembered, Unanswered
+from ..events import Happening
 
 log = logging.getLogger(__name__)
-
-Happening = Found | Online | Reading | Offline | Remembered | Info | Answer | Unanswered
-"""What an output is told of; the rest of the events stays on the wire."""
 
 
 class Output(Protocol):

@@ -7,11 +7,11 @@ from typing import TextIO
 
 import simplejson
 
-from .. import fields
-from ..device import ENVELOPE
 from ..errors import FieldError
-from ..fields import Values
-from ..frame import Frame, Packet, Splitter, either_way
+from ..protocol import fields
+from ..protocol.fields import Values
+from ..protocol.frame import Frame, Packet, Splitter, either_way
+from ..transport import ENVELOPE
 
 PREFIX_LENGTH = len(ENVELOPE) + 1
 """CC 99 n in front of a frame that goes to the inverter."""

@@ -19,8 +19,8 @@ from typing import Any
 import simplejson
 
 from ..errors import GoodWeError
-from ..outputs.client import paho_client
-from ..simulator import Day
+from ..outputs.mqtt.client import paho_client
+from ..protocol.simulator import Day
 from .simulate import above_zero, time_of_day
 
 PATIENCE = 20.0

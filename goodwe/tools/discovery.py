@@ -5,11 +5,11 @@ import sys
 import time
 from typing import Any, TextIO
 
-from .. import state
 from ..config import Config
 from ..errors import GoodWeError
-from ..outputs.client import REFUSALS, new_client, reason_of, tls_for
-from ..outputs.homeassistant import discovery_topic, is_ours
+from ..outputs.mqtt.client import REFUSALS, new_client, reason_of, tls_for
+from ..outputs.mqtt.homeassistant import discovery_topic, is_ours
+from ..readings import state
 
 QUIET_FOR = 1.0
 """Seconds without a message after which a broker has given all that it keeps."""

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from ..config import MqttSettings
 from ..errors import GoodWeError
 from ..events import Found, Reading
-from ..fields import RUNNING, Values
 from ..loop import NEVER, Loop, Timer
-from ..outputs.client import new_client, reason_of, tls_for
 from ..outputs.mqtt import MqttOutput
-from ..simulator import Day
+from ..outputs.mqtt.client import new_client, reason_of, tls_for
+from ..protocol.fields import RUNNING, Values
+from ..protocol.simulator import Day
 
 SITE = "fleet"
 NOON = 43200.0

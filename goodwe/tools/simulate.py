@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from .. import fields
 from ..config import Config
-from ..device import STAND_IN
 from ..errors import GoodWeError
-from ..fields import Values
 from ..loop import NEVER, Loop, Timer
-from ..scripts import SCRIPTS
-from ..simulator import Day, Habits, Inverter, Port
+from ..protocol import fields
+from ..protocol.fields import Values
+from ..protocol.scripts import SCRIPTS
+from ..protocol.simulator import Day, Habits, Inverter, Port
+from ..transport import STAND_IN
 from . import fleet
 
 SERIALS = {1: "15000SIM268W0001", 3: "1010KSIM268W0002"}

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from random import Random
 
-from goodwe import fields
-from goodwe.frame import Splitter
-from goodwe.simulator import PLAIN, Day, Inverter, Port
+from goodwe.protocol import fields
+from goodwe.protocol.frame import Splitter
+from goodwe.protocol.simulator import PLAIN, Day, Inverter, Port
 
 from ..broker import Mosquitto, Subscriber, wait_for
 from ..captures import raw

@@ -3,7 +3,7 @@
 from tests.system.kit import INSTALLED, House, check, sh
 
 LADDER = """
-from goodwe.device import Ids, reset_port, udev_nodes
+from goodwe.transport import Ids, reset_port, udev_nodes
 nodes = udev_nodes(Ids(0x0084, 0x0041))
 (node,) = nodes.present()
 reset_port(nodes.usb_node(node))

@@ -10,22 +10,32 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from ..events import Answer, Found, Info, Offline, Online, Reading, Remembered, Unanswered
-from ..fields import Values as FieldValues
-from ..loop import NEVER, Loop, Timer
-from . import Happening
-from .broker import Connection, Diary, Will
+from ...events import (
+    Answer,
+    Found,
+    Happening,
+    Info,
+    Offline,
+    Online,
+    Reading,
+    Remembered,
+    Resting,
+    Unanswered,
+)
+from ...loop import NEVER, Loop, Timer
+from ...protocol.fields import Values as FieldValues
 from .client import paho_client, tls_for
+from .connection import Connection, Diary, Will
 from .message import Message, Received
 from .payload import data_json
 
 if TYPE_CHECKING:
-    from ..config import MqttSettings
+    from ...config import MqttSettings
     from .backlog import Backlog
     from .commands import Actions, Commands
     from .homeassistant import Announcer
-    from .plant import Plant
     from .store import Kept
+    from .sums import Plant
     from .values import Values
 
 ONLINE, OFFLINE = "1", "0"
@@ -46,9 +56,9 @@ class _Inverter:
         self.values = values
         self.online: bool | None = None
         """None before the first event about it: until then nothing is published."""
-        self.unsent: Reading | None = None
+        self.unsent: Reading | Resting | None = None
         """The newest reading, as long as no broker has it."""
-        self.last: Reading | None = None
+        self.last: Reading | Resting | None = None
         """The newest reading."""
         self.infos: dict[str, FieldValues] = {}
         """What it told about itself, by published name."""
@@ -103,9 +113,9 @@ class MqttOutput(Timer):
         match event:
             case Found(serial) | Online(serial):
                 self._inverter(serial)
-            case Reading(serial):
+            case Reading(serial) | Resting(serial):
                 inverter = self._inverter(serial)
-                inverter.online = event.is_online
+                inverter.online = isinstance(event, Reading)
                 inverter.unsent = inverter.last = event
                 inverter.phases = event.inverter_type
                 self._publish(inverter)
@@ -251,11 +261,11 @@ class MqttOutput(Timer):
             online = ONLINE if inverter.online else OFFLINE
             connection.publish(Message(f"{inverter.topic}/online", online, 1, retain=True))
 
-    def _publish_data(self, inverter: _Inverter, reading: Reading) -> bool:
+    def _publish_data(self, inverter: _Inverter, reading: Reading | Resting) -> bool:
         """Whether the broker has it, or will: else it is the newest one that waits, or in the backlog."""
         data = self._data(inverter, reading)
         topic, qos, retain = f"{inverter.topic}/data", self._settings.qos, self._settings.retain
-        if self._backlog is None or not reading.is_online:
+        if self._backlog is None or isinstance(reading, Resting):
             taken = inverter.connection.publish(Message(topic, data, qos, retain))
             inverter.unsent = None if taken else reading
             return taken
@@ -265,7 +275,7 @@ class MqttOutput(Timer):
             done(False)
         return taken
 
-    def _publish_values(self, inverter: _Inverter, reading: Reading) -> None:
+    def _publish_values(self, inverter: _Inverter, reading: Reading | Resting) -> None:
         if inverter.values is None:
             return
         for message in inverter.values.messages(reading, self._loop.clock()):
@@ -276,13 +286,12 @@ class MqttOutput(Timer):
     def _keep(self, inverter: _Inverter) -> None:
         """There is no connection: the newest reading waits, with a backlog all do."""
         reading = inverter.unsent
-        if self._backlog is not None and reading is not None and reading.is_online:
+        if self._backlog is not None and isinstance(reading, Reading):
             self._backlog.keep(reading.serial, reading.when, self._data(inverter, reading))
             inverter.unsent = None
 
-    def _data(self, inverter: _Inverter, reading: Reading) -> str:
-        # What is said of an absent one has the time of its last reading, and is none itself.
-        with_id = self._backlog is not None and reading.is_online
+    def _data(self, inverter: _Inverter, reading: Reading | Resting) -> str:
+        with_id = self._backlog is not None and isinstance(reading, Reading)
         return data_json(reading, language=self._settings.language, infos=inverter.infos, with_id=with_id)
 
     def _announce(self, inverter: _Inverter) -> None:
@@ -297,14 +306,14 @@ class MqttOutput(Timer):
     def _repeat(self, inverter: _Inverter) -> None:
         """What a newcomer would else wait for: of an inverter that is away nothing comes for minutes."""
         last = inverter.last
-        if last is not None and not last.is_online and not inverter.online and not self._stopping:
+        if isinstance(last, Resting) and not inverter.online and not self._stopping:
             inverter.unsent = last
             self._publish(inverter)
 
     def _tell_others(self, event: Happening) -> None:
         """Those that look on: the sum of all, and who waits for an inverter to obey."""
-        if self._commands is not None and isinstance(event, Reading | Offline):
-            self._commands.online(event.serial, is_online=isinstance(event, Reading) and event.is_online)
+        if self._commands is not None and isinstance(event, Reading | Resting | Offline):
+            self._commands.online(event.serial, is_online=isinstance(event, Reading))
         if self._plant is not None:
             message = self._plant.handle(event)
             if message is not None:
@@ -350,7 +359,7 @@ class MqttOutput(Timer):
             inverter.announce_at = self._loop.clock()
 
     def _make_plant(self) -> "Plant":
-        from .plant import Plant
+        from .sums import Plant
 
         return Plant(self._settings.topic)
 

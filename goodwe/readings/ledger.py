@@ -8,16 +8,15 @@ import logging
 import time
 from collections.abc import Callable
 
+from ..errors import FieldError
+from ..events import Answer, Happening, Info, Offline, Reading, Remembered, Unanswered
+from ..loop import NEVER, Loop, Timer, Worker
+from ..protocol.bus import REGISTERED_AGAIN
+from ..protocol.identity import QUESTIONS, Identity, Interview
+from ..tally import Tally
 from . import state
-from .errors import FieldError
-from .events import Answer, Info, Offline, Reading, Remembered, Unanswered
-from .identity import QUESTIONS, Identity, Interview
-from .loop import NEVER, Loop, Timer, Worker
-from .outputs import Happening
 from .plausibility import Held, Judge, Moment, Refused, Trusted
-from .session import REGISTERED_AGAIN
 from .state import Memory
-from .tally import Tally
 
 log = logging.getLogger(__name__)
 

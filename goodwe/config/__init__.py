@@ -10,8 +10,8 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
-from .errors import ConfigError
-from .texts import LANGUAGES
+from ..errors import ConfigError
+from ..protocol.texts import LANGUAGES
 
 PATH = "/etc/goodwe.conf"
 

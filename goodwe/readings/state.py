@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import simplejson
 
-from . import fields
-from .errors import FieldError
-from .identity import Identity
+from ..errors import FieldError
+from ..protocol import fields
+from ..protocol.identity import Identity
 from .plausibility import Account
 
 log = logging.getLogger(__name__)

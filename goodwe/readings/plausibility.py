@@ -15,9 +15,9 @@ What is refused for long, and always agrees with itself, is how the inverter now
 
 from typing import NamedTuple
 
-from . import fields
-from .events import Reading
-from .fields import Values
+from ..events import Reading, Resting
+from ..protocol import fields
+from ..protocol.fields import Values
 
 STEP = 0.25
 """kWh by which two numbers of one decimal each may differ and mean the same."""
@@ -168,7 +168,7 @@ class Judge:
         self._here = False
         self._moved = None
 
-    def resting(self, at: Moment) -> Reading | None:
+    def resting(self, at: Moment) -> Resting | None:
         """What to publish of an inverter that is away: nothing flows, the totals stand."""
         if self.account is None:
             return None
@@ -176,7 +176,7 @@ class Judge:
         idle: Values = {row.key: 0 if row.divisor == 1 else 0.0 for row in fields.FLOWS}
         values = {**account.values, **idle, "workMode": 0, "eDay": account.shown}
         kind = account.inverter_type
-        return Reading(self._serial, account.address, kind, values, account.when, is_online=False)
+        return Resting(self._serial, account.address, kind, values, account.when, at.epoch)
 
     # one reading by itself
 

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from .. import fields
-from ..events import Reading
-from ..fields import Field
+from ...events import Reading, Resting
+from ...protocol import fields
+from ...protocol.fields import Field
 from .message import Message
 
 if TYPE_CHECKING:
-    from ..config import MqttSettings
+    from ...config import MqttSettings
 
 
 ROUNDING = 1e-6
@@ -29,7 +29,7 @@ class Values:
         """Whoever had the values may have lost them: all are new again."""
         self._sent.clear()
 
-    def messages(self, reading: Reading, now: float) -> list[Message]:
+    def messages(self, reading: Reading | Resting, now: float) -> list[Message]:
         """Those that have moved out of their dead band, or were not published for long."""
         messages = []
         for row in fields.sent_rows(fields.RUNNING, reading.inverter_type):

@@ -16,8 +16,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from .errors import DeviceError, StartError
-from .loop import NEVER, Timer, Worker
+from ..errors import DeviceError, StartError
+from ..loop import NEVER, Timer, Worker
 
 if TYPE_CHECKING:
     import pyudev

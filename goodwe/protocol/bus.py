@@ -23,9 +23,9 @@ No state waits for ever: each has a deadline that leads out of it.
 
 from typing import NamedTuple
 
+from ..errors import FieldError
+from ..events import Answer, Event, Found, Offline, Online, Reading, Refused, Send, Unanswered
 from . import fields
-from .errors import FieldError
-from .events import Answer, Event, Found, Offline, Online, Reading, Refused, Send, Unanswered
 from .frame import KINDS, OWN_ADDRESS, UNREGISTERED, Frame, Packet, Splitter, frame
 
 FIRST_ADDRESS = 0x0B

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 
-from ..loop import NEVER, Loop, Worker
+from ...loop import NEVER, Loop, Worker
 from .client import (
     CLOSED_AT_ONCE,
     GOODBYES,
@@ -37,7 +37,7 @@ from .message import Message, Received
 if TYPE_CHECKING:
     import ssl
 
-    from ..config import MqttSettings
+    from ...config import MqttSettings
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,8 @@
 
 import simplejson
 
-from .. import fields
-from ..events import Offline, Reading, Remembered
-from . import Happening
+from ...events import Happening, Offline, Reading, Remembered, Resting
+from ...protocol import fields
 from .message import Message
 
 SUMMED = {"pac": None, "eDay": 1, "eTotal": 1}
@@ -17,7 +16,7 @@ class Plant:
     def __init__(self, topic: str) -> None:
         """`topic` is the one above the inverters'."""
         self._topic = f"{topic}/sum/data"
-        self._readings: dict[str, Reading | None] = {}
+        self._readings: dict[str, Reading | Resting | None] = {}
         """Serial to its last reading; None for one that has not been read since the start."""
         self._online: set[str] = set()
 
@@ -33,7 +32,10 @@ class Plant:
                     self._readings[serial] = last._replace(values={**last.values, "pac": 0})
             case Reading(serial):
                 self._readings[serial] = event
-                (self._online.add if event.is_online else self._online.discard)(serial)
+                self._online.add(serial)
+            case Resting(serial):
+                self._readings[serial] = event
+                self._online.discard(serial)
             case _:
                 return None
         return self._message()

@@ -6,15 +6,15 @@ from typing import Any
 
 import simplejson
 
-from .. import fields, texts
-from ..events import Reading
-from ..frame import KINDS
+from ...events import Reading, Resting
+from ...protocol import fields, texts
+from ...protocol.frame import KINDS
 
 RUNNING_INFO_FUNCTION = KINDS["running_info"][1]
 
 
 def data_json(
-    reading: Reading,
+    reading: Reading | Resting,
     localtime: Callable[[float], time.struct_time] = time.localtime,
     *,
     language: str | None = None,
@@ -43,7 +43,7 @@ def data_json(
         "address": reading.address,
         "addressConfirmed": True,
         "inverterType": reading.inverter_type,
-        "isOnline": reading.is_online,
+        "isOnline": isinstance(reading, Reading),
         "lastSeen": int(reading.when * 1000),
         "runningInfo": running,
         "serial": reading.serial,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt
 
-from ..errors import StartError
+from ...errors import StartError
 from .message import Message
 
 if TYPE_CHECKING:
     import ssl
 
-    from ..config import MqttSettings
+    from ...config import MqttSettings
 
 PAHO_2 = hasattr(mqtt, "CallbackAPIVersion")
 MQTT5 = "5"

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from ..loop import NEVER, Loop, Timer, Worker
+from ...loop import NEVER, Loop, Timer, Worker
 from .store import TRIM_EVERY, Kept, Store
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ link is steady, and an inverter that goes away on them is left in peace, over re
 
 from typing import NamedTuple
 
+from ..errors import FieldError
+from ..events import Info
 from . import fields
-from .errors import FieldError
-from .events import Info
 from .fields import Values
 
 QUESTIONS = ("query_id_info", "query_setting_info")

@@ -2,8 +2,8 @@
 
 import json
 
-from goodwe.events import Found, Offline, Reading, Remembered
-from goodwe.outputs.plant import Plant
+from goodwe.events import Found, Offline, Reading, Remembered, Resting
+from goodwe.outputs.mqtt.sums import Plant
 
 from .test_values import MEASURED
 
@@ -11,7 +11,10 @@ ONE, TWO = "15000DSN000W0001", "15000DSN000W0002"
 
 
 def reading(serial, *, online=True, **values):
-    return Reading(serial, 11, 1, {**MEASURED, **values}, 1.7e9, online)
+    measured = {**MEASURED, **values}
+    return (
+        Reading(serial, 11, 1, measured, 1.7e9) if online else Resting(serial, 11, 1, measured, 1.7e9, 1.7e9)
+    )
 
 
 def summed(plant, *events):

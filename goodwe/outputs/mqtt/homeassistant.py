@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import simplejson
 
-from .. import __version__, fields, texts
-from ..fields import Field, Values
+from ... import __version__
+from ...protocol import fields, texts
+from ...protocol.fields import Field, Values
 from .message import Message
 
 if TYPE_CHECKING:
-    from ..config import HomeAssistantSettings, MqttSettings
+    from ...config import HomeAssistantSettings, MqttSettings
 
 ORIGIN = {
     "name": "GoodWeUSBLogger",

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import simplejson
 
-from ..config import is_below
-from ..events import Answer, Unanswered
-from ..frame import ACCEPTED
-from ..tally import Tally
+from ...config import is_below
+from ...events import Answer, Unanswered
+from ...protocol.frame import ACCEPTED
+from ...tally import Tally
 from .message import Message, Received
 
 if TYPE_CHECKING:
-    from ..config import MqttSettings
+    from ...config import MqttSettings
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from functools import partial
 from operator import truediv
 from typing import NamedTuple
 
-from .errors import FieldError
+from ..errors import FieldError
 
 Value = int | float | str | list[int]
 Values = dict[str, Value]

@@ -1,0 +1,1 @@
+"""A reading's way out: judged, kept over restarts, repeated at night."""
