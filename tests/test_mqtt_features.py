@@ -47,7 +47,7 @@ class Amqtt:
         self.port = free_port()
 
     def start(self):
-        program = Path(mqtt_module.__file__).parents[1] / "tools" / "embedded_broker.py"
+        program = Path(mqtt_module.__file__).parents[2] / "tools" / "embedded_broker.py"
         command = [sys.executable, str(program), str(self.port)]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         wait_for(lambda: listens(self.port), "amqtt listens")
