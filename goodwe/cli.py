@@ -1,159 +1,259 @@
-"""The verbs: what GoodWe.py does with its command line. Here the daemon meets the inverter."""
+"""The command line: every verb is a row, and help, usage and the README's table come from the rows."""
 
 import argparse
 import contextlib
-import logging
+import errno
 import os
-import select
 import sys
-import time
-from collections.abc import Callable, Mapping
-from functools import partial
-from logging.handlers import WatchedFileHandler
-from random import Random
-from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
-from typing import NoReturn
-
-from DaemonPy import Daemon, Notifier, Wakeup
-from DaemonPy import StartError as DaemonStartError
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from . import __version__, config
-from .app import App, outputs
 from .config import Config
 from .errors import ConfigError, GoodWeError, StartError
-from .loop import NEVER, Loop, Timer
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from .service import GoodWe
 
 PIDFILE = "/var/run/goodwecomm.pid"
-LOG_FORMAT = "%(asctime)-15s %(funcName)s(%(lineno)d) - %(levelname)s: %(message)s"
-"""What users' log readers know (CONTRACT 5)."""
-
-DAEMON_VERBS = {
-    "start": "run in the background",
-    "stop": "end the one in the background",
-    "restart": "stop, then start",
-    "status": "say whether it runs",
-    "foreground": "run here, until Ctrl-C; for systemd",
-}
-TOOL_VERBS = {
-    "check-config": "check the configuration and show what is in force",
-    "decode": "explain bytes of the wire",
-    "simulate": "be an inverter, on a socket; or a fleet of programs, for a broker",
-    "discovery": "clear: take back what Home Assistant was told",
-    "demo": "show it all: simulated inverter, broker, values; nothing is installed",
-}
+PROGRAM = "GoodWe.py"
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a standard output that takes no more."""
 
 
-class LogFile(WatchedFileHandler):
-    """A log that may be moved away, or not writable for a while: lines are lost then, nothing else."""
+class Call(NamedTuple):
+    """A command line, understood: the options before the verb, and what stands behind it."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            super().emit(record)
-        except OSError:  # it opens a file that has moved, outside the care that logging takes
-            self.handleError(record)
+    config_file: str | None
+    """The value of --config; None for the default path, where a missing file means the defaults."""
+    pidfile: str
+    rest: list[str]
 
-    def reopen(self) -> None:
-        """Look at the path again, as the next line would."""
-        with contextlib.suppress(OSError):
-            self.reopenIfNeeded()
+    @property
+    def path(self) -> str:
+        """Path of the configuration file, which may not exist."""
+        return self.config_file or config.PATH
 
+    def load(self) -> tuple[Config, list[str]]:
+        """The settings in force, and warnings about them. Raises ConfigError."""
+        settings, warnings = config.load(self.path, required=self.config_file is not None)
+        if settings.mqtt.tls:
+            from .outputs.mqtt.client import tls_for  # here, since only TLS needs it before the fork
 
-class SignalPart:
-    """Signals as a part of the loop: each calls what it is for."""
-
-    def __init__(self, actions: Mapping[Signals, Callable[[], None]]) -> None:
-        self.closed = False
-        self.deadline = NEVER
-        self._actions = actions
-        self._wakeup = Wakeup(actions)
-
-    def poll_for(self) -> tuple[int, int] | None:
-        return self._wakeup.fileno(), select.POLLIN
-
-    def ready(self, now: float) -> None:
-        for number in self._wakeup.take():
-            log.info("%s", number.name)
-            self._actions[number]()
-
-    def tick(self, now: float) -> None:
-        """Nothing is ever due."""
-
-
-class WatchdogPart(Timer):
-    """Tells systemd that the loop turns, as often as it wants to hear it."""
-
-    def __init__(self, notifier: Notifier, interval: float, now: float) -> None:
-        self.closed = False
-        self.deadline = now + interval
-        self._notifier = notifier
-        self._interval = interval
-
-    def tick(self, now: float) -> None:
-        self._notifier.watchdog()
-        self.deadline = now + self._interval
-
-
-class GoodWe(Daemon):
-    """The logger as a daemon."""
-
-    name = "GoodWe"
-    older_ones = tuple(frozenset(("GoodWe.py", verb)) for verb in ("start", "restart"))
-
-    def __init__(self, pidfile: str, settings: Config, warnings: list[str]) -> None:
-        super().__init__(pidfile)
-        self._settings = settings
-        self._warnings = warnings
-
-    def run(self) -> int:
-        reopen_log = self._open_log()
-        loop = Loop(time.monotonic)
-        try:
-            make_outputs = partial(outputs, self._settings, loop, Random())
-            app = App(self._settings, loop, make_outputs, wall_clock=time.time)
-        except GoodWeError as error:
-            log.error("%s", error)
-            raise DaemonStartError(str(error)) from error
-        # In the foreground a hang-up means that the terminal is gone.
-        actions = {SIGTERM: app.stop, SIGINT: app.stop, SIGHUP: reopen_log or app.stop}
-        if not self.detached and getsignal(SIGHUP) is SIG_IGN:  # by nohup
-            del actions[SIGHUP]
-        loop.add(SignalPart({**actions, SIGUSR1: app.tell_losses}))
-        if self.notifier.watchdog_interval is not None:
-            loop.add(WatchdogPart(self.notifier, self.notifier.watchdog_interval, loop.clock()))
-        log.info("GoodWeUSBLogger %s started, pid %d", __version__, os.getpid())
-        for warning in self._warnings:
-            log.warning("%s", warning)
-        self.ready()
-        app.run()
-        log.info("GoodWeUSBLogger stopped")
-        return 0
-
-    def _open_log(self) -> Callable[[], None] | None:
-        """Log to the file as a daemon, else to the terminal; returns what opens the file again."""
-        handler: logging.Handler
-        if not self.detached:
-            handler = logging.StreamHandler()
-        else:
-            path = self._settings.inverter.logfile
             try:
-                handler = LogFile(path, encoding="utf-8")
-            except OSError as error:
-                reason = f"cannot open the log file {path}: {error.strerror}; change logfile in [inverter]"
-                raise DaemonStartError(reason) from error
-        handler.setFormatter(logging.Formatter(LOG_FORMAT))
-        logging.basicConfig(level=self._settings.inverter.loglevel, handlers=[handler])
-        return handler.reopen if isinstance(handler, LogFile) else None
+                tls_for(settings.mqtt)
+            except StartError as error:
+                raise ConfigError(f"{self.path}: {error}") from error
+        return settings, warnings
+
+
+class Usage(NamedTuple):
+    """One way to call a verb: a row of the README's table."""
+
+    arguments: str
+    """Behind the verb, as a person types them."""
+    does: str
+    exits: str
+    """The exit codes and their meaning."""
+
+
+class Verb(NamedTuple):
+    """One thing that the program does."""
+
+    name: str
+    help: str
+    """A line of `--help`."""
+    run: Callable[[Call], int]
+    """Does it; gives the exit code. Raises GoodWeError."""
+    usages: tuple[Usage, ...]
+    takes_arguments: bool = False
+    """True for a verb that parses what stands behind it by itself."""
+
+
+# --- what runs a verb; a verb imports what it needs itself, so that the daemon loads no tools
+
+
+def _start(call: Call) -> int:
+    return _program(call).start()
+
+
+def _restart(call: Call) -> int:
+    return _program(call).restart()
+
+
+def _foreground(call: Call) -> int:
+    return _program(call).foreground()
+
+
+def _stop(call: Call) -> int:
+    # Without the configuration: it must work whatever is wrong with that.
+    from .service import known_daemon
+
+    return known_daemon(call.pidfile).stop()
+
+
+def _status(call: Call) -> int:
+    from .service import known_daemon
+
+    return known_daemon(call.pidfile).status()
+
+
+def _check_config(call: Call) -> int:
+    settings, warnings = call.load()
+    print(config.shown(settings), end="")
+    if not os.path.exists(call.path):
+        warnings = [f"{call.path}: no such file; these are the defaults", *warnings]
+    for warning in warnings:
+        print(warning, file=sys.stderr)
+    return 0
+
+
+def _discovery(call: Call) -> int:
+    from .tools import discovery
+
+    # Before the configuration: a person who asks for help need not have one.
+    discovery.parse(call.rest)
+    return discovery.main(call.rest, call.load()[0])
+
+
+def _decode(call: Call) -> int:
+    from .tools import decode
+
+    return decode.main(call.rest)
+
+
+def _simulate(call: Call) -> int:
+    from .service import stop_on_signal
+    from .tools import simulate
+
+    return simulate.main(call.rest, stop_on_signal, lambda: call.load()[0])
+
+
+def _demo(call: Call) -> int:
+    from .tools import demo
+
+    return demo.main(call.rest)
+
+
+def _program(call: Call) -> "GoodWe":
+    settings, warnings = call.load()
+    from .service import GoodWe
+
+    return GoodWe(call.pidfile, settings, warnings)
+
+
+# --- the table
+
+VERBS = (
+    Verb(
+        "start",
+        "run in the background",
+        _start,
+        (
+            Usage(
+                "",
+                "runs in the background; returns when it is up",
+                "0; 1 already running or could not start; 2 bad configuration",
+            ),
+        ),
+    ),
+    Verb(
+        "stop",
+        "end the one in the background",
+        _stop,
+        (Usage("", "ends it, cleanly", "0; 1 could not be stopped"),),
+    ),
+    Verb("restart", "stop, then start", _restart, (Usage("", "stop, then start", "as start"),)),
+    Verb(
+        "status",
+        "say whether it runs",
+        _status,
+        (Usage("", "says whether it runs", "0 running; 1 dead, its pid file remains; 3 not running"),),
+    ),
+    Verb(
+        "foreground",
+        "run here, until Ctrl-C; for systemd",
+        _foreground,
+        (
+            Usage(
+                "",
+                "runs here, logs to the terminal, and does not notice a daemon: `stop` that one first",
+                "0 ended; 1 could not start; 2 bad configuration",
+            ),
+        ),
+    ),
+    Verb(
+        "check-config",
+        "check the configuration and show what is in force",
+        _check_config,
+        (Usage("", "checks the configuration and shows what is in force", "0; 2"),),
+    ),
+    Verb(
+        "decode",
+        "explain bytes of the wire",
+        _decode,
+        (
+            Usage(
+                "[HEX ...]",
+                "explains bytes of the wire, one JSON object a line; `decode < FILE`, too, also of a log with"
+                " `loglevel = DEBUG`",
+                "0 if there was a frame, else 1",
+            ),
+        ),
+        takes_arguments=True,
+    ),
+    Verb(
+        "simulate",
+        "be an inverter, on a socket; or a fleet of programs, for a broker",
+        _simulate,
+        (
+            Usage(
+                "--listen unix:PATH",
+                "is an inverter, for `device = unix:PATH`; `simulate --help`. Its totals begin anew with each"
+                " start: `statefile =` (empty) goes with it",
+                "0; 1; 2 wrong arguments",
+            ),
+            Usage("--fleet N", "is N programs, for a broker", "0; 1 if a reading was lost"),
+        ),
+        takes_arguments=True,
+    ),
+    Verb(
+        "discovery",
+        "clear: take back what Home Assistant was told",
+        _discovery,
+        (Usage("clear [SERIAL]", "takes back what Home Assistant was told", "0; 1; 2 wrong arguments"),),
+        takes_arguments=True,
+    ),
+    Verb(
+        "demo",
+        "show it all: simulated inverter, broker, values; nothing is installed",
+        _demo,
+        (Usage("", "see above", "0"),),
+        takes_arguments=True,
+    ),
+)
+
+
+def table() -> str:
+    """The table of the verbs in the README, in Markdown."""
+    rows = ["| command | what it does | exit code |", "|---|---|---|"]
+    for verb in VERBS:
+        for usage in verb.usages:
+            command = f"./{PROGRAM} {verb.name} {usage.arguments}".rstrip()
+            rows.append(f"| `{command}` | {usage.does} | {usage.exits} |")
+    return "\n".join(rows) + "\n"
+
+
+# --- the command line
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; returns the exit code of CONTRACT 4."""
-    options = _parse(arguments)
+    _make_streams_usable()
     try:
-        if options.verb in DAEMON_VERBS:
-            return _daemon(options)
-        return _tool(options)
+        verb, call = _parse(sys.argv[1:] if arguments is None else arguments)
+        code = verb.run(call)
+        sys.stdout.flush()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -161,10 +261,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard_output()
+        return 1
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        _discard_output()
+        print(f"cannot write the output: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    return code
 
 
 def installed() -> NoReturn:
@@ -172,81 +279,72 @@ def installed() -> NoReturn:
 
     It becomes GoodWe.py: restartd finds the program by that name in the command line (CONTRACT 4).
     """
-    program = os.path.join(os.path.dirname(__file__), os.pardir, "GoodWe.py")
+    program = os.path.join(os.path.dirname(__file__), os.pardir, PROGRAM)
     os.execv(sys.executable, [sys.executable, os.path.normpath(program), *sys.argv[1:]])
 
 
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    verbs = "\n".join(f"  {verb:13} {meaning}" for verb, meaning in {**DAEMON_VERBS, **TOOL_VERBS}.items())
+def _parse(arguments: list[str]) -> tuple[Verb, Call]:
+    """The verb and its call. A wrong command line ends the program with usage and exit code 2."""
+    parser = _parser()
+    names = [verb.name for verb in VERBS]
+    if not arguments:
+        parser.error(f"which verb? one of {', '.join(names)}")
+    options = parser.parse_args(arguments)
+    verb = next((verb for verb in VERBS if verb.name == options.verb), None)
+    if verb is None:
+        parser.error(f"unknown verb {options.verb!r}; {config.nearest(options.verb, names)}")
+    if not verb.takes_arguments:
+        _refuse_arguments(verb, options.rest)
+    return verb, Call(options.config, options.pidfile, options.rest)
+
+
+def _parser() -> argparse.ArgumentParser:
+    verbs = "\n".join(f"  {verb.name:13} {verb.help}" for verb in VERBS)
     parser = argparse.ArgumentParser(
-        prog="GoodWe.py",
+        prog=PROGRAM,
         description="GoodWe solar inverters on USB, to MQTT.",
-        epilog="verbs:\n" + verbs,
+        epilog=f"verbs:\n{verbs}\n\n{PROGRAM} VERB --help says more about one of them.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help=f"configuration, default {config.PATH}")
     parser.add_argument("--pidfile", metavar="FILE", default=PIDFILE, help=f"default {PIDFILE}")
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("verb", choices=[*DAEMON_VERBS, *TOOL_VERBS], metavar="VERB", help="see below")
+    parser.add_argument("verb", metavar="VERB", help="see below")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    if not (sys.argv[1:] if arguments is None else arguments):
-        parser.error(f"which verb? one of {', '.join([*DAEMON_VERBS, *TOOL_VERBS])}")
-    options = parser.parse_args(arguments)
-    if options.rest and options.verb in (*DAEMON_VERBS, "check-config"):
-        parser.error(f"{options.verb} takes no arguments; --config and --pidfile stand before it")
-    return options
+    return parser
 
 
-def _daemon(options: argparse.Namespace) -> int:
-    if options.verb in ("stop", "status"):  # must work whatever is wrong with the file
-        daemon = Daemon(options.pidfile)
-        daemon.name, daemon.older_ones = GoodWe.name, GoodWe.older_ones
-        return daemon.stop() if options.verb == "stop" else daemon.status()
-    settings, warnings = _load(options)
-    program = GoodWe(options.pidfile, settings, warnings)
-    actions = {"start": program.start, "restart": program.restart, "foreground": program.foreground}
-    return actions[options.verb]()
+def _refuse_arguments(verb: Verb, rest: list[str]) -> None:
+    """Show the help of a verb that takes no arguments, or refuse what was given to it."""
+    (usage,) = verb.usages
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} {verb.name}",
+        description=f"{verb.help[0].upper()}{verb.help[1:]}.",
+        epilog=f"exit code: {usage.exits}. --config and --pidfile stand before the verb.",
+    )
+    _, unknown = parser.parse_known_args(rest)
+    if unknown:
+        parser.error(f"{verb.name} takes no arguments; --config and --pidfile stand before it")
 
 
-def _load(options: argparse.Namespace) -> tuple[Config, list[str]]:
-    path = options.config or config.PATH
-    settings, warnings = config.load(path, required=options.config is not None)
-    if settings.mqtt.tls:
-        from .outputs.mqtt.client import tls_for  # here, since only TLS needs it before the fork
-
-        try:
-            tls_for(settings.mqtt)
-        except StartError as error:
-            raise ConfigError(f"{path}: {error}") from error
-    return settings, warnings
+# --- standard streams as people have them
 
 
-def _tool(options: argparse.Namespace) -> int:
-    if options.verb == "check-config":
-        settings, warnings = _load(options)
-        print(config.shown(settings), end="")
-        for warning in warnings:
-            print(warning, file=sys.stderr)
-        sys.stdout.flush()
-        return 0
-    if options.verb == "discovery":
-        from .tools import discovery
-
-        settings, _ = _load(options)
-        return discovery.main(options.rest, settings)
-    if options.verb == "decode":
-        from .tools import decode
-
-        return decode.main(options.rest)
-    if options.verb == "simulate":
-        from .tools import simulate
-
-        return simulate.main(options.rest, stop_on_signal, lambda: _load(options)[0])
-    from .tools import demo
-
-    return demo.main(options.rest)
+def _make_streams_usable() -> None:
+    """Let closed streams lead nowhere, and show what the terminal's encoding lacks as an escape."""
+    # A closed number would else be given to the next file, and what is printed would go into that one.
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(null)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (until the end)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a test may have put another in its place
+            stream.reconfigure(errors="backslashreplace")
 
 
-def stop_on_signal(loop: Loop, stop: Callable[[], None]) -> None:
-    """Add to the loop what calls `stop` at SIGTERM and SIGINT."""
-    loop.add(SignalPart({SIGTERM: stop, SIGINT: stop}))
+def _discard_output() -> None:
+    """Nothing more can be written: neither now nor when the interpreter ends."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

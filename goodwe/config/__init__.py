@@ -545,17 +545,18 @@ def _keys(parser: configparser.ConfigParser, section: str) -> Iterable[str]:
 def _known(content: str, path: str, section: str, key: str) -> str:
     """A warning about a key that has no effect, or nothing. Raises ConfigError for an unknown one."""
     if section not in SECTIONS:
-        known = _nearest(section, SECTIONS)
+        known = nearest(section, SECTIONS)
         _refuse(content, path, section, "", f"unknown section [{section}]; {known}")
     keys = [option.key for option in OPTIONS if option.section == section]
     if not key or key in (known.lower() for known in keys):
         return ""
     if (section, key) not in LEFT_OVER:
-        _refuse(content, path, section, key, f"unknown key {key} in [{section}]; {_nearest(key, keys)}")
+        _refuse(content, path, section, key, f"unknown key {key} in [{section}]; {nearest(key, keys)}")
     return f"{path}: {key} in [{section}] is of an old version and has no effect; it can be deleted"
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Words for who wrote `name`: the known one that is meant, or all that are known."""
     import difflib  # here, since only a mistake needs it
 
     names = {word.lower(): word for word in known}

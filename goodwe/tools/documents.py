@@ -2,18 +2,34 @@
 
 from pathlib import Path
 
-from .. import config
-
-BEGIN, END = "<!-- configuration -->\n", "<!-- end of configuration -->"
+from .. import cli, config
 
 
 def main(root: Path) -> None:
-    """Write etc/goodwe.conf and the table in README.md anew."""
+    """Write etc/goodwe.conf and the tables in README.md anew, in the checkout at `root`."""
     (root / "etc" / "goodwe.conf").write_text(config.sample(), "utf-8")
     readme = root / "README.md"
-    before, _, rest = readme.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(before + BEGIN + config.table() + END + after, "utf-8")
+    text = readme.read_text("utf-8")
+    for name, table in (("verbs", cli.table()), ("configuration", config.table())):
+        text = _replaced(text, name, table)
+    readme.write_text(text, "utf-8")
+
+
+def part(text: str, name: str) -> str:
+    """The part of a document between its two marks with that name."""
+    begin, end = _marks(name)
+    return text.partition(begin)[2].partition(end)[0]
+
+
+def _replaced(text: str, name: str, table: str) -> str:
+    begin, end = _marks(name)
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return before + begin + table + end + after
+
+
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name} -->\n", f"<!-- end of {name} -->"
 
 
 if __name__ == "__main__":

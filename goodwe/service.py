@@ -1,0 +1,143 @@
+"""The program as a daemon or in the foreground: its log, its signals, systemd's watchdog.
+
+Here the daemon meets the inverter: DaemonPy knows Unix, App knows inverters.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from logging.handlers import WatchedFileHandler
+from random import Random
+from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
+
+from DaemonPy import Daemon, Notifier, Wakeup
+from DaemonPy import StartError as DaemonStartError
+
+from . import __version__
+from .app import App, outputs
+from .config import Config
+from .errors import GoodWeError
+from .loop import NEVER, Loop, Timer
+
+log = logging.getLogger(__name__)
+
+LOG_FORMAT = "%(asctime)-15s %(funcName)s(%(lineno)d) - %(levelname)s: %(message)s"
+"""What users' log readers know (CONTRACT 5)."""
+
+
+class LogFile(WatchedFileHandler):
+    """A log that may be moved away, or not writable for a while: lines are lost then, nothing else."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # it opens a file that has moved, outside the care that logging takes
+            self.handleError(record)
+
+    def reopen(self) -> None:
+        """Look at the path again, as the next line would."""
+        with contextlib.suppress(OSError):
+            self.reopenIfNeeded()
+
+
+class SignalPart:
+    """Signals as a part of the loop: each calls what it is for."""
+
+    def __init__(self, actions: Mapping[Signals, Callable[[], None]]) -> None:
+        self.closed = False
+        self.deadline = NEVER
+        self._actions = actions
+        self._wakeup = Wakeup(actions)
+
+    def poll_for(self) -> tuple[int, int] | None:
+        return self._wakeup.fileno(), select.POLLIN
+
+    def ready(self, now: float) -> None:
+        for number in self._wakeup.take():
+            log.info("%s", number.name)
+            self._actions[number]()
+
+    def tick(self, now: float) -> None:
+        """Nothing is ever due."""
+
+
+class WatchdogPart(Timer):
+    """Tells systemd that the loop turns, as often as it wants to hear it."""
+
+    def __init__(self, notifier: Notifier, interval: float, now: float) -> None:
+        self.closed = False
+        self.deadline = now + interval
+        self._notifier = notifier
+        self._interval = interval
+
+    def tick(self, now: float) -> None:
+        self._notifier.watchdog()
+        self.deadline = now + self._interval
+
+
+class GoodWe(Daemon):
+    """The logger as a daemon."""
+
+    name = "GoodWe"
+    older_ones = tuple(frozenset(("GoodWe.py", verb)) for verb in ("start", "restart"))
+
+    def __init__(self, pidfile: str, settings: Config, warnings: list[str]) -> None:
+        super().__init__(pidfile)
+        self._settings = settings
+        self._warnings = warnings
+
+    def run(self) -> int:
+        reopen_log = self._open_log()
+        loop = Loop(time.monotonic)
+        try:
+            make_outputs = partial(outputs, self._settings, loop, Random())
+            app = App(self._settings, loop, make_outputs, wall_clock=time.time)
+        except GoodWeError as error:
+            log.error("%s", error)
+            raise DaemonStartError(str(error)) from error
+        # In the foreground a hang-up means that the terminal is gone.
+        actions = {SIGTERM: app.stop, SIGINT: app.stop, SIGHUP: reopen_log or app.stop}
+        if not self.detached and getsignal(SIGHUP) is SIG_IGN:  # by nohup
+            del actions[SIGHUP]
+        loop.add(SignalPart({**actions, SIGUSR1: app.tell_losses}))
+        if self.notifier.watchdog_interval is not None:
+            loop.add(WatchdogPart(self.notifier, self.notifier.watchdog_interval, loop.clock()))
+        log.info("GoodWeUSBLogger %s started, pid %d", __version__, os.getpid())
+        for warning in self._warnings:
+            log.warning("%s", warning)
+        self.ready()
+        app.run()
+        log.info("GoodWeUSBLogger stopped")
+        return 0
+
+    def _open_log(self) -> Callable[[], None] | None:
+        """Log to the file as a daemon, else to the terminal; returns what opens the file again."""
+        handler: logging.Handler
+        if not self.detached:
+            handler = logging.StreamHandler()
+        else:
+            path = self._settings.inverter.logfile
+            try:
+                handler = LogFile(path, encoding="utf-8")
+            except OSError as error:
+                reason = f"cannot open the log file {path}: {error.strerror}; change logfile in [inverter]"
+                raise DaemonStartError(reason) from error
+        handler.setFormatter(logging.Formatter(LOG_FORMAT))
+        logging.basicConfig(level=self._settings.inverter.loglevel, handlers=[handler])
+        return handler.reopen if isinstance(handler, LogFile) else None
+
+
+def known_daemon(pidfile: str) -> Daemon:
+    """The daemon of that pid file, to be looked at or stopped: that needs no configuration."""
+    daemon = Daemon(pidfile)
+    daemon.name, daemon.older_ones = GoodWe.name, GoodWe.older_ones
+    return daemon
+
+
+def stop_on_signal(loop: Loop, stop: Callable[[], None]) -> None:
+    """Add to the loop what calls `stop` at SIGTERM and SIGINT."""
+    loop.add(SignalPart({SIGTERM: stop, SIGINT: stop}))

@@ -1,0 +1,132 @@
+"""The command line: its verbs, its help, and the streams that people have."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from goodwe import cli
+from goodwe.tools import documents
+
+from .test_program import GOODWE, ROOT, goodwe
+
+VERBS = [verb.name for verb in cli.VERBS]
+
+
+def run_with(redirect: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """The program as a shell starts it with this redirection."""
+    command = f'"$@" {redirect}'
+    return subprocess.run(
+        ["sh", "-c", command, "sh", sys.executable, GOODWE, *arguments],
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture
+def configuration(tmp_path) -> Path:
+    """A file with nothing in it."""
+    path = tmp_path / "t.conf"
+    path.write_text("")
+    return path
+
+
+def test_readme_has_the_table_of_the_verbs():
+    written = documents.part((ROOT / "README.md").read_text("utf-8"), "verbs")
+    assert written == cli.table(), "write it anew: python3 -m goodwe.tools.documents"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_each_verb_has_its_help(verb, flag, tmp_path):
+    """With whatever is in the configuration, and doing nothing."""
+    bad = tmp_path / "t.conf"
+    bad.write_text("rubbish")
+    done = goodwe("--config", bad, "--pidfile", tmp_path / "pid", verb, flag)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"usage: GoodWe.py {verb}" in done.stdout
+    assert not (tmp_path / "pid").exists()
+
+
+def test_help_names_every_verb():
+    done = goodwe("--help")
+    assert done.returncode == 0
+    assert all(f"\n  {verb.name:13} {verb.help}\n" in done.stdout for verb in cli.VERBS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("strat", "start"), ("stat", "start"), ("Restart", "restart"), ("checkconfig", "check-config")],
+)
+def test_verb_that_is_misspelt_names_the_nearest(typed, meant):
+    done = goodwe(typed)
+    assert done.returncode == 2
+    assert f"unknown verb '{typed}'; is {meant} meant?" in done.stderr
+
+
+def test_verb_that_is_like_none_names_them_all():
+    done = goodwe("42")
+    assert done.returncode == 2
+    assert f"unknown verb '42'; known are {', '.join(VERBS)}" in done.stderr
+
+
+def test_check_config_without_a_file_says_so_and_shows_the_defaults(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(cli.config, "PATH", str(tmp_path / "goodwe.conf"))
+    assert cli.main(["check-config"]) == 0
+    out, err = capsys.readouterr()
+    assert "server = localhost\n" in out
+    assert f"{tmp_path}/goodwe.conf: no such file; these are the defaults" in err
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_check_config_on_a_terminal_of_any_encoding(configuration, encoding):
+    configuration.write_text("[mqtt]\ntopic = sun/střecha☀\n", "utf-8")
+    done = run_with("", "--config", str(configuration), "check-config", PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "topic = sun/střecha☀\n".encode(encoding, "backslashreplace") in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_mistake_is_told_on_a_terminal_of_any_encoding(configuration, encoding):
+    configuration.write_text("[mqtt]\nstřecha = ☀\n", "utf-8")
+    done = run_with("", "--config", str(configuration), "check-config", PYTHONIOENCODING=encoding)
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+    assert "unknown key střecha".encode(encoding, "backslashreplace") in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("check-config", 0),
+        ("status", 3),
+        ("stop", 0),
+        ("decode AA55807F00000001FE", 0),
+        ("decode", 1),
+        ("--help", 0),
+    ],
+)
+def test_closed_streams_are_no_hindrance(configuration, tmp_path, closed, arguments, code):
+    before = ["--config", str(configuration), "--pidfile", str(tmp_path / "pid")]
+    # Nothing to read where the stream is open: it would be the tests' own.
+    done = run_with(f"{closed} {'' if '<' in closed else '</dev/null'}", *before, *arguments.split())
+    assert done.returncode == code
+    assert b"Traceback" not in done.stdout + done.stderr
+    assert b"Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", ["check-config", "decode AA55807F00000001FE", "status"])
+def test_full_disk_behind_the_output_is_said(configuration, arguments):
+    done = run_with(">/dev/full", "--config", str(configuration), *arguments.split())
+    assert done.returncode == 1
+    assert done.stderr == b"cannot write the output: No space left on device\n"
+
+
+def test_decode_of_closed_input_is_no_bytes():
+    done = run_with("<&-", "decode")
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert b'"frames": 0' in done.stdout
