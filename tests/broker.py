@@ -55,7 +55,11 @@ class Mosquitto:
             self._process = subprocess.Popen(
                 [self._command, "-v", "-c", str(self._settings)], stdout=log, stderr=log
             )
-        wait_for(lambda: listens(self.port), "mosquitto listens")
+        try:
+            wait_for(lambda: listens(self.port), "mosquitto listens")
+        except BaseException:  # no fixture has it yet that would end it
+            self.stop()
+            raise
         return self
 
     def stop(self) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from .broker import Mosquitto, Subscriber
+from .children import mark, no_child_is_left
 from .mqtt import Running, settings
+
+__all__ = ["mark", "mosquitto", "no_child_is_left", "run", "subscriber"]
 
 CHECKED = pytest.StashKey[list[int]]()
 """How many messages each simulated year, or part of one, has checked."""

@@ -462,11 +462,16 @@ def test_file_in_a_directory_that_became_read_only_is_emptied(tmp_path):
     assert file.holder() == (False, None, False)
 
 
-def test_full_disk_is_told():
-    full = PidFile("/dev/full")
-    full.lock()
+def test_full_disk_is_told(tmp_path):
+    file = PidFile(str(tmp_path / "x.pid"))
+    file.lock()
+    # Its own file is locked; only what is written goes to the full device, which is the whole machine's.
+    full = os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, file._descriptor)
+    os.close(full)
     with pytest.raises(PidFileError, match="No space left"):
-        full.write(1)
+        file.write(1)
+    file.release()
 
 
 # in the foreground

@@ -50,7 +50,11 @@ class Amqtt:
         program = Path(mqtt_module.__file__).parents[2] / "tools" / "embedded_broker.py"
         command = [sys.executable, str(program), str(self.port)]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        wait_for(lambda: listens(self.port), "amqtt listens")
+        try:
+            wait_for(lambda: listens(self.port), "amqtt listens")
+        except BaseException:  # no fixture has it yet that would end it
+            self.stop()
+            raise
         return self
 
     def stop(self):

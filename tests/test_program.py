@@ -93,11 +93,13 @@ class House:
         return int(self.pidfile.read_text())
 
     def end(self) -> None:
-        self("stop")
-        for process in self.running:
-            if process.poll() is None:
+        try:
+            self("stop")
+        finally:
+            for process in self.running:
                 process.kill()
-            process.wait(PATIENCE)
+            for process in self.running:
+                process.wait(PATIENCE)
 
 
 @pytest.fixture
