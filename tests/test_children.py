@@ -11,7 +11,7 @@ from .broker import wait_for
 
 ROOT = Path(__file__).parents[1]
 
-CONFTEST = """
+CONFTEST = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from tests.children import mark, no_child_is_left
