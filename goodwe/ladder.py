@@ -7,11 +7,12 @@ on for ever, with growing pauses. A night is silent, too: a step every quarter o
 
 from enum import Enum
 
+from .times import NEVER
+
 FIRST_PAUSE = 120.0
 """Seconds for the session's own rungs: its sweep is over after 73."""
 LONGEST_PAUSE = 900.0
 """An inverter that answers only after a reset does so for the first light, too."""
-NEVER = float("inf")
 
 
 class Step(Enum):

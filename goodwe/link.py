@@ -13,11 +13,11 @@ from collections.abc import Callable
 from .errors import DeviceError
 from .events import Answer, Event, Found, Happening, Offline, Online, Reading, Refused, Send, Unanswered
 from .ladder import Ladder, Step
-from .loop import NEVER
 from .protocol.bus import Bus
 from .protocol.fields import ALL_ZERO
 from .protocol.frame import Frame
 from .tally import Tally
+from .times import NEVER
 from .traffic import Line, Traffic
 from .transport import Wire
 

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import NoReturn, Protocol, TypeVar
 
+from .times import NEVER as NEVER
+
 T = TypeVar("T")
 
-NEVER = float("inf")
 LONGEST_SLEEP = 86400.0
 """Seconds; poll() counts milliseconds in an int."""
 

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = [
-    ["errors", "events", "tally", "protocol", "protocol.frame", "protocol.fields", "readings"],
+    ["times", "errors", "events", "tally", "protocol", "protocol.frame", "protocol.fields", "readings"],
     ["protocol.bus", "protocol.simulator", "protocol.identity", "protocol.texts"],
     ["readings.plausibility", "ladder", "traffic"],
     ["protocol.scripts", "loop", "config", "readings.state", "readings.clock"],

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from ..errors import FieldError
 from ..events import Answer, Event, Found, Offline, Online, Reading, Refused, Send, Unanswered
+from ..times import NEVER
 from . import fields
 from .frame import KINDS, OWN_ADDRESS, UNREGISTERED, Frame, Packet, Splitter, frame
 
@@ -58,8 +59,6 @@ SWEEP_AFTER = 60.0
 
 REGISTERED_AGAIN = "to be registered again"
 """Why an inverter is offline when somebody wants it so."""
-
-NEVER = float("inf")
 
 
 class Question(NamedTuple):
