@@ -24,6 +24,7 @@ FLOORS = [
     ],
     ["outputs.mqtt.sums", "outputs.mqtt.values"],
     ["link", "readings.ledger", "outputs.mqtt"],
+    ["snapshot"],
     ["app"],
     ["tools", "tools.decode", "tools.fleet", "tools.embedded_broker", "tools.discovery"],
     ["tools.simulate"],
