@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,16 @@ def run() -> Iterator[Callable[..., Running]]:
     yield start
     for one in running:
         one.end()
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Moves the house to a time zone, such as Europe/Amsterdam."""
+
+    def move(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield move
+    monkeypatch.undo()
+    time.tzset()

@@ -1,10 +1,19 @@
 """What the README says of the tests: each feature has one, and each that is named is there."""
 
 import importlib
+import json
 import re
+import time
+import tomllib
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+
+from goodwe.events import Reading, Resting
+from goodwe.outputs.mqtt.payload import data_json
+
+from .test_outputs import reading
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -44,3 +53,59 @@ def test_each_named_scenario_is_there(folder, names):
     else:
         there = set(re.findall(r"def (s\d\d)_", (ROOT / "tests/neighbours/scenarios.py").read_text("utf-8")))
     assert set(re.findall(r"s\d\d", names)) <= there
+
+
+# the samples: played against the real programs by hand; here that they read what is sent
+
+
+def block(language: str, heading: str) -> str:
+    """The first code block in that language behind the heading."""
+    return README.split(heading)[1].split(f"```{language}\n")[1].split("```")[0]
+
+
+def last_words() -> tuple[dict, dict]:
+    """The last reading of an inverter, and what is said of it five minutes later."""
+    last = reading("usb-running-66", 1_700_000_039.6)
+    resting = Resting(*last[:4], when=last.when, said=last.when + 300.0)
+    return message(last), message(resting)
+
+
+def message(event: Reading | Resting) -> dict:
+    return json.loads(data_json(event, time.gmtime, language="en"))
+
+
+def test_example_of_the_json_is_what_is_sent():
+    shown = json.loads(block("json", "The JSON of a three-phase inverter"))
+    sent, _ = last_words()
+    assert sent["time"] == shown["time"]
+    assert sent["lastSeen"] == shown["lastSeen"]
+    assert sent["runningInfo"]["timestamp"] == shown["runningInfo"]["timestamp"]
+    assert shown.keys() == sent.keys()
+    assert shown["runningInfo"].keys() - {"..."} <= sent["runningInfo"].keys()
+
+
+def test_node_red_sample_stores_under_the_moment_that_the_message_speaks_of():
+    nodes = {node["id"]: node for node in json.loads(block("json", "*Node-RED*"))}
+    wires = {target for node in nodes.values() for output in node.get("wires", []) for target in output}
+    assert wires <= nodes.keys()
+    function = nodes["line"]["func"]
+    keys = re.findall(r"'(\w+)'", function)
+    for sent in last_words():
+        assert sent["runningInfo"].keys() >= set(keys) != set()
+    (moment,) = re.findall(r"Date\.parse\(d\.(\w+)\)", function)
+    before, after = (datetime.fromisoformat(sent[moment]).timestamp() for sent in last_words())
+    assert after == before + 300.0
+    assert "lastSeen" not in function
+
+
+def test_telegraf_sample_stores_under_the_moment_that_the_message_speaks_of():
+    (parser,) = tomllib.loads(block("toml", "*Telegraf*"))["inputs"]["mqtt_consumer"][0]["json_v2"]
+    layout = parser["timestamp_format"]
+    for go, c in (("2006", "%Y"), ("-01-", "-%m-"), ("02T", "%dT"), ("15:04:05.000", "%H:%M:%S.%f")):
+        layout = layout.replace(go, c)
+    layout = layout.replace("Z07:00", "%z")
+    before, after = (
+        datetime.strptime(sent[parser["timestamp_path"]], layout).timestamp() for sent in last_words()
+    )
+    assert (before, after) == (1_700_000_039.6, 1_700_000_339.6)
+    assert all(key in last_words()[0]["runningInfo"] for key in parser["object"][0]["included_keys"])

@@ -5,6 +5,7 @@ import json
 from goodwe.events import Found, Offline, Reading, Remembered, Resting
 from goodwe.outputs.mqtt.sums import Plant
 
+from .fakes import Clock
 from .test_values import MEASURED
 
 ONE, TWO = "15000DSN000W0001", "15000DSN000W0002"
@@ -36,6 +37,17 @@ def test_power_and_energy_of_all():
         "lastSeen": 1_700_000_000_000,
     }  # fmt: skip
     assert isinstance(total["pac"], int)
+
+
+def test_sum_says_of_what_moment_it_speaks(zone):
+    zone("UTC")
+    now = Clock(1.7e9 + 5)
+    plant = Plant("goodwe", now)
+    assert summed(plant, reading(ONE))["time"] == "2023-11-14T22:13:25.000+00:00"
+    now.now += 0.25
+    total = summed(plant, Offline(ONE, 11, "unplugged"))
+    assert total["time"] == "2023-11-14T22:13:25.250+00:00"
+    assert total["lastSeen"] == 1_700_000_000_000, "the last reading of any"
 
 
 def test_sum_is_invalid_while_one_is_away_and_counts_its_totals():

@@ -101,7 +101,7 @@ class MqttOutput(Timer):
         self._stopping = False
         self._backlog = self._make_backlog(wall_clock) if settings.backlog else None
         self._commands = self._make_commands(actions) if settings.commands and actions else None
-        self._plant = self._make_plant() if settings.sum else None
+        self._plant = self._make_plant(wall_clock) if settings.sum else None
         self._sum: Message | None = None
         """The last one, for a broker that has not heard it."""
         self._unused: Connection | None = self._connect(settings.clientid)
@@ -358,10 +358,10 @@ class MqttOutput(Timer):
         for inverter in self._inverters.values():
             inverter.announce_at = self._loop.clock()
 
-    def _make_plant(self) -> "Plant":
+    def _make_plant(self, wall_clock: Callable[[], float]) -> "Plant":
         from .sums import Plant
 
-        return Plant(self._settings.topic)
+        return Plant(self._settings.topic, wall_clock)
 
     def _make_values(self, topic: str) -> "Values | None":
         if not self._settings.values:

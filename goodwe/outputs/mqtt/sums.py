@@ -1,10 +1,13 @@
 """Power and energy of all inverters together, and whether they are all in it."""
 
+from collections.abc import Callable
+
 import simplejson
 
 from ...events import Happening, Offline, Reading, Remembered, Resting
 from ...protocol import fields
 from .message import Message
+from .payload import iso_time, milliseconds
 
 SUMMED = {"pac": None, "eDay": 1, "eTotal": 1}
 """Key to the decimals of its sum: whole W, tenths of a kWh."""
@@ -13,8 +16,12 @@ SUMMED = {"pac": None, "eDay": 1, "eTotal": 1}
 class Plant:
     """The inverters that are known. One that is away counts with its totals and makes the sum invalid."""
 
-    def __init__(self, topic: str) -> None:
-        """`topic` is the one above the inverters'."""
+    def __init__(self, topic: str, wall_clock: Callable[[], float] | None = None) -> None:
+        """`topic` is the one above the inverters'; `wall_clock` gives seconds since 1970.
+
+        Without a clock the sum does not say of what moment it speaks.
+        """
+        self._wall_clock = wall_clock
         self._topic = f"{topic}/sum/data"
         self._readings: dict[str, Reading | Resting | None] = {}
         """Serial to its last reading; None for one that has not been read since the start."""
@@ -48,5 +55,7 @@ class Plant:
             for key, decimals in SUMMED.items()
         }
         message |= {"inverters": len(self._readings), "isValid": not missing, "missing": missing}
-        message["lastSeen"] = int(max((reading.when for reading in readings), default=0.0) * 1000)
+        message["lastSeen"] = milliseconds(max((reading.when for reading in readings), default=0.0))
+        if self._wall_clock is not None:
+            message["time"] = iso_time(milliseconds(self._wall_clock()))
         return Message(self._topic, simplejson.dumps(message, sort_keys=True, indent=4))
