@@ -1,8 +1,10 @@
 """decode, simulate and demo, as functions; test_program has them as processes."""
 
+import errno
 import io
 import json
 import os
+import random
 import socket
 import threading
 import time
@@ -17,7 +19,7 @@ from goodwe.loop import Loop
 from goodwe.outputs.mqtt.client import paho_client
 from goodwe.outputs.mqtt.homeassistant import is_ours
 from goodwe.protocol import fields
-from goodwe.protocol.frame import Frame, Splitter, frame
+from goodwe.protocol.frame import KINDS, Frame, Splitter, frame
 from goodwe.tools import decode, demo, discovery, fleet, simulate
 from goodwe.transport import wrap
 
@@ -119,6 +121,70 @@ def test_decode_of_what_cannot_be_decoded_says_why():
     assert "wrong length" in found["values"]["error"]
     _, (found, _), _ = decoded(Frame(0x7F, 0xC0, 3, 0x9D, b"\x06").encode().hex())
     assert (found["name"], found["values"]) == ("unknown", {"data": "06"})
+
+
+@pytest.mark.parametrize("length", [0, 237, 238, 246, 247, 248, 254, 255])
+@pytest.mark.parametrize("in_a_log", [False, True])
+def test_decode_of_frames_of_every_length_that_a_header_can_promise(length, in_a_log):
+    long = Frame(0x0B, 0x80, 3, 0x9D, bytes(range(length))).encode()
+    behind = raw("usb-ap-offline").hex()  # CC 99 09 and a frame of nine bytes
+    source = (
+        f"x(1) - DEBUG: /dev/hidraw0 < {long.hex()}\nx(1) - DEBUG: /dev/hidraw0 > {behind} (off_line_query)\n"
+    )
+    code, (first, second, summary), _ = decoded(source=source) if in_a_log else decoded(long.hex(), behind)
+    assert code == 0
+    assert (first["length"], first["values"]) == (
+        length,
+        {"data": bytes(range(length)).hex()} if length else {},
+    )
+    assert (second["name"], second["offset"]) == ("off_line_query", len(long))
+    assert summary == {"frames": 2, "droppedBytes": 0, "checksumErrors": 0}
+
+
+def test_prefix_of_a_frame_that_is_too_long_for_one_is_dropped_bytes():
+    long = Frame(0x0B, 0x80, 3, 0x9D, bytes(255)).encode()
+    _, (found, summary), _ = decoded(f"cc9908{long.hex()}")
+    assert (found["offset"], summary["droppedBytes"]) == (3, 3)
+
+
+def any_bytes(chance: random.Random) -> bytes:
+    """Frames of every kind and length, whole, cut, with the prefix, a wrong one, or rubbish before them."""
+    found = b""
+    for _ in range(chance.randrange(1, 4)):
+        control, function = chance.choice([*KINDS.values(), (chance.randrange(256), chance.randrange(256))])
+        data = chance.randbytes(chance.choice([0, 1, 17, 46, 66, 130, chance.randrange(256), 246, 247, 255]))
+        addresses = chance.choice(
+            [(0x80, 0x7F), (0x0B, 0x80), (chance.randrange(256), chance.randrange(256))]
+        )
+        whole = Frame(*addresses, control, function, data).encode()
+        prefix = chance.choice([b"", b"\xcc\x99" + bytes([len(whole) & 0xFF]), chance.randbytes(5)])
+        found += prefix + (whole if chance.random() < 0.9 else whole[: chance.randrange(len(whole))])
+    return found
+
+
+def test_decode_has_an_answer_to_whatever_it_is_given():
+    chance = random.Random(1)
+    for _ in range(1000):
+        data = any_bytes(chance)
+        code, (*frames, summary), err = decoded(data.hex())
+        assert (code, err) == (0 if frames else 1, "")
+        assert len(frames) == summary["frames"]
+        assert 0 <= summary["droppedBytes"] <= len(data)
+
+
+def test_decode_of_what_cannot_be_read_says_so():
+    def read() -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    err = io.StringIO()
+    assert decode.main([], source=SimpleNamespace(read=read), out=io.StringIO(), err=err) == 1
+    assert err.getvalue() == "decode: cannot read standard input: Input/output error\n"
+
+
+def test_decode_without_a_standard_input_has_found_nothing():
+    out = io.StringIO()
+    assert decode.main([], source=None, out=out, err=io.StringIO()) == 1
+    assert json.loads(out.getvalue())["frames"] == 0
 
 
 @pytest.mark.parametrize("name", ["rs485-ap-alloc-bad", "udp-id-trunc-14", "udp-modbus-ms", "xs-id-64"])

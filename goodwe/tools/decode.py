@@ -20,7 +20,11 @@ LOGGED = re.compile(r" [<>] ((?:[0-9a-f]{2})+)(?: \(.*)?$", re.MULTILINE)
 
 
 def main(
-    arguments: list[str], *, source: TextIO = sys.stdin, out: TextIO = sys.stdout, err: TextIO = sys.stderr
+    arguments: list[str],
+    *,
+    source: TextIO | None = sys.stdin,
+    out: TextIO = sys.stdout,
+    err: TextIO = sys.stderr,
 ) -> int:
     """Decode the arguments, or the source without any; 0 if there was at least one frame."""
     parser = argparse.ArgumentParser(prog="GoodWe.py decode", description="Explain bytes of the wire.")
@@ -28,11 +32,14 @@ def main(
     parser.add_argument("hex", nargs="*", metavar="HEX", help=source_help)
     arguments = parser.parse_args(arguments).hex
     try:
-        text = " ".join(arguments) if arguments else source.read()
+        text = " ".join(arguments) if arguments else _read(source)
         text = " ".join(LOGGED.findall(text)) or text
         data = bytes.fromhex(re.sub(r"0[xX]|[\s,]", "", text))
     except ValueError:  # also of bytes that are no text
         print("decode: not hexadecimal bytes, two digits each, such as AA55807F00000001FE", file=err)
+        return 1
+    except OSError as error:
+        print(f"decode: cannot read standard input: {error.strerror}", file=err)
         return 1
     splitter = Splitter(either_way)
     packets = splitter.feed(data)
@@ -48,6 +55,11 @@ def main(
     summary = {"frames": len(packets), "droppedBytes": dropped, "checksumErrors": splitter.checksum_errors}
     print(simplejson.dumps(summary), file=out, flush=True)
     return 0 if packets else 1
+
+
+def _read(source: TextIO | None) -> str:
+    """All of it; a standard input that was closed is none. Raises OSError, ValueError."""
+    return source.read() if source is not None else ""
 
 
 def described(frame: Frame, offset: int) -> dict[str, object]:
@@ -66,8 +78,10 @@ def described(frame: Frame, offset: int) -> dict[str, object]:
 
 def _prefix(packet: Packet) -> int:
     """Bytes of CC 99 n right in front of the frame: part of it on USB, so neither counted nor dropped."""
-    expected = ENVELOPE + bytes([len(packet.frame.encode())])
-    return PREFIX_LENGTH if packet.skipped.endswith(expected) else 0
+    length = len(packet.frame.encode())
+    if length > 0xFF:  # n is one byte: such a frame, not of USB, has none
+        return 0
+    return PREFIX_LENGTH if packet.skipped.endswith(ENVELOPE + bytes([length])) else 0
 
 
 def _values(frame: Frame) -> Values:
