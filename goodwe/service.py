@@ -19,7 +19,7 @@ from DaemonPy import StartError as DaemonStartError
 
 from . import __version__
 from .app import App, outputs
-from .config import Config
+from .config import Config, make_log_folder
 from .errors import GoodWeError
 from .loop import NEVER, Loop, Timer
 
@@ -122,6 +122,7 @@ class GoodWe(Daemon):
         else:
             path = self._settings.inverter.logfile
             try:
+                make_log_folder(path)
                 handler = LogFile(path, encoding="utf-8")
             except OSError as error:
                 reason = f"cannot open the log file {path}: {error.strerror}; change logfile in [inverter]"

@@ -1,12 +1,15 @@
 """Every row of the configuration; every mistake with file, line, key, value and what would be right."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
 from goodwe import config
 from goodwe.errors import ConfigError
+from goodwe.outputs.mqtt.homeassistant import discovery_topic
+from goodwe.protocol import fields
 
 PATH = "/etc/goodwe.conf"
 ROOT = Path(__file__).parents[1]
@@ -256,6 +259,292 @@ def test_keys_of_mqtt_that_do_not_fit_are_told(monkeypatch, content, told):
     assert mistake(content).startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("value", "hosts"),
+    [
+        ("[::1]", ("::1",)),
+        ("nas,[fe80::1%eth0]", ("nas", "fe80::1%eth0")),
+        ("fe80::1%eth0", ("fe80::1%eth0",)),
+        ("::ffff:192.168.1.2", ("::ffff:192.168.1.2",)),
+        ("my_nas.fritz.box.", ("my_nas.fritz.box.",)),
+        ("b\xfcro.local", ("b\xfcro.local",)),
+        ("127.1", ("127.1",)),
+        ("x" * 63 + ".de", ("x" * 63 + ".de",)),
+    ],
+)
+def test_host_may_be_written_in_every_usual_way(value, hosts):
+    assert setting("mqtt", "server", value) == hosts
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("mqtt://nas:1883", "(the port has its own key)"),
+        ("mqtts://nas", "; tls = on encrypts"),
+        ("ws://nas", "; transport = websockets takes websockets"),
+        ("[::1]:1883", "(the port has its own key)"),
+        ("[nas]", "(the port has its own key)"),
+        ("fe80::1::2", "(the port has its own key)"),
+        ("fe80::1%", "(the port has its own key)"),
+        ("me@nas", "; the login has keys of its own, username and password"),
+        ('"nas"', "; without the quotes"),
+        ("\u201enas\u201c", "; without the quotes"),
+        ("nas;", "(the port has its own key)"),
+        ("nas..lan", "(the port has its own key)"),
+        ("192.168.1.256", "(the port has its own key)"),
+        ("x" * 64, "(the port has its own key)"),
+        ("nas # the old one", "; a comment needs a line of its own"),
+        ("", "(the port has its own key)"),
+    ],
+)
+def test_server_that_is_no_host_is_told_what_it_is_instead(value, hint):
+    told = mistake(f"[mqtt]\nserver = {value}\n")
+    assert "must be a host name or address, or several separated by commas" in told
+    assert told.endswith(hint)
+
+
+TEXTS = [
+    ("inverter", "logfile", "/var/log/goodwe.log"),
+    ("inverter", "statefile", "/var/lib/goodwe/state.json"),
+    ("inverter", "device", "/dev/hidraw0"),
+    ("mqtt", "topic", "goodwe"),
+    ("mqtt", "clientid", "goodwe-usb"),
+    ("mqtt", "username", "me"),
+    ("mqtt", "cafile", __file__),
+    ("mqtt", "passwordfile", "/etc/goodwe.password"),
+    ("mqtt", "websocketpath", "/mqtt"),
+    ("mqtt", "backlog", "/var/lib/goodwe/backlog.db"),
+    ("mqtt", "commandtopic", "goodwe-command"),
+    ("homeassistant", "prefix", "homeassistant"),
+    ("mqtt", "server", "nas"),
+    ("mqtt", "port", "1883"),
+    ("mqtt", "retain", "on"),
+    ("inverter", "loglevel", "INFO"),
+]
+
+
+@pytest.mark.parametrize("behind", [" # mine", " ;mine", "\t# mine", " #"])
+@pytest.mark.parametrize(("section", "key", "value"), TEXTS)
+def test_comment_behind_a_value_never_becomes_a_part_of_it(section, key, value, behind):
+    told = mistake(f"[{section}]\n{key} = {value}{behind}\n")
+    assert told.startswith(f"{PATH}:2: {key} = {value}{behind.rstrip()}: must be ")
+    assert told.endswith("; a comment needs a line of its own")
+
+
+@pytest.mark.parametrize("value", ["# none", "; none", "#"])
+def test_comment_in_place_of_a_value_is_none(value):
+    assert mistake(f"[mqtt]\nusername = {value}\n").endswith("; a comment needs a line of its own")
+
+
+@pytest.mark.parametrize("quote", ['""', "''", "\u201e\u201c", "\xab\xbb"])
+@pytest.mark.parametrize(("section", "key", "value"), TEXTS)
+def test_quotes_around_a_value_never_become_a_part_of_it(section, key, value, quote):
+    told = mistake(f"[{section}]\n{key} = {quote[0]}{value}{quote[1]}\n")
+    assert told.endswith("; without the quotes")
+
+
+@pytest.mark.parametrize("value", ["a#b", "a;b", "it's", 'the "roof" one'])
+def test_hints_stand_only_where_there_is_a_comment_or_a_quote(value):
+    assert setting("mqtt", "clientid", value) == value
+    assert "comment" not in mistake("[mqtt]\nport = 1883#x\n")
+    assert "quotes" not in mistake("[mqtt]\nport = 18'83\n")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "told"),
+    [
+        ("mqtt", "backlog", "the path of a file, such as /var/lib/goodwe/backlog.db, or nothing for none"),
+        (
+            "inverter",
+            "statefile",
+            "the path of a file, such as /var/lib/goodwe/state.json, or nothing for none",
+        ),
+        ("inverter", "logfile", "the path of a file to log to; /dev/null is there for no log"),
+        ("mqtt", "passwordfile", "the path of a file, or in a unit of systemd the name of a credential"),
+        ("mqtt", "cafile", "the path of a file that can be read, or nothing for none"),
+        ("mqtt", "certfile", "the path of a file that can be read, or nothing for none"),
+        ("mqtt", "keyfile", "the path of a file that can be read, or nothing for none"),
+        ("inverter", "device", "/dev/hidrawN, unix:/path of a stand-in, or nothing to find the inverter"),
+    ],
+)
+@pytest.mark.parametrize("word", ["on", "Off", "yes", "no", "true", "FALSE", "none", "0", "1"])
+def test_switch_word_is_no_name_of_a_file(tmp_path, monkeypatch, section, key, told, word):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / word).touch()
+    assert mistake(f"[{section}]\n{key} = {word}\n") == f"{PATH}:2: {key} = {word}: must be {told}"
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [("mqtt", "backlog"), ("inverter", "statefile"), ("inverter", "logfile")]
+)
+def test_file_that_we_write_is_no_folder_and_no_shell_word(tmp_path, section, key):
+    for value in (str(tmp_path), f"{tmp_path}/", f"{tmp_path}/new/"):
+        assert "not a folder" in mistake(f"[{section}]\n{key} = {value}\n")
+    for value in ("~/goodwe", "$HOME/goodwe", "file:///tmp/goodwe"):
+        assert "are not replaced" in mistake(f"[{section}]\n{key} = {value}\n")
+
+
+@pytest.mark.parametrize("key", ["mqtt.backlog", "inverter.statefile"])
+def test_device_is_no_file_to_be_replaced(key):
+    section, _, key = key.partition(".")
+    assert mistake(f"[{section}]\n{key} = /dev/null\n").endswith("not a folder or a device")
+    assert setting("inverter", "logfile", "/dev/null") == "/dev/null"
+
+
+def test_folder_of_the_log_is_made_where_the_one_above_is_there(tmp_path):
+    log = tmp_path / "goodwe" / "goodwe.log"
+    assert setting("inverter", "logfile", str(log)) == str(log)
+    assert not log.parent.exists(), "looking changes nothing"
+    config.make_log_folder(str(log))
+    assert log.parent.is_dir()
+    config.make_log_folder(str(log))
+
+
+@pytest.mark.parametrize("log", ["{}/no/such/goodwe.log", "/no/goodwe.log", "{}/file/goodwe.log", "{}/pipe"])
+def test_log_that_could_not_be_opened_is_told(tmp_path, log):
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    path = log.format(tmp_path)
+    told = mistake(f"[inverter]\nlogfile = {path}\n")
+    assert told.startswith(f"{PATH}:2: logfile = {path}: must be the path of a file to log to")
+    if "/no/" in path:
+        assert told.endswith(f"make it: sudo mkdir -p {os.path.dirname(path)}")
+        config.make_log_folder(path)
+        assert not os.path.exists(os.path.dirname(path))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("/dev/ttyUSB0", "this is a serial port"),
+        ("/dev/ttyACM7", "this is a serial port"),
+        ("/dev/serial/by-id/usb-x", "this is a serial port"),
+        ("/dev/usb/hiddev0", "hiddev is another way"),
+        ("auto", "or nothing to find the inverter"),
+        ("/dev/hidrawN", "one node with its number"),
+        ("/dev/hidraw*", "one node with its number"),
+        ("/dev/hidraw0, /dev/hidraw1", "one node with its number"),
+        ("/dev", "is no hidraw node"),
+        ("/etc/passwd", "is no hidraw node"),
+        ("/dev/null", "is no hidraw node"),
+        ("unix:/etc/passwd", "this one is no socket"),
+        ("unix:off", "or nothing to find the inverter"),
+    ],
+)
+def test_device_that_cannot_be_an_inverter_is_told_at_once(value, told):
+    line = mistake(f"[inverter]\ndevice = {value}\n")
+    assert line.startswith(
+        f"{PATH}:2: device = {value}: must be /dev/hidrawN, unix:/path of a stand-in, or nothing"
+    )
+    assert told in line
+
+
+def test_device_that_is_not_there_yet_may_come(tmp_path):
+    assert setting("inverter", "device", "/dev/hidraw77") == "/dev/hidraw77"
+    (tmp_path / "inverter").symlink_to("/dev/hidraw77")
+    assert setting("inverter", "device", f"{tmp_path}/inverter") == f"{tmp_path}/inverter"
+
+
+@pytest.mark.parametrize("topic", ["/goodwe/", "goodwe/", "/goodwe", "home//goodwe", "/"])
+def test_slash_too_many_in_a_topic_stays_and_is_a_warning(topic):
+    settings, (warning,) = config.parse(f"[mqtt]\ntopic = {topic}\n", PATH)
+    assert settings.mqtt.topic == topic, "an old file means what it meant"
+    assert warning.startswith(f"{PATH}: topic = {topic} has a / too many")
+    assert warning.endswith(
+        " = home/goodwe is probably meant" if "home" in topic else " = goodwe is probably meant"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "count"),
+    [
+        ("[homeassistant]\nprefix = homeassistant/\n", 1),
+        ("[homeassistant]\nprefix = homeassistant/\ndiscovery = off\n", 0),
+        ("[mqtt]\ncommandtopic = /c/\n", 0),
+        ("[mqtt]\ncommandtopic = /c/\ncommands = on\n", 1),
+    ],
+)
+def test_slash_too_many_is_told_of_topics_that_are_used(content, count):
+    assert len(config.parse(content, PATH)[1]) == count
+
+
+@pytest.mark.parametrize(
+    ("key", "longest"),
+    [
+        ("clientid", 65435),
+        ("topic", 65435),
+        ("commandtopic", 65435),
+        ("username", 65535),
+        ("password", 65535),
+    ],
+)
+def test_text_is_no_longer_than_a_field_of_mqtt(key, longest):
+    assert len(setting("mqtt", key, "x" * longest)) == longest
+    assert mistake(f"[mqtt]\n{key} = {'x' * (longest + 1)}\n").endswith(
+        f"must be at most {longest} bytes long"
+    )
+    umlauts = "\xe4" * (longest // 2 + 1)
+    assert "at most" in mistake(f"[mqtt]\n{key} = {umlauts}\n"), "bytes, not letters"
+
+
+def test_every_topic_that_is_made_of_the_longest_fits():
+    serial = "\u20ac" * 16
+    keys = [row.key for row in fields.RUNNING] + ["backlog", "online", "limit/state", "discovery"]
+    appended = [f"/{serial}/{key}" for key in keys] + [
+        discovery_topic("", serial),
+        f"-{serial}",
+        "-discovery",
+    ]
+    assert max(len(text.encode()) for text in appended) <= 65535 - 65435
+
+
+@pytest.mark.parametrize(
+    "character", ["\x01", "\x1b", "\x7f", "\x85", "\ud800", "\ufffe", "\ufdd0", "\U0001ffff"]
+)
+@pytest.mark.parametrize("key", ["clientid", "username", "topic", "commandtopic"])
+def test_text_that_mqtt_forbids_is_told(key, character):
+    assert mistake(f"[mqtt]\n{key} = a{character}b\n").startswith(f"{PATH}:2: {key} = a")
+
+
+@pytest.mark.parametrize("value", ["mqtt", "/m qtt", "/m\xe4", "", "/" + "x" * 2000])
+def test_path_of_websockets_is_one(value):
+    assert "must be a path such as /mqtt" in mistake(f"[mqtt]\nwebsocketpath = {value}\n")
+    assert setting("mqtt", "websocketpath", "/" + "x" * 1999) == "/" + "x" * 1999
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "lowest", "highest"),
+    [
+        ("mqtt", "port", 1, 65535),
+        ("mqtt", "qos", 0, 2),
+        ("mqtt", "valuesqos", 0, 2),
+        ("mqtt", "keepalive", 5, 65535),
+        ("mqtt", "valuesheartbeat", 1, 86400),
+        ("mqtt", "backlogsize", 1, 100_000),
+        ("mqtt", "backlogdays", 1, 3650),
+        ("mqtt", "backlograte", 1, 1000),
+    ],
+)
+def test_limits_of_numbers(section, key, lowest, highest):
+    for value in (lowest, highest):
+        assert setting(section, key, str(value)) == value
+    for wrong in (str(lowest - 1), str(highest + 1), "-1", "", "1.0", "+1", "1e3", '"1"', "\u0661", "0x10"):
+        told = mistake(f"[{section}]\n{key} = {wrong}\n")
+        assert f": must be a whole number from {lowest} to {highest}" in told
+        assert told.endswith("; without the quotes") == (wrong == '"1"')
+
+
+def test_limits_of_the_interval_and_the_ids():
+    for value, meant in (("500", 500), ("300000", 300_000), ("300001", 300_000), ("9" * 19, 300_000)):
+        assert setting("inverter", "pollinterval", value) == meant
+    for wrong in ("499", "9" * 20, "-500"):
+        assert "must be a whole number, at least 500" in mistake(f"[inverter]\npollinterval = {wrong}\n")
+    for value, meant in (("0", 0), ("ffff", 0xFFFF), ("0xFFFF", 0xFFFF)):
+        assert setting("inverter", "vendorId", value) == meant
+    for wrong in ("10000", "0x10000", "0x", "", "-1"):
+        assert "must be up to four hexadecimal digits" in mistake(f"[inverter]\nvendorId = {wrong}\n")
+
+
 def test_password_comes_out_of_its_file(tmp_path):
     file = tmp_path / "password"
     file.write_text("p%a#s;s word\n")
@@ -266,6 +555,13 @@ def test_password_comes_out_of_its_file(tmp_path):
     file.chmod(0o644)
     _, (warning,) = config.parse(f"[mqtt]\nusername = me\npasswordfile = {file}\n", PATH)
     assert warning == f"{file} can be read by everybody; chmod 600 it"
+    file.write_bytes(b"\xef\xbb\xbfhunter2\r\n")
+    assert parse(f"[mqtt]\npasswordfile = {file}\n").mqtt.password == "hunter2", "as Windows writes it"
+    file.write_text("x" * 65535 + "\n")
+    assert parse(f"[mqtt]\npasswordfile = {file}\n").mqtt.password == "x" * 65535
+    file.write_text("x" * 65536)
+    told = mistake(f"[mqtt]\npasswordfile = {file}\n")
+    assert told.endswith("the password in it must be at most 65535 bytes long")
     file.write_bytes(b"\xff")
     assert mistake(f"[mqtt]\npasswordfile = {file}\n").endswith("(not UTF-8 text)")
 

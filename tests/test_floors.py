@@ -12,6 +12,7 @@ FLOORS = [
     ["times", "errors", "events", "tally", "protocol", "protocol.frame", "protocol.fields", "readings"],
     ["protocol.bus", "protocol.simulator", "protocol.identity", "protocol.texts"],
     ["readings.plausibility", "ladder", "traffic"],
+    ["config.parsers"],
     ["protocol.scripts", "loop", "config", "readings.state", "readings.clock"],
     ["transport", "outputs"],
     ["outputs.mqtt.payload", "outputs.mqtt.message", "outputs.mqtt.store"],

@@ -12,26 +12,53 @@ from typing import Any, NamedTuple, NoReturn
 
 from ..errors import ConfigError
 from ..protocol.texts import LANGUAGES
+from .parsers import (
+    COMMENT,
+    LONGEST_FIELD,
+    PASSWORD_FILE,
+    QUOTES,
+    Secret,
+    client_id,
+    device,
+    existing_file,
+    has_empty_level,
+    is_below,
+    level,
+    log_file,
+    make_log_folder,
+    one_of,
+    own_file,
+    password,
+    password_file,
+    poll_interval,
+    servers,
+    switch,
+    text,
+    topic,
+    usb_id,
+    web_path,
+    whole,
+)
+
+__all__ = [
+    "OPTIONS",
+    "PATH",
+    "Config",
+    "HomeAssistantSettings",
+    "InverterSettings",
+    "MqttSettings",
+    "Secret",
+    "is_below",
+    "load",
+    "make_log_folder",
+    "nearest",
+    "parse",
+    "sample",
+    "shown",
+    "table",
+]
 
 PATH = "/etc/goodwe.conf"
-
-
-class Secret(str):
-    """A text that shows itself only to who asks for it by name."""
-
-    __slots__ = ()
-
-    def __new__(cls, text: str = "") -> "Secret":
-        return super().__new__(cls, str.__str__(text))
-
-    def __repr__(self) -> str:
-        return "'***'" if self else "''"
-
-    def __str__(self) -> str:
-        return "***" if self else ""
-
-    def __format__(self, spec: str) -> str:
-        return format(str(self), spec)
 
 
 class InverterSettings(NamedTuple):
@@ -105,130 +132,6 @@ class Config(NamedTuple):
     homeassistant: HomeAssistantSettings
 
 
-# --- how a text becomes a value; a ValueError says what would be right
-
-
-def text(raw: str) -> str:
-    """Any text."""
-    return raw
-
-
-def full_path(raw: str) -> str:
-    """A file, from here on with its full path: the daemon works in /."""
-    return os.path.abspath(raw) if raw else raw
-
-
-def level(raw: str) -> int:
-    """A Python logging level by name."""
-    found = logging.getLevelNamesMapping().get(raw.upper())
-    if not found:
-        raise ValueError("one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
-    return found
-
-
-def _number(raw: str) -> int:
-    """A whole number; -1 for what is none. Not int(): that also takes 1_000 and digits of other scripts."""
-    return int(raw) if raw.isascii() and raw.isdigit() and len(raw) < 20 else -1
-
-
-def whole(lowest: int, highest: int) -> Callable[[str], int]:
-    """A whole number in a range."""
-
-    def parse(raw: str) -> int:
-        if lowest <= _number(raw) <= highest:
-            return _number(raw)
-        raise ValueError(f"a whole number from {lowest} to {highest}")
-
-    return parse
-
-
-def poll_interval(raw: str) -> int:
-    """Milliseconds. After ten minutes without a query the inverter forgets its address (PROTOCOL 4)."""
-    if _number(raw) >= 500:
-        return min(_number(raw), 300_000)
-    raise ValueError("a whole number, at least 500")
-
-
-def usb_id(raw: str) -> int:
-    """A USB number in hex, of any case, with or without 0x."""
-    digits = raw.lower().removeprefix("0x")
-    if 1 <= len(digits) <= 4 and all(digit in "0123456789abcdef" for digit in digits):
-        return int(digits, 16)
-    raise ValueError("up to four hexadecimal digits, such as 0084")
-
-
-def switch(raw: str) -> bool:
-    """on or off, in the words that configparser knows."""
-    found = configparser.ConfigParser.BOOLEAN_STATES.get(raw.lower())
-    if found is None:
-        raise ValueError("on or off")
-    return found
-
-
-def servers(raw: str) -> tuple[str, ...]:
-    """Host names or addresses, separated by commas."""
-    hosts = tuple(host.strip() for host in raw.split(","))
-    odd = any(character.isspace() or character == "/" for host in hosts for character in host)
-    with_port = any(host.count(":") == 1 for host in hosts)  # an IPv6 address has more
-    if not all(hosts) or odd or with_port:
-        raise ValueError("a host name or address, or several separated by commas (the port has its own key)")
-    return hosts
-
-
-def topic(raw: str) -> str:
-    """A topic to publish below."""
-    if not raw or any(character in "+#" or not character.isprintable() for character in raw):
-        raise ValueError("a topic without + and #")
-    return raw
-
-
-def is_below(topic: str, root: str) -> bool:
-    """Whether a topic is `root` or below it."""
-    return f"{topic}/".startswith(f"{root}/")
-
-
-def device(raw: str) -> str:
-    """Nothing, a node, or a stand-in's socket."""
-    if raw and not raw.startswith("/") and (not raw.startswith("unix:") or raw == "unix:"):
-        raise ValueError("/dev/hidrawN, unix:/path of a stand-in, or nothing to find the inverter")
-    return "unix:" + full_path(raw[5:]) if raw.startswith("unix:") else raw
-
-
-def one_of(*words: str) -> Callable[[str], str]:
-    """One of some words, of any case."""
-
-    def parse(raw: str) -> str:
-        if raw.lower() in words:
-            return raw.lower()
-        raise ValueError(f"{', '.join(words[:-1])} or {words[-1]}")
-
-    return parse
-
-
-def log_file(raw: str) -> str:
-    """Where to log."""
-    if not raw:
-        raise ValueError("the path of a file to log to")
-    return full_path(raw)
-
-
-def existing_file(raw: str) -> str:
-    """A file that can be read."""
-    if raw and not (os.path.isfile(raw) and os.access(raw, os.R_OK)):
-        raise ValueError("the path of a file that can be read")
-    return full_path(raw)
-
-
-def password_file(raw: str) -> str:
-    """A file, or the name of a credential that systemd gives to its unit."""
-    if not raw or "/" in raw:
-        return full_path(raw)
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if folder is None:
-        raise ValueError("the path of a file, or in a unit of systemd the name of a credential")
-    return os.path.join(folder, raw)
-
-
 class Option(NamedTuple):
     """One key of the file."""
 
@@ -291,7 +194,7 @@ OPTIONS = (
         "inverter",
         "statefile",
         "/var/lib/goodwe/state.json",
-        full_path,
+        own_file("/var/lib/goodwe/state.json"),
         "Where the totals are kept over a restart; empty to forget them.",
     ),
     Option(
@@ -319,9 +222,15 @@ OPTIONS = (
     ),
     Option("mqtt", "port", "1883", whole(1, 65535), "Broker's port; with TLS mostly 8883."),
     Option("mqtt", "topic", "goodwe", topic, "Topics begin with this; it may have several levels."),
-    Option("mqtt", "clientid", "goodwe-usb", text, "Name of our connection; no two programs may share it."),
+    Option(
+        "mqtt",
+        "clientid",
+        "goodwe-usb",
+        client_id,
+        "Name of our connection; no two programs may share it.",
+    ),
     Option("mqtt", "username", "", text, "Login at the broker; empty for none."),
-    Option("mqtt", "password", "", Secret, "Password of the login; taken as it stands, # and % included."),
+    Option("mqtt", "password", "", password, "Password of the login; taken as it stands, # and % included."),
     Option("mqtt", "qos", "0", whole(0, 2), "MQTT quality of service of data, 0 to 2."),
     Option("mqtt", "retain", "off", switch, "Whether the broker keeps the last data for later subscribers."),
     Option(
@@ -357,7 +266,7 @@ OPTIONS = (
         one_of("tcp", "websockets"),
         "tcp, or websockets where only those get through.",
     ),
-    Option("mqtt", "websocketpath", "/mqtt", text, "Path of the broker's websockets."),
+    Option("mqtt", "websocketpath", "/mqtt", web_path, "Path of the broker's websockets."),
     Option(
         "mqtt",
         "values",
@@ -387,7 +296,7 @@ OPTIONS = (
         "mqtt",
         "backlog",
         "",
-        full_path,
+        own_file("/var/lib/goodwe/backlog.db"),
         "File for readings that no broker took, sent later on <topic>/<serial>/backlog;"
         " /var/lib/goodwe/backlog.db is a good place. Empty for none.",
     ),
@@ -468,18 +377,54 @@ def parse(content: str, path: str) -> tuple[Config, list[str]]:
             if "\n" in raw:
                 raise ValueError("on one line; is the next line indented by mistake?")
             values[option.section][option.key.lower()] = option.parse(raw)
+            if option.parse is not password:
+                _stands_alone(raw)
         except ValueError as error:
-            shown = "" if option.parse is Secret else " = " + raw.partition("\n")[0]
-            comment = "; a comment needs a line of its own" if " #" in shown or " ;" in shown else ""
-            _refuse(
-                content, path, option.section, option.key, f"{option.key}{shown}: must be {error}{comment}"
-            )
+            is_secret = option.parse is password
+            shown = "" if is_secret else " = " + raw.partition("\n")[0]
+            hint = "" if is_secret else _hint(raw.partition("\n")[0])
+            _refuse(content, path, option.section, option.key, f"{option.key}{shown}: must be {error}{hint}")
     config = Config(*(kind(**values[section]) for section, kind in SECTIONS.items()))
     _check_together(config, content, path)
     config, about_file = _with_password(config, content, path)
     config, about_prefix = _with_prefix_apart(config, path)
     about_password = _password_warning(config, path)
-    return config, [text for text in (*warnings, about_file, about_password, about_prefix) if text]
+    about = (*warnings, about_file, about_password, about_prefix, *_topic_warnings(config, path))
+    return config, [text for text in about if text]
+
+
+def _stands_alone(raw: str) -> None:
+    """A comment or quotes would be a part of the file's name, of the client id, of the login."""
+    if COMMENT.search(raw):
+        raise ValueError("alone on its line")
+    if len(raw) > 1 and raw[0] in QUOTES and raw[-1] in QUOTES:
+        raise ValueError("the bare text")
+
+
+def _hint(raw: str) -> str:
+    """A likely reason why a value is none."""
+    if COMMENT.search(raw):
+        return "; a comment needs a line of its own"
+    if raw and (raw[0] in QUOTES or raw[-1] in QUOTES):
+        return "; without the quotes"
+    return ""
+
+
+def _topic_warnings(config: Config, path: str) -> Iterable[str]:
+    """Slashes too many. The older program took them, so its topics stay what they were."""
+    mqtt, home = config.mqtt, config.homeassistant
+    topics = [
+        ("topic", mqtt.topic, True),
+        ("commandtopic", mqtt.commandtopic, mqtt.commands),
+        ("prefix", home.prefix, home.discovery),
+    ]
+    for key, value, is_used in topics:
+        if is_used and has_empty_level(value):
+            better = "/".join(level for level in value.split("/") if level)
+            yield (
+                f"{path}: {key} = {value} has a / too many, which makes a level without a name,"
+                f" as in {value}/...; {key} = {better or 'goodwe'} is probably meant"
+            )
 
 
 def _password_warning(config: Config, path: str) -> str:
@@ -500,16 +445,22 @@ def _with_password(config: Config, content: str, path: str) -> tuple[Config, str
     file = config.mqtt.passwordfile
     if not file:
         return config, ""
+    if "/" not in file:
+        text = f"passwordfile = {file}: must be {PASSWORD_FILE}"
+        _refuse(content, path, "mqtt", "passwordfile", text)
     try:
-        with open(file, encoding="utf-8") as opened:
-            password = Secret(opened.read().rstrip("\r\n"))
+        with open(file, encoding="utf-8-sig") as opened:
+            secret = password(opened.read(LONGEST_FIELD + 3).rstrip("\r\n"))
             mode = os.fstat(opened.fileno()).st_mode
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         text = f"passwordfile = {file}: must be a file that can be read ({why})"
         _refuse(content, path, "mqtt", "passwordfile", text)
+    except ValueError as error:
+        text = f"passwordfile = {file}: the password in it must be {error}"
+        _refuse(content, path, "mqtt", "passwordfile", text)
     warning = f"{file} can be read by everybody; chmod 600 it" if mode & stat.S_IROTH else ""
-    return config._replace(mqtt=config.mqtt._replace(password=password)), warning
+    return config._replace(mqtt=config.mqtt._replace(password=secret)), warning
 
 
 def _with_prefix_apart(config: Config, path: str) -> tuple[Config, str]:
@@ -646,7 +597,7 @@ def shown(config: Config) -> str:
 
 
 def _shown(option: Option, value: Any) -> str:
-    if option.parse is Secret:
+    if option.parse is password:
         return "***" if value else ""
     if option.parse is level:
         return str(logging.getLevelName(value))

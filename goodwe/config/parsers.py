@@ -1,0 +1,344 @@
+"""How the text of a setting becomes its value; a ValueError says what would be right, to follow "must be"."""
+
+import configparser
+import logging
+import os
+import re
+import socket
+import stat
+from collections.abc import Callable
+
+LONGEST_FIELD = 65_535
+"""Bytes of a text in MQTT, as UTF-8 (MQTT 3.1.1, 1.5.3)."""
+ROOM = 100
+"""Bytes that a topic and the client id leave for what is appended: a serial, a key, `/device/.../config`."""
+QUOTES = "\"'`\u201c\u201d\u201e\u201f\u2018\u2019\u201a\xab\xbb"
+"""Also those that a word processor makes."""
+COMMENT = re.compile(r"(?:^|\s)[#;]")
+"""Where people begin a comment behind a value; configparser takes it for a part of the value."""
+NOT_A_PATH = {"on", "off", "yes", "no", "true", "false", "none", "null", "0", "1", "enabled", "disabled"}
+"""Words that mean a switch; nobody wants a file of that name."""
+
+
+class Secret(str):
+    """A text that shows itself only to who asks for it by name."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str = "") -> "Secret":
+        return super().__new__(cls, str.__str__(text))
+
+    def __repr__(self) -> str:
+        return "'***'" if self else "''"
+
+    def __str__(self) -> str:
+        return "***" if self else ""
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+
+# --- numbers and words
+
+
+def level(raw: str) -> int:
+    """A Python logging level by name."""
+    found = logging.getLevelNamesMapping().get(raw.upper())
+    if not found:
+        raise ValueError("one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+    return found
+
+
+def _number(raw: str) -> int:
+    """A whole number; -1 for what is none. Not int(): that also takes 1_000 and digits of other scripts."""
+    return int(raw) if raw.isascii() and raw.isdigit() and len(raw) < 20 else -1
+
+
+def whole(lowest: int, highest: int) -> Callable[[str], int]:
+    """A whole number in a range."""
+
+    def parse(raw: str) -> int:
+        if lowest <= _number(raw) <= highest:
+            return _number(raw)
+        raise ValueError(f"a whole number from {lowest} to {highest}")
+
+    return parse
+
+
+def poll_interval(raw: str) -> int:
+    """Milliseconds. After ten minutes without a query the inverter forgets its address (PROTOCOL 4)."""
+    if _number(raw) >= 500:
+        return min(_number(raw), 300_000)
+    raise ValueError("a whole number, at least 500")
+
+
+def usb_id(raw: str) -> int:
+    """A USB number in hex, of any case, with or without 0x."""
+    digits = raw.lower().removeprefix("0x")
+    if 1 <= len(digits) <= 4 and all(digit in "0123456789abcdef" for digit in digits):
+        return int(digits, 16)
+    raise ValueError("up to four hexadecimal digits, such as 0084")
+
+
+def switch(raw: str) -> bool:
+    """on or off, in the words that configparser knows."""
+    found = configparser.ConfigParser.BOOLEAN_STATES.get(raw.lower())
+    if found is None:
+        raise ValueError("on or off")
+    return found
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """One of some words, of any case."""
+
+    def parse(raw: str) -> str:
+        if raw.lower() in words:
+            return raw.lower()
+        raise ValueError(f"{', '.join(words[:-1])} or {words[-1]}")
+
+    return parse
+
+
+# --- texts that go to the broker
+
+
+def _is_text(raw: str) -> bool:
+    """Whether MQTT takes it as text: no control characters, surrogates or non-characters (MQTT 1.5.3)."""
+    return not any(
+        character < " "
+        or "\x7f" <= character <= "\x9f"
+        or "\ud800" <= character <= "\udfff"
+        or "\ufdd0" <= character <= "\ufdef"
+        or ord(character) & 0xFFFE == 0xFFFE
+        for character in raw
+    )
+
+
+def _fitting(raw: str, longest: int) -> str:
+    if len(raw.encode()) > longest:
+        raise ValueError(f"at most {longest} bytes long")
+    return raw
+
+
+def text(raw: str, *, longest: int = LONGEST_FIELD) -> str:
+    """A text that MQTT can carry, of at most so many bytes."""
+    if not _is_text(raw):
+        raise ValueError("text without control characters")
+    return _fitting(raw, longest)
+
+
+def client_id(raw: str) -> str:
+    """The name of a connection; that of a further inverter's has its serial behind it."""
+    return text(raw, longest=LONGEST_FIELD - ROOM)
+
+
+def password(raw: str) -> Secret:
+    """The password of a login; any bytes, as long as they are text in the file."""
+    if any("\ud800" <= character <= "\udfff" for character in raw):
+        raise ValueError("UTF-8 text")
+    return Secret(_fitting(raw, LONGEST_FIELD))
+
+
+def topic(raw: str) -> str:
+    """A topic to publish below."""
+    if not raw or any(character in "+#" or not character.isprintable() for character in raw):
+        raise ValueError("a topic without + and #")
+    return _fitting(raw, LONGEST_FIELD - ROOM)
+
+
+def is_below(topic: str, root: str) -> bool:
+    """Whether a topic is `root` or below it."""
+    return f"{topic}/".startswith(f"{root}/")
+
+
+def has_empty_level(topic: str) -> bool:
+    """Whether a slash too many makes a level without a name; legal, and mostly not meant."""
+    return "" in topic.split("/")
+
+
+def web_path(raw: str) -> str:
+    """The path of a URL."""
+    if not raw.startswith("/") or not all("!" <= character <= "~" for character in raw) or len(raw) > 2000:
+        raise ValueError("a path such as /mqtt, in ASCII without blanks")
+    return raw
+
+
+# --- hosts
+
+
+def servers(raw: str) -> tuple[str, ...]:
+    """Host names or addresses, separated by commas; an IPv6 address may stand in brackets."""
+    hosts = tuple(_without_brackets(host.strip()) for host in raw.split(","))
+    if all(map(_is_host, hosts)):
+        return hosts
+    told = "a host name or address, or several separated by commas (the port has its own key)"
+    if "@" in raw:
+        told += "; the login has keys of its own, username and password"
+    scheme = raw.lower().partition("://")[0]
+    if scheme in ("mqtts", "ssl", "tls", "wss"):
+        told += "; tls = on encrypts"
+    if scheme in ("ws", "wss"):
+        told += "; transport = websockets takes websockets"
+    raise ValueError(told)
+
+
+def _without_brackets(host: str) -> str:
+    bare = host[1:-1]
+    return bare if host.startswith("[") and host.endswith("]") and ":" in bare else host
+
+
+def _is_host(host: str) -> bool:
+    """Whether it may be one; only the resolver knows."""
+    if ":" in host:
+        address, percent, zone = host.partition("%")
+        return _is_address(address) and (not percent or (zone.isprintable() and bool(zone.split())))
+    labels = host.removesuffix(".").split(".")
+    if all(label.isascii() and label.isdigit() for label in labels):
+        try:
+            socket.inet_aton(host)
+        except OSError:
+            return False
+    fits = len(host) <= 253 and all(1 <= len(label) <= 63 for label in labels)
+    return fits and all(letter.isalnum() or letter in "-_." for letter in host)
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is an IPv6 address."""
+    try:
+        socket.inet_pton(socket.AF_INET6, text)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+# --- files
+
+
+def _path(raw: str, meant: str) -> str:
+    """The full path: the daemon works in /. `meant` says what would be right."""
+    if raw.lower() in NOT_A_PATH or raw[0] in QUOTES or not _is_text(raw):
+        raise ValueError(meant)
+    if raw.startswith(("~", "$", "file:")):
+        raise ValueError(f"{meant}, from / on; ~, $ and file: are not replaced")
+    if raw.endswith("/"):
+        raise ValueError(f"{meant}, not a folder")
+    return os.path.abspath(raw)
+
+
+def _mode(path: str) -> int:
+    """Of what is there; 0 for nothing, or where we may not look."""
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return 0
+
+
+def own_file(example: str) -> Callable[[str], str]:
+    """A file that we make, replace and delete; empty for none."""
+    meant = f"the path of a file, such as {example}, or nothing for none"
+
+    def parse(raw: str) -> str:
+        if not raw:
+            return raw
+        path = _path(raw, meant)
+        mode = _mode(path)
+        if mode and not stat.S_ISREG(mode):  # /dev/null would be replaced as well
+            raise ValueError(f"{meant}, not a folder or a device")
+        return path
+
+    return parse
+
+
+def log_file(raw: str) -> str:
+    """A file to log to, in a folder that is there or can be made."""
+    meant = "the path of a file to log to"
+    if not raw:
+        raise ValueError(meant)
+    path = _path(raw, f"{meant}; /dev/null is there for no log")
+    target = os.path.realpath(path)
+    mode, folder = _mode(target), os.path.dirname(target)
+    if mode and not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
+        raise ValueError(f"{meant}, not a folder, a pipe or a socket")
+    try:
+        os.stat(target)
+    except FileNotFoundError:
+        if not os.path.isdir(folder) and not _can_be_made(folder):
+            raise ValueError(f"{meant} in a folder that is there; make it: sudo mkdir -p {folder}") from None
+    except PermissionError:
+        pass  # whoever starts it may know more
+    except OSError as error:
+        raise ValueError(f"{meant} ({error.strerror})") from error
+    return path
+
+
+def _can_be_made(folder: str) -> bool:
+    """The last folder of a path, as after a boot with the logs in memory; not one of / itself: a slip."""
+    above = os.path.dirname(folder)
+    return above != "/" and os.path.isdir(above)
+
+
+def make_log_folder(path: str) -> None:
+    """Make the folder of a log file, if it is missing where `log_file` allows that. Raises OSError."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder) and _can_be_made(folder):
+        os.makedirs(folder, exist_ok=True)
+
+
+def existing_file(raw: str) -> str:
+    """A file that can be read; empty for none."""
+    if not raw:
+        return raw
+    meant = "the path of a file that can be read"
+    path = _path(raw, f"{meant}, or nothing for none")
+    if not (os.path.isfile(path) and os.access(path, os.R_OK)):
+        raise ValueError(meant)
+    return path
+
+
+def password_file(raw: str) -> str:
+    """A file, or the name of a credential that systemd gives to its unit: outside of it the name stays."""
+    if not raw:
+        return raw
+    path = _path(raw, PASSWORD_FILE)
+    if "/" in raw:
+        return path
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return os.path.join(folder, raw) if folder is not None else raw
+
+
+PASSWORD_FILE = "the path of a file, or in a unit of systemd the name of a credential"
+
+
+def device(raw: str) -> str:
+    """Nothing, a node, or a stand-in's socket."""
+    if not raw:
+        return raw
+    meant = "/dev/hidrawN, unix:/path of a stand-in, or nothing to find the inverter"
+    if raw.startswith("unix:") and raw != "unix:":
+        path = _path(raw[5:], meant)
+        if _mode(path) and not stat.S_ISSOCK(_mode(path)):
+            raise ValueError(f"{meant}; this one is no socket")
+        return f"unix:{path}"
+    if not raw.startswith("/") or not _is_text(raw):
+        raise ValueError(meant)
+    name = os.path.basename(raw)
+    if name == "hidrawN" or COMMENT.search(raw) or any(character in "*?[," for character in raw):
+        raise ValueError(f"{meant}: one node with its number, or nothing for all of them")
+    if name.startswith("tty") or raw.startswith("/dev/serial/"):
+        raise ValueError(f"{meant}; this is a serial port, and the inverter's USB port is none")
+    if name.startswith("hiddev"):
+        raise ValueError(f"{meant}; hiddev is another way to such devices")
+    mode = _mode(raw)
+    if mode and not (stat.S_ISCHR(mode) and _may_be_hidraw(raw)):
+        raise ValueError(f"{meant}; this is there, and is no hidraw node")
+    return raw
+
+
+def _may_be_hidraw(node: str) -> bool:
+    """Whether the kernel says so, or nothing: a container may not have its tree."""
+    try:
+        number = os.stat(node).st_rdev
+        subsystem = os.readlink(f"/sys/dev/char/{os.major(number)}:{os.minor(number)}/subsystem")
+    except OSError:
+        return True
+    return os.path.basename(subsystem) == "hidraw"
