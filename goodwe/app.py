@@ -11,25 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from .config import Config
 from .ladder import Ladder
 from .link import Link
-from .loop import NEVER, Loop, Timer, Worker
+from .loop import NEVER, Loop, Timer
 from .outputs import Fanout, Output
 from .protocol.bus import Bus
 from .readings.clock import clock_is_right
 from .readings.ledger import REPEAT_EVERY, Ledger
 from .traffic import Line
-from .transport import (
-    STAND_IN,
-    Hidraw,
-    Ids,
-    Nodes,
-    Scanner,
-    StandIn,
-    StandInDialer,
-    Wire,
-    open_node,
-    reset_port,
-    udev_nodes,
-)
+from .transport import Ids, Make, Wire, find
 
 if TYPE_CHECKING:
     from .outputs.mqtt.homeassistant import Announcer
@@ -38,10 +26,6 @@ log = logging.getLogger(__name__)
 
 FAREWELL = 3.0
 """Seconds that the end may take: the last words to the broker, a write that is under way."""
-RETRY_AFTER, RETRY_AT_MOST = 1.0, 30.0
-"""Seconds before a node that failed is tried again; doubled each time."""
-MOST_FAILURES = 10
-"""Counted so far only: two to the power of a year's is no number."""
 LOSSES_KEPT = 4
 SHORTEST_PAUSE = 1000
 """Milliseconds between two readings that leave room for another question."""
@@ -71,7 +55,6 @@ class _Place:
         self.ladder = ladder
         self.trouble: str | None = None
         """Why it cannot be opened, as said in the log."""
-        self.failures = 0
 
 
 class _Loss(NamedTuple):
@@ -97,10 +80,12 @@ class App(Timer):
         *,
         wall_clock: Callable[[], float],
         clock_right: Callable[[], bool] = clock_is_right,
-        find_nodes: Callable[[Ids, str], Nodes] = udev_nodes,
-        open_node: Callable[[str, Ids], int] = open_node,
+        find: Make = find,
     ) -> None:
-        """`outputs` makes them, given what they can ask for; `wall_clock` gives seconds since 1970.
+        """`config` is in force, `loop` runs the parts. `outputs` makes the outputs, given what they may ask.
+
+        `wall_clock` gives seconds since 1970, `clock_right` tells whether that is known to be true; `find`
+        makes what finds the wires.
 
         Raises StartError when something needed is missing.
         """
@@ -123,15 +108,19 @@ class App(Timer):
             believe_all=not config.inverter.plausibility,
         )
         self._wall_clock = wall_clock
-        self._find_nodes = find_nodes
-        self._open_node = open_node
         self._closing: list[Link] = []
         self._places: dict[str, _Place] = {}
         """By the name of the device."""
         self._losses: deque[_Loss] = deque(maxlen=LOSSES_KEPT)
         self._stopping = False
         self._late = False
-        self._finder = self._make_finder(config.inverter.device)
+        self._finder = find(
+            config.inverter.device,
+            Ids(config.inverter.vendorid, config.inverter.modelid),
+            post=loop.post,
+            plugged=self._plugged,
+            unplugged=self._unplugged,
+        )
         loop.add(self._finder)
         loop.add(self._ledger)
         loop.add(self)
@@ -199,42 +188,20 @@ class App(Timer):
 
     # devices that come and go
 
-    def _make_finder(self, device: str) -> Scanner | StandInDialer:
-        if device.startswith(STAND_IN):
-            return StandInDialer(device.removeprefix(STAND_IN), self._stand_in_plugged)
-        ids = Ids(self._config.inverter.vendorid, self._config.inverter.modelid)
-        nodes = self._find_nodes(ids, device)
-        return Scanner(nodes, partial(self._node_plugged, nodes, ids), self._node_unplugged, device)
-
-    def _node_plugged(self, nodes: Nodes, ids: Ids, path: str) -> None:
-        if path not in self._links:
-            worker = Worker(self._loop.post, path)
-            wire = Hidraw(
-                path,
-                lambda node: self._open_node(node, ids),
-                worker,
-                usb_node=nodes.usb_node,
-                reset_port=reset_port,
-            )
-            self._connect(wire)
-
-    def _node_unplugged(self, path: str) -> None:
-        if path in self._links:
-            self._links[path].stop("unplugged", gone=True)
-        place = self._places.get(path)
+    def _unplugged(self, name: str) -> None:
+        if name in self._links:
+            self._links[name].stop("unplugged", gone=True)
+        place = self._places.get(name)
         if place is not None:
             if place.ladder.steps:  # perhaps it is our own reset: the pauses go on when it is back
                 place.ladder.deadline = NEVER
             else:
-                del self._places[path]
+                del self._places[name]
 
-    def _stand_in_plugged(self, path: str) -> None:
-        self._connect(StandIn(path))
-
-    def _connect(self, wire: Wire) -> None:
+    def _plugged(self, wire: Wire) -> None:
         link = Link(
             wire,
-            Bus(self._config.inverter.pollinterval / 1000),
+            Bus(self._config.inverter.pollinterval / 1000, capacity=wire.capacity),
             ladder=self._place(wire.name).ladder,
             publish=self._ledger.handle,
             clock=self._loop.clock,
@@ -259,17 +226,11 @@ class App(Timer):
         if self._stopping:
             return
         place = self._place(link.name)
-        if not link.was_open:
+        if link.was_open:
+            place.trouble = None
+        else:
             self._cannot_open(link.name, reason, place)
-        else:
-            place.trouble, place.failures = None, 0
-        now = self._loop.clock()
-        if isinstance(self._finder, StandInDialer):
-            self._finder.failed(now, was_open=link.was_open)
-        else:
-            pause = min(RETRY_AFTER * 2**place.failures, RETRY_AT_MOST)
-            place.failures = min(place.failures + 1, MOST_FAILURES)
-            self._finder.look_again(now + pause)
+        self._finder.ended(link.name, self._loop.clock(), was_open=link.was_open)
 
     def _cannot_open(self, name: str, reason: str, place: _Place) -> None:
         """Say why, once for each reason: it is tried again until it works."""

@@ -1,8 +1,10 @@
 """Stand-ins that obey the real interfaces: a clock, a part, nodes on a real pipe."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
+from typing import Any
 
 
 class Clock:
@@ -21,7 +23,7 @@ class Nodes:
     def __init__(self, *paths: str) -> None:
         self.paths = set(paths)
         self._removed: set[str] = set()
-        self._reader, self._writer = os.pipe()
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK)
 
     def plug(self, path: str) -> None:
         self.paths.add(path)
@@ -46,7 +48,8 @@ class Nodes:
         return self._reader
 
     def removed(self) -> set[str]:
-        os.read(self._reader, 4096)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._reader, 4096)
         removed, self._removed = self._removed, set()
         return removed
 
@@ -59,6 +62,8 @@ class Wire:
     """A wire whose other end is the test."""
 
     name = "wire"
+    capacity = 1
+    has_envelope = True
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -102,3 +107,6 @@ class Wire:
     def close(self, closed: Callable[[], None]) -> None:
         self.is_closed = True
         closed()
+
+    def status(self, now: float) -> dict[str, Any]:
+        return {"name": self.name}

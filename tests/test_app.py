@@ -21,6 +21,7 @@ from goodwe.loop import Loop
 from goodwe.protocol.simulator import Day, Habits, Inverter, Port
 from goodwe.tools import decode
 from goodwe.transport import Ids
+from goodwe.transport.hidraw import NodeFinder
 
 from .broker import PATIENCE, wait_for
 from .fakes import Nodes
@@ -99,17 +100,16 @@ class Running:
             self.loop,
             lambda app: [self.recorder],
             wall_clock=time.time,
-            find_nodes=self._find,
-            open_node=self._open,
+            find=self._find,
         )
         self.thread = threading.Thread(target=self.app.run, daemon=True)
         self.thread.start()
 
-    def _find(self, ids, only):
-        assert (ids, only) == (Ids(0x84, 0x41), "")
-        return self.nodes
+    def _find(self, device, ids, **calls):
+        assert (ids, device) == (Ids(0x84, 0x41), "")
+        return NodeFinder(self.nodes, self._open, **calls)
 
-    def _open(self, path, ids):
+    def _open(self, path):
         self.opens.append(path)
         if path in self.open_errors:
             raise self.open_errors[path]
@@ -177,7 +177,7 @@ def test_node_that_cannot_be_opened_for_years_is_tried_on(running):
 def test_pauses_between_resets_go_on_when_the_reset_unplugs(running, steps, kept):
     place = running.app._place("/dev/hidraw9")
     place.ladder.steps = steps
-    running.app._node_unplugged("/dev/hidraw9")
+    running.app._unplugged("/dev/hidraw9")
     assert ("/dev/hidraw9" in running.app._places) == kept
 
 
@@ -185,7 +185,7 @@ def test_inverter_that_is_plugged_in_again_has_the_time_to_answer(running):
     place = running.app._place("/dev/hidraw0")
     place.ladder.step()
     place.ladder.silent(time.monotonic() - 1000.0)
-    running.app._node_unplugged("/dev/hidraw0")
+    running.app._unplugged("/dev/hidraw0")
     running.plug("/dev/hidraw0", ONE)
     wait_for(lambda: running.readings(ONE), "a reading")
     assert running.opens == ["/dev/hidraw0"]

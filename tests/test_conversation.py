@@ -9,7 +9,7 @@ from goodwe.protocol import fields
 from goodwe.protocol.bus import Bus
 from goodwe.protocol.frame import ACCEPTED, UNREGISTERED
 from goodwe.protocol.simulator import SETTINGS, Day, Habits, Inverter, Port
-from goodwe.transport import wrap
+from goodwe.transport.hidraw import wrap
 
 SERIAL = "15000DTU166W0157"
 NOON = 12 * 3600.0

@@ -14,7 +14,10 @@ FLOORS = [
     ["readings.plausibility", "ladder", "traffic"],
     ["config.parsers"],
     ["protocol.scripts", "loop", "config", "readings.state", "readings.clock"],
-    ["transport", "outputs"],
+    ["transport.wire", "outputs"],
+    ["transport.hidraw"],
+    ["transport.udev", "transport.standin"],
+    ["transport"],
     ["outputs.mqtt.payload", "outputs.mqtt.message", "outputs.mqtt.store"],
     ["outputs.mqtt.client"],
     [

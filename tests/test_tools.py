@@ -21,7 +21,7 @@ from goodwe.outputs.mqtt.homeassistant import is_ours
 from goodwe.protocol import fields
 from goodwe.protocol.frame import KINDS, Frame, Splitter, frame
 from goodwe.tools import decode, demo, discovery, fleet, simulate
-from goodwe.transport import wrap
+from goodwe.transport.hidraw import wrap
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
 from .captures import ALL, raw

@@ -11,7 +11,7 @@ from ..errors import FieldError
 from ..protocol import fields
 from ..protocol.fields import Values
 from ..protocol.frame import Frame, Packet, Splitter, either_way
-from ..transport import ENVELOPE
+from ..transport.hidraw import ENVELOPE
 
 PREFIX_LENGTH = len(ENVELOPE) + 1
 """CC 99 n in front of a frame that goes to the inverter."""

@@ -3,7 +3,9 @@
 from tests.system.kit import INSTALLED, House, check, sh
 
 LADDER = """
-from goodwe.transport import Ids, reset_port, udev_nodes
+from goodwe.transport import Ids
+from goodwe.transport.hidraw import reset_port
+from goodwe.transport.udev import udev_nodes
 nodes = udev_nodes(Ids(0x0084, 0x0041))
 (node,) = nodes.present()
 reset_port(nodes.usb_node(node))

@@ -15,20 +15,10 @@ import pytest
 
 from goodwe.errors import DeviceError
 from goodwe.loop import NEVER, Loop, Worker
-from goodwe.transport import (
-    Hidraw,
-    Ids,
-    Scanner,
-    StandIn,
-    StandInDialer,
-    UdevNodes,
-    has_report_numbers,
-    hid_ids,
-    open_node,
-    reset_port,
-    udev_nodes,
-    wrap,
-)
+from goodwe.transport import Ids
+from goodwe.transport.hidraw import Hidraw, NodeFinder, has_report_numbers, open_node, reset_port, wrap
+from goodwe.transport.standin import StandIn, StandInFinder
+from goodwe.transport.udev import UdevNodes, hid_ids, udev_nodes
 
 from .captures import raw
 from .fakes import Nodes
@@ -135,7 +125,7 @@ def test_node_is_opened_non_blocking_and_old_reports_are_thrown_away(tmp_path):
 
 
 def test_endless_old_reports_do_not_hold_it():
-    assert open_node("/dev/zero", IDS, fake_ioctl()) >= 0
+    assert open_node("/dev/zero", IDS, fake_ioctl(), lambda number: "hidraw") >= 0
 
 
 def test_empty_read_ends_the_throwing_away(tmp_path):
@@ -192,7 +182,8 @@ def test_missing_permission_says_which_rule_is_missing(tmp_path):
         if parent.stat().st_uid == os.getuid() and parent != parent.parent and "pytest" in parent.name:
             parent.chmod(0o755)
     script = (
-        "import os, sys; from goodwe.transport import Ids, open_node\n"
+        "import os, sys; from goodwe.transport import Ids\n"
+        "from goodwe.transport.hidraw import open_node\n"
         "from goodwe.errors import DeviceError\n"
         "os.getuid() or os.setuid(65534)\n"
         "try: open_node(sys.argv[1], Ids(1, 2))\n"
@@ -384,20 +375,20 @@ def test_stand_in_that_is_not_there_is_told(tmp_path):
 
 def test_dialer_calls_every_second_then_every_thirty():
     calls = []
-    dialer = StandInDialer("/inv.sock", calls.append)
+    dialer = StandInFinder("/inv.sock", calls.append)
     now = 0.0
     while now < 300.0:
         dialer.tick(now)
-        dialer.failed(now, was_open=False)
+        dialer.ended("unix:/inv.sock", now, was_open=False)
         assert dialer.deadline - now in (1.0, 30.0)
         now = dialer.deadline
-    assert sum(1 for _ in calls) == 120 + 6
-    dialer.failed(400.0, was_open=True)
+    assert [wire.name for wire in calls] == ["unix:/inv.sock"] * (120 + 6)
+    dialer.ended("unix:/inv.sock", 400.0, was_open=True)
     assert dialer.deadline == 401.0
 
 
 def test_dialer_waits_while_it_is_connected():
-    dialer = StandInDialer("/inv.sock", lambda path: None)
+    dialer = StandInFinder("/inv.sock", lambda wire: None)
     assert dialer.deadline == -NEVER
     dialer.tick(0.0)
     assert dialer.deadline == NEVER
@@ -412,8 +403,9 @@ def test_dialer_waits_while_it_is_connected():
 class Device:
     """As much of a pyudev.Device as is asked for."""
 
-    def __init__(self, node, hid_id="0003:00000084:00000041", action=None):
+    def __init__(self, node, hid_id="0003:00000084:00000041", action=None, number=0):
         self.device_node = node
+        self.device_number = number
         self.action = action
         self.properties = {} if hid_id is None else {"HID_ID": hid_id}
         self.usb = None
@@ -529,7 +521,7 @@ def test_this_machines_udev_can_be_asked():
     assert nodes.removed() == set()
 
 
-# the scanner
+# the finder of nodes
 
 
 @pytest.fixture
@@ -540,57 +532,107 @@ def nodes():
 
 
 class Told:
+    """What a finder tells, and answers that each wire is used until `end`."""
+
     def __init__(self, nodes):
         self.log = []
-        self.scanner = Scanner(
-            nodes, lambda path: self.log.append(("+", path)), lambda path: self.log.append(("-", path))
+        self.finder = NodeFinder(
+            nodes,
+            lambda path: -1,
+            post=lambda step: None,
+            plugged=lambda wire: self.log.append(("+", wire.name)),
+            unplugged=self._unplugged,
         )
 
+    def _unplugged(self, name):
+        self.log.append(("-", name))
+        self.end(name, 0.0)
 
-def test_scanner_tells_what_is_there_at_the_start_and_what_comes_and_goes(nodes):
+    def end(self, name, now, *, was_open=False):
+        self.finder.ended(name, now, was_open=was_open)
+
+
+PLUS, MINUS = ("+", "/dev/hidraw0"), ("-", "/dev/hidraw0")
+
+
+def test_finder_tells_what_is_there_at_the_start_and_what_comes_and_goes(nodes):
     nodes.paths.add("/dev/hidraw0")
     told = Told(nodes)
-    assert told.scanner.deadline == -NEVER
-    told.scanner.tick(0.0)
+    assert told.finder.deadline == -NEVER
+    told.finder.tick(0.0)
     nodes.plug("/dev/hidraw1")
-    told.scanner.ready(1.0)
+    told.finder.ready(1.0)
     nodes.unplug("/dev/hidraw0")
-    told.scanner.ready(2.0)
-    plus, minus = ("+", "/dev/hidraw1"), ("-", "/dev/hidraw0")
-    assert told.log == [("+", "/dev/hidraw0"), ("+", "/dev/hidraw0"), plus, minus, plus]
+    told.finder.ready(2.0)
+    assert told.log == [PLUS, ("+", "/dev/hidraw1"), MINUS]
 
 
 def test_node_that_went_and_came_between_two_looks_is_first_gone_then_there(nodes):
     told = Told(nodes)
     nodes.plug("/dev/hidraw0")
-    told.scanner.ready(0.0)
+    told.finder.ready(0.0)
     nodes.replug("/dev/hidraw0")
-    told.scanner.ready(1.0)
-    assert told.log == [("+", "/dev/hidraw0"), ("-", "/dev/hidraw0"), ("+", "/dev/hidraw0")]
+    told.finder.ready(1.0)
+    assert told.log == [PLUS, MINUS, PLUS]
 
 
-def test_scanner_looks_every_30_seconds_or_when_it_is_asked_to(nodes):
+def test_finder_looks_every_30_seconds(nodes):
     told = Told(nodes)
-    told.scanner.tick(0.0)
-    assert told.scanner.deadline == 30.0
-    told.scanner.look_again(5.0)
-    assert told.scanner.deadline == 5.0
-    told.scanner.look_again(50.0)
-    assert told.scanner.deadline == 5.0
+    told.finder.tick(0.0)
+    assert told.finder.deadline == 30.0
     nodes.paths.add("/dev/hidraw0")  # without news: the net
-    told.scanner.tick(5.0)
-    assert told.log == [("+", "/dev/hidraw0")]
+    told.finder.tick(30.0)
+    assert told.log == [PLUS]
+    told.finder.tick(60.0)
+    assert told.log == [PLUS], "it is in use"
+
+
+def test_node_that_fails_is_tried_again_with_pauses_that_grow_until_it_was_open(nodes):
+    nodes.paths.add("/dev/hidraw0")
+    told = Told(nodes)
+    told.finder.tick(0.0)
+    now, pauses = 0.0, []
+    for was_open in (False, False, False, False, False, False, True, False):
+        told.end("/dev/hidraw0", now, was_open=was_open)
+        pauses.append(told.finder.deadline - now)
+        now = told.finder.deadline
+        told.finder.tick(now)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 1.0, 2.0]
+    assert told.log == [PLUS] * 9
+    told.end("/dev/hidraw0", now)
+    told.end("/dev/hidraw1", now)
+    assert told.finder.deadline == now + 1.0, "the sooner of two counts"
+
+
+def test_node_that_was_unplugged_begins_anew(nodes):
+    nodes.paths.add("/dev/hidraw0")
+    told = Told(nodes)
+    for now in (0.0, 10.0, 20.0):
+        told.finder.tick(now)
+        told.end("/dev/hidraw0", now)
+    assert told.finder.status(20.0)["failures"] == {"/dev/hidraw0": 3}
+    nodes.unplug("/dev/hidraw0")
+    told.finder.ready(21.0)
+    assert told.finder.status(21.0) == {
+        "device": None,
+        "nodes": [],
+        "failures": {},
+        "has_news": True,
+        "next_look_seconds": 30.0,
+    }
 
 
 def test_no_inverter_is_one_line_in_the_log(nodes, caplog):
     caplog.set_level("INFO")
     told = Told(nodes)
     for n in range(5):
-        told.scanner.tick(30.0 * n)
+        told.finder.tick(30.0 * n)
     assert caplog.messages == ["No GoodWe inverter found; waiting for one to be plugged in"]
 
 
-def test_scanner_waits_for_news_where_there_is_any(nodes):
-    assert Told(nodes).scanner.poll_for() == (nodes.fileno(), select.POLLIN)
-    silent = UdevNodes(Context(), lambda: None, IDS, "")
-    assert Scanner(silent, print, print).poll_for() is None
+def test_finder_waits_for_news_where_there_is_any(nodes):
+    told = Told(nodes)
+    assert told.finder.poll_for() == (nodes.fileno(), select.POLLIN)
+    assert Told(UdevNodes(Context(), lambda: None, IDS, "")).finder.poll_for() is None
+    told.finder.close()
+    assert told.finder.closed
