@@ -43,6 +43,8 @@ QUERY_GAP = 0.5
 """Two queries are at least so far apart (PROTOCOL 9.5)."""
 FRAME_GAP = 1.0
 """A frame whose rest has not come for so long is dropped (PROTOCOL 9.2)."""
+LATENESS = 0.04
+"""A loop comes some milliseconds after a deadline; where a question just fits, it may be late by so much."""
 REMOVE_GAP = 0.1
 """Removes go to different addresses and wait for nothing; a frame takes some 10 ms on the wire."""
 RETRIES = 3
@@ -225,7 +227,7 @@ class Bus:
     def _next(self, now: float) -> list[Event]:
         """The query that has been due longest, or a question that fits in; none if nothing is due."""
         for session, question in self._questions():
-            if question.urgent or max(now, question.not_before) + ANSWER_TIME <= self._next_poll():
+            if self._fits(question, max(now, question.not_before)):
                 if now >= question.not_before:
                     return self._put(question, session, now)
             else:
@@ -253,7 +255,11 @@ class Bus:
 
     def _fits_at(self, question: Question) -> float:
         at = max(self._last_query + QUERY_GAP, question.not_before)
-        return at if question.urgent or at + ANSWER_TIME <= self._next_poll() else NEVER
+        return at if self._fits(question, at) else NEVER
+
+    def _fits(self, question: Question, at: float) -> bool:
+        """Whether its answer, when it is put at that time, comes before the next query is due."""
+        return question.urgent or at + ANSWER_TIME <= self._next_poll() + LATENESS
 
     def _put(self, question: Question, session: Session, now: float) -> list[Event]:
         tried = session.questions[0] = question._replace(tries=question.tries + 1)
@@ -326,10 +332,11 @@ class Bus:
         return self._take(self._splitter.expire(), now)
 
     def _no_answer(self, now: float) -> list[Event]:
+        unanswered = self._query
         # The answer may stand behind something that only looked like a header.
         events = self._drop_partial_frame(now) if self._splitter.collecting else []
         query = self._query
-        if query is None or query.sent == now:
+        if query is None or query is not unanswered:  # the answer was there, or something new is under way
             return events
         if query.tries <= RETRIES:
             return events + self._ask(query, now)
