@@ -117,20 +117,75 @@ def test_readings_come_at_the_rate_asked_for_without_drift():
     assert queries == pytest.approx([3.35 + 2.5 * n for n in range(100)])
 
 
+def one_round(first: float) -> list[tuple[float, Send]]:
+    """A query that is not answered, from its first try on."""
+    order = (QUERY, OFF_LINE_QUERY, QUERY, QUERY, QUERY)
+    return [(pytest.approx(first + n * 0.5), event) for n, event in enumerate(order)]
+
+
 def test_unanswered_query_is_sent_three_times_more_half_a_second_apart():
     bus = online()
-    assert run_until(bus, 5.0) == [(3.35, QUERY), (3.85, QUERY), (4.35, QUERY), (4.85, QUERY)]
+    # behind the first try the off-line query, in case that the inverter has restarted
+    assert run_until(bus, 5.5) == one_round(3.35)
 
 
 def test_after_three_rounds_it_is_offline_and_all_begins_again():
     bus = online()
-    happened = run_until(bus, 11.0)
+    happened = run_until(bus, 11.5)
     offline = Offline(SERIAL, 11, "no answer")
-    rounds = [(first + n * 0.5, QUERY) for first in (3.35, 5.85, 8.35) for n in range(4)]
-    assert [(pytest.approx(at), event) for at, event in rounds] == happened[:12]
-    assert happened[12:14] == [(10.35, offline), (10.35, REMOVE_OURS)]
-    assert [event for _, event in happened[14:]] == [REMOVE_VENDORS, REMOVE_UNREGISTERED, OFF_LINE_QUERY]
-    assert bus.receive(REGISTER_REQUEST, 11.0)[0] == Found(SERIAL, 11)
+    assert [try_ for first in (3.35, 5.85, 8.35) for try_ in one_round(first)] == happened[:15]
+    assert happened[15:17] == [(10.85, offline), (10.85, REMOVE_OURS)]
+    assert [event for _, event in happened[17:]] == [REMOVE_VENDORS, REMOVE_UNREGISTERED, OFF_LINE_QUERY]
+    assert bus.receive(REGISTER_REQUEST, 11.5)[0] == Found(SERIAL, 11)
+
+
+@pytest.mark.parametrize("interval", [0.5, 1.0, 2.5])
+def test_inverter_that_restarts_at_once_is_read_again_within_four_seconds(interval):
+    for n in range(50):
+        restarted = 20.0 + n * interval / 50
+        at = read_again_after_a_restart(interval, restarted)
+        assert at - restarted < interval + 1.2 < 4.0
+
+
+def read_again_after_a_restart(interval: float, restarted: float) -> float:
+    """When the first reading comes from an inverter that has lost its registration, and nothing else."""
+    bus = Bus(interval)
+    registered, heard, readings, to_restart = False, [], [], [restarted]
+    bus.start(0.0)
+    while not readings or readings[-1] <= restarted:
+        now = min([bus.deadline, *(at for at, _ in heard)])
+        if to_restart and now >= restarted:
+            to_restart.clear()
+            registered = False
+        arrived = [data for at, data in heard if at <= now]
+        heard = [(at, data) for at, data in heard if at > now]
+        events = [event for data in arrived for event in bus.receive(data, now)] or bus.tick(now)
+        for event in events:
+            if isinstance(event, Reading):
+                readings.append(now)
+            elif event == OFF_LINE_QUERY and not registered:
+                heard.append((now + 0.1, REGISTER_REQUEST))
+            elif event == allocate(SERIAL, 11):
+                registered = True
+                heard.append((now + 0.1, CONFIRM))
+            elif event == QUERY and registered:
+                heard.append((now + 0.1, READING))
+    return readings[-1]
+
+
+def test_request_for_an_address_that_comes_after_the_next_try_counts():
+    bus = online()
+    run_until(bus, 4.35)
+    offline, found, allocated = bus.receive(REGISTER_REQUEST, 4.4)
+    assert offline == Offline(SERIAL, 11, "it asks for an address again")
+    assert (found, allocated) == (Found(SERIAL, 11), allocate(SERIAL, 11))
+
+
+def test_answer_that_comes_after_the_off_line_query_counts():
+    bus = online()
+    assert run_until(bus, 3.85)[-1] == (3.85, OFF_LINE_QUERY)
+    assert [type(event) for event in bus.receive(READING, 3.9)] == [Reading]
+    assert run_until(bus, 5.85) == [(5.85, QUERY)]
 
 
 def test_silence_is_known_soon_at_a_long_poll_interval_too():
@@ -142,9 +197,8 @@ def test_silence_is_known_soon_at_a_long_poll_interval_too():
     run_until(bus, 0.85)
     bus.receive(READING, 0.9)
     happened = run_until(bus, 330.0)
-    rounds = [(first + n * 0.5, QUERY) for first in (300.85, 305.35, 309.85) for n in range(4)]
-    assert [(pytest.approx(at), event) for at, event in rounds] == happened[:12]
-    assert (pytest.approx(311.85), Offline(SERIAL, 11, "no answer")) == happened[12]
+    assert [try_ for first in (300.85, 305.35, 309.85) for try_ in one_round(first)] == happened[:15]
+    assert (pytest.approx(312.35), Offline(SERIAL, 11, "no answer")) == happened[15]
 
 
 def test_inverter_whose_next_reading_is_wanted_soon_is_asked_after_the_gap():
@@ -175,7 +229,7 @@ def test_an_answer_in_the_last_round_is_enough_to_stay():
     bus = online()
     run_until(bus, 9.9)
     assert [type(event) for event in bus.receive(READING, 10.0)] == [Reading]
-    assert all(event == QUERY for _, event in run_until(bus, 17.8))
+    assert all(event in (QUERY, OFF_LINE_QUERY) for _, event in run_until(bus, 18.3))
 
 
 def test_late_answer_to_a_repeated_query_counts_once():
@@ -205,7 +259,7 @@ def test_answer_that_never_ends_is_not_waited_for_longer_than_two_seconds():
         now += 0.3
         assert now < 5.7
         bus.receive(b"\x01", now)
-        repeated = [event for event in bus.tick(now) if event == QUERY]
+        repeated = [event for event in bus.tick(now) if event == OFF_LINE_QUERY]
     assert now >= 5.35
 
 

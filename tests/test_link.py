@@ -178,7 +178,7 @@ def test_inverter_that_answers_is_left_in_peace_and_its_next_silence_begins_at_t
     plugged.run(30.0)
     (offline,) = [event for event in plugged.published if isinstance(event, Offline)]
     assert offline.reason == "no answer"
-    assert ladder.deadline == pytest.approx(10.31 + 120.0)
+    assert ladder.deadline == pytest.approx(10.81 + 120.0)
 
 
 def test_booting_inverter_that_sends_zeros_is_heard():

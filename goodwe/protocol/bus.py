@@ -14,6 +14,7 @@ One query is under way at a time. Its answer, or the silence behind its last try
     allocated  allocate, up to three tries more -- no confirmation: forget it, clearing
        | address confirm
     registered query every interval, three tries more each -- three rounds missed: Offline, clearing
+               -- first try missed: off-line query once -- register request: Offline, allocated
 
 Other questions (who are you, feed less) go into the pauses between two queries: they wait for one that is
 long enough, so that no reading is late for them; an urgent one takes the next turn.
@@ -50,7 +51,7 @@ REMOVE_GAP = 0.1
 RETRIES = 3
 ROUNDS = 3
 QUESTION_TRIES = 3
-ROUND_GAP = 2.5
+ROUND_GAP = 2.0
 """The next round after a missed one begins after so many seconds at most: silence is to be known soon."""
 SEARCH_OFTEN, SEARCH_SELDOM = 1.0, 10.0
 """Seconds between off-line queries, at first and later (PROTOCOL 9.5)."""
@@ -104,6 +105,13 @@ class Query(NamedTuple):
     tries: int
     sent: float
     question: Question | None = None
+    then: "Query | None" = None
+    """What an off-line query was put in front of, and goes on when that is not answered."""
+
+    @property
+    def polls(self) -> bool:
+        """Whether it asks a registered inverter for its reading."""
+        return self.session is not None and self.session.registered and self.question is None
 
 
 class Bus:
@@ -163,7 +171,7 @@ class Bus:
         elif self._query is not None:
             if now >= self._answer_deadline(self._query):
                 events += self._no_answer(now)
-        elif now >= self._last_query + QUERY_GAP:
+        else:
             events += self._next(now)
         return events
 
@@ -226,6 +234,8 @@ class Bus:
 
     def _next(self, now: float) -> list[Event]:
         """The query that has been due longest, or a question that fits in; none if nothing is due."""
+        if now < self._last_query + QUERY_GAP:
+            return []
         for session, question in self._questions():
             if self._fits(question, max(now, question.not_before)):
                 if now >= question.not_before:
@@ -279,8 +289,7 @@ class Bus:
             self._removes = self._usual_addresses()
             return self._remove_next(now)
         self._next_search = _next_time(self._next_search, SEARCH_OFTEN if often else SEARCH_SELDOM, now)
-        out = frame("off_line_query", OWN_ADDRESS, UNREGISTERED)
-        return self._ask(Query(out, KINDS["register_request"], UNREGISTERED, None, RETRIES, now), now)
+        return self._ask(_off_line_query(now), now)
 
     def _clear(self, now: float) -> list[Event]:
         """Begin the search with the removes.
@@ -338,6 +347,12 @@ class Bus:
         query = self._query
         if query is None or query is not unanswered:  # the answer was there, or something new is under way
             return events
+        if query.then is not None:
+            return events + self._ask(query.then, now)
+        if query.polls and query.tries == 1:
+            # Perhaps it has restarted, and knows of no address: then it hears this and nothing else. A
+            # registered inverter ignores it (PROTOCOL 4).
+            return events + self._ask(_off_line_query(now, then=query), now)
         if query.tries <= RETRIES:
             return events + self._ask(query, now)
         self._query = None
@@ -346,11 +361,11 @@ class Bus:
             return events
         if query.question is not None:
             events += self._not_answered(query.question, session, now)
-            return events + (self._next(now) if now >= self._last_query + QUERY_GAP else [])
+            return events + self._next(now)
         session.missed_rounds += 1
         if session.registered and session.missed_rounds < ROUNDS:
             session.next_query = min(session.next_query, now + ROUND_GAP)
-            return events
+            return events + self._next(now)  # which may be due at the same moment
         reason = "no answer" if session.registered else "no confirmation of its address"
         return events + self._forget(session, reason) + self._clear(now)
 
@@ -388,9 +403,10 @@ class Bus:
         query = self._query
         if answer.kind == KINDS["register_request"] and answer.source == UNREGISTERED:
             # Also a late one, to an off-line query that is no longer waited for.
-            if query is None or query.session is None:
+            if query is None or query.session is None or (query.polls and query.tries > 1):
                 return self._register_request(answer, now)
-        elif query is not None and (answer.kind, answer.source) == (query.answer, query.source):
+        query = query and (query.then or query)  # an answer may be as late as the off-line query behind it
+        if query is not None and (answer.kind, answer.source) == (query.answer, query.source):
             assert query.session is not None  # only the off-line query has none
             if answer.kind == KINDS["address_confirm"]:
                 return self._address_confirm(query.session, now)
@@ -485,6 +501,12 @@ class Bus:
     def _expected_filling(self, run: bytes) -> bool:
         """Zeros, and what a short answer leaves standing of our own last report (PROTOCOL 2.3)."""
         return any(run.strip(b"\0") in sent for sent in self._sent) or not any(run)
+
+
+def _off_line_query(now: float, then: Query | None = None) -> Query:
+    """The question who is there without an address; once, for an inverter that ignores it is counting."""
+    out = frame("off_line_query", OWN_ADDRESS, UNREGISTERED)
+    return Query(out, KINDS["register_request"], UNREGISTERED, None, RETRIES, now, then=then)
 
 
 def _next_time(due: float, interval: float, now: float) -> float:
