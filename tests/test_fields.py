@@ -234,6 +234,18 @@ def test_short_payload_is_refused(decode):
         decode(bytes(11))
 
 
+def test_serial_of_nothing_but_blanks_is_refused():
+    with pytest.raises(FieldError, match="nothing but blanks"):
+        fields.decode_serial(b" " * 16)
+
+
+@pytest.mark.parametrize(
+    "serial", ["15000DTU166W01  ", " 5000DTU166W0157", "15000DTU 66W0157", " " * 15 + "7"]
+)
+def test_blanks_of_a_serial_stay(serial):
+    assert fields.decode_serial(serial.encode()) == serial
+
+
 @pytest.mark.parametrize("serial", ["1006KDTU13500023", "15000DTU166W0157", "51500SSX211W0413"])
 def test_real_serials_are_taken(serial):
     assert fields.decode_serial(serial.encode()) == serial

@@ -8,7 +8,7 @@ from goodwe.errors import FieldError
 from goodwe.events import Answer, Info, Offline, Resting, Unanswered
 from goodwe.protocol import fields
 from goodwe.protocol.bus import REGISTERED_AGAIN
-from goodwe.protocol.identity import HARM_WITHIN, QUESTIONS, Identity, Interview
+from goodwe.protocol.identity import HARM_WITHIN, HARMFUL_LOSSES, QUESTIONS, Identity, Interview
 from goodwe.protocol.simulator import SETTINGS
 from goodwe.readings.plausibility import Judge
 
@@ -27,17 +27,24 @@ ID_DATA = fields.encode_id(ID)
 SETTING_DATA = fields.encode_setting(SETTINGS)
 
 
-def asked(interview: Interview) -> list[str]:
+def asked(interview: Interview, *, power: float = 1500.0, now: float = 0.0) -> list[str]:
     """What is asked in three good readings."""
-    return [question for _ in range(3) for question in interview.reading()]
+    return [question for _ in range(3) for question in interview.reading(power, now)]
+
+
+def asked_and_lost(interview: Interview, after: float = 5.0, *, power=1500.0, by_itself=True) -> bool:
+    """It is asked, does not answer, and goes away so many seconds later."""
+    for question in asked(interview, power=power):
+        interview.unanswered(question, 10.0)
+    return interview.lost(10.0 + after, by_itself=by_itself)
 
 
 def test_asked_once_after_the_third_good_reading():
     interview = Interview(SERIAL, Identity())
-    assert [interview.reading() for _ in range(4)] == [[], [], list(QUESTIONS), []]
+    assert [interview.reading(1500.0, 0.0) for _ in range(4)] == [[], [], list(QUESTIONS), []]
     interview.answer("query_id_info", ID_DATA, 10.0)
     interview.answer("query_setting_info", SETTING_DATA, 11.0)
-    assert not interview.lost(100.0)
+    assert not interview.lost(100.0, by_itself=True)
     assert asked(interview) == [], "registered anew, it is not asked again"
 
 
@@ -65,43 +72,111 @@ def test_answer_that_cannot_be_is_refused_and_not_asked_for_again(question, data
     with pytest.raises(FieldError):
         interview.answer(question, data, 10.0)
     interview.unanswered(next(other for other in QUESTIONS if other != question), 10.0)
-    interview.lost(100.0)
+    interview.lost(100.0, by_itself=True)
     assert asked(interview) == []
     assert interview.identity == Identity()
 
 
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ("15000SIM268W00  ", "15000SIM268W00"),
+        ("  000SIM268W0001", "000SIM268W0001"),
+        ("15000 IM 68 0001", "15000 IM 68 0001"),
+        (" 5000 IM 68 000 ", "5000 IM 68 000"),
+        ("15000SIM268W00  ", "15000SIM268W00\0\0"),
+        (SERIAL, ""),
+    ],
+)
+def test_blanks_around_a_serial_make_no_other_inverter(sent, told):
+    interview = Interview(fields.decode_serial(sent.encode()), Identity())
+    asked(interview)
+    info = interview.answer("query_id_info", fields.encode_id({**ID, "serial": told}), 10.0)
+    assert (info.serial, info.values["modelName"]) == (sent, "GW1500-XS")
+
+
+def test_blanks_inside_a_serial_count():
+    interview = Interview("15000 IM268W0001", Identity())
+    with pytest.raises(FieldError, match="another inverter"):
+        interview.answer("query_id_info", fields.encode_id({**ID, "serial": "15000IM268W0001"}), 10.0)
+
+
 def test_inverter_that_does_not_answer_is_not_asked_again():
     interview = Interview(SERIAL, Identity())
-    for question in asked(interview):
-        interview.unanswered(question, 10.0)
-    assert not interview.lost(10.0 + HARM_WITHIN)
+    assert not asked_and_lost(interview, HARM_WITHIN)
     assert asked(interview) == []
+    assert interview.identity == Identity()
 
 
 @pytest.mark.parametrize("seconds", [0.0, HARM_WITHIN - 0.1])
-def test_inverter_that_goes_within_half_a_minute_is_never_asked_again(seconds):
+def test_inverter_that_goes_within_half_a_minute_each_time_is_never_asked_again(seconds):
     """PROTOCOL 2.5: the questions made one of two inverters unstable."""
-    interview = Interview(SERIAL, Identity())
-    for question in asked(interview):
-        interview.unanswered(question, 10.0)
-    assert interview.lost(10.0 + seconds)
+    identity = Identity()
+    for losses in range(1, HARMFUL_LOSSES):
+        interview = Interview(SERIAL, identity)
+        assert not asked_and_lost(interview, seconds), "chance, so far"
+        identity = interview.identity
+        assert identity == Identity(losses=losses)
+    interview = Interview(SERIAL, identity)
+    assert asked_and_lost(interview, seconds)
     assert interview.identity.shy
-    assert not interview.lost(10.0 + seconds), "said once"
+    assert not interview.lost(10.0 + seconds, by_itself=True), "said once"
     assert asked(interview) == []
     assert asked(Interview(SERIAL, interview.identity)) == [], "over a restart of the program, too"
 
 
-def test_inverter_that_goes_before_it_answers_is_never_asked_again():
+def test_inverter_that_goes_each_time_before_it_answers_is_never_asked_again():
     interview = Interview(SERIAL, Identity())
-    asked(interview)
-    assert interview.lost(1000.0)
+    lost = []
+    for _ in range(HARMFUL_LOSSES):
+        assert asked(interview) == list(QUESTIONS)
+        lost.append(interview.lost(1000.0, by_itself=True))
+    assert lost == [False] * (HARMFUL_LOSSES - 1) + [True]
+
+
+@pytest.mark.parametrize(
+    "chance",
+    [{"by_itself": False}, {"power": 0.0}, {"power": 99.0}, {"power": -300.0}],
+    ids=["pulled cable", "night", "last light", "hybrid at night"],
+)
+def test_cable_that_is_pulled_and_night_that_begins_are_no_harm_however_often(chance):
+    identity = Identity()
+    for _ in range(10):
+        interview = Interview(SERIAL, identity)
+        assert not asked_and_lost(interview, **chance)
+        identity = interview.identity
+    assert identity == Identity()
+
+
+def test_inverter_that_is_asked_and_stays_was_not_harmed_before():
+    identity = Identity(losses=HARMFUL_LOSSES - 1)
+    interview = Interview(SERIAL, identity)
+    for question in asked(interview):
+        interview.unanswered(question, 10.0)
+    interview.reading(1500.0, 10.0 + HARM_WITHIN - 0.1)
+    assert interview.identity == identity
+    interview.reading(1500.0, 10.0 + HARM_WITHIN)
+    assert interview.identity == Identity()
+
+
+def test_one_that_was_left_in_peace_after_a_single_loss_is_asked_once_more():
+    # as it was kept before losses were counted
+    old = {"id_info": None, "setting_info": None, "shy": True}
+    interview = Interview(SERIAL, Identity.recalled(old))
+    assert asked_and_lost(interview)
+    again = Identity.recalled(interview.identity.facts())
+    assert (again, again.shy) == (interview.identity, True)
+
+
+def test_what_is_kept_of_an_inverter_without_losses_is_what_it_always_was():
+    assert Identity().facts() == {"id_info": None, "setting_info": None, "shy": False}
 
 
 def test_inverter_that_goes_before_it_is_asked_is_asked_the_next_time():
     interview = Interview(SERIAL, Identity())
-    interview.reading()
-    interview.reading()
-    assert not interview.lost(5.0)
+    interview.reading(1500.0, 1.0)
+    interview.reading(1500.0, 3.5)
+    assert not interview.lost(5.0, by_itself=True)
     assert asked(interview) == list(QUESTIONS)
 
 
@@ -175,10 +250,12 @@ def test_identity_survives_a_restart_and_is_told_before_the_first_values(tmp_pat
 def test_shyness_survives_a_restart_and_is_said_once(tmp_path, caplog):
     caplog.set_level("INFO")
     books = Asked(tmp_path / "state.json")
-    for _ in range(4):
-        books.read()
-    books.ledger.handle(Offline(SERIAL, 11, "no answer"))
-    books.ledger.handle(Offline(SERIAL, 11, "no answer"))
+    for n in range(HARMFUL_LOSSES):
+        assert len(books.questions) == 2 * n
+        for _ in range(4):
+            books.read()
+        books.ledger.handle(Offline(SERIAL, 11, "no answer"))
+        books.ledger.handle(Offline(SERIAL, 11, "no answer"))
     assert sum("never asked again" in message for message in caplog.messages) == 1
     books.ledger.close()
     again = Asked(tmp_path / "state.json")
@@ -188,15 +265,52 @@ def test_shyness_survives_a_restart_and_is_said_once(tmp_path, caplog):
     assert again.questions == []
 
 
-@pytest.mark.parametrize("reason", ["the program ends", REGISTERED_AGAIN])
-def test_end_of_the_program_and_a_command_are_no_harm(reason):
+@pytest.mark.parametrize(
+    "reason", ["the program ends", REGISTERED_AGAIN, "unplugged", "unplugged (Input/output error)", "silent"]
+)
+def test_end_of_the_program_and_a_command_and_a_pulled_cable_are_no_harm(reason):
     books = Asked()
+    for _ in range(HARMFUL_LOSSES + 1):
+        for _ in range(4):
+            books.read()
+        if reason == "the program ends":
+            books.ledger.stop()
+        books.ledger.handle(Offline(SERIAL, 11, reason))
+    assert books.ledger._books[SERIAL].interview.identity == Identity()
+
+
+def test_one_loss_right_after_the_questions_leaves_no_trace_in_the_file_once_it_stays(tmp_path):
+    path = tmp_path / "state.json"
+    books = Asked(path)
     for _ in range(4):
         books.read()
-    if reason != REGISTERED_AGAIN:
-        books.ledger.stop()
-    books.ledger.handle(Offline(SERIAL, 11, reason))
-    assert not books.ledger._books[SERIAL].interview.identity.shy
+    books.answer()
+    books.ledger.handle(Offline(SERIAL, 11, "no answer"))
+    books.ledger.close()
+    kept = json.loads(path.read_text())["inverters"][SERIAL]["identity"]
+    assert (kept["shy"], kept["losses"]) == (False, 1)
+    books = Asked(path)
+    for _ in range(4):
+        books.read()
+    books.answer()
+    for _ in range(20):
+        books.read()
+    books.ledger.close()
+    kept = json.loads(path.read_text())["inverters"][SERIAL]["identity"]
+    assert (kept["shy"], "losses" in kept) == (False, False)
+
+
+def test_state_of_an_inverter_with_a_blank_serial_is_left_out_and_the_others_stay(tmp_path, caplog):
+    path = tmp_path / "state.json"
+    books = Asked(path)
+    for _ in range(4):
+        books.read()
+    books.ledger.close()
+    content = json.loads(path.read_text())
+    content["inverters"][" " * 16] = content["inverters"][SERIAL]
+    path.write_text(json.dumps(content))
+    assert list(Asked(path).ledger._books) == [SERIAL]
+    assert caplog.messages == []
 
 
 def test_unanswered_and_odd_answers_are_said_and_harm_nothing(caplog):
@@ -229,6 +343,10 @@ def test_answers_to_other_questions_pass():
         {"setting_info": {"vacMax": float("nan")}},
         {"setting_info": 3},
         {"shy": 1},
+        {"losses": -1},
+        {"losses": HARMFUL_LOSSES + 1},
+        {"losses": True},
+        {"losses": "1"},
         {"more": 1},
     ],
 )

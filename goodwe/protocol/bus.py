@@ -62,6 +62,10 @@ SWEEP_AFTER = 60.0
 
 REGISTERED_AGAIN = "to be registered again"
 """Why an inverter is offline when somebody wants it so."""
+NO_ANSWER = "no answer"
+ASKS_AGAIN = "it asks for an address again"
+BY_ITSELF = (NO_ANSWER, ASKS_AGAIN)
+"""Why it is offline when it went away on a wire that is there."""
 
 
 class Question(NamedTuple):
@@ -366,7 +370,7 @@ class Bus:
         if session.registered and session.missed_rounds < ROUNDS:
             session.next_query = min(session.next_query, now + ROUND_GAP)
             return events + self._next(now)  # which may be due at the same moment
-        reason = "no answer" if session.registered else "no confirmation of its address"
+        reason = NO_ANSWER if session.registered else "no confirmation of its address"
         return events + self._forget(session, reason) + self._clear(now)
 
     def _not_answered(self, question: Question, session: Session, now: float) -> list[Event]:
@@ -401,10 +405,10 @@ class Bus:
         if answer.kind == KINDS["remove_confirm"]:
             return []  # nobody waits for it; the off-line query comes next in any case
         query = self._query
-        if answer.kind == KINDS["register_request"] and answer.source == UNREGISTERED:
-            # Also a late one, to an off-line query that is no longer waited for.
-            if query is None or query.session is None or (query.polls and query.tries > 1):
-                return self._register_request(answer, now)
+        # Also a late one, to an off-line query that is no longer waited for.
+        expected = query is None or query.session is None or (query.polls and query.tries > 1)
+        if expected and (answer.kind, answer.source) == (KINDS["register_request"], UNREGISTERED):
+            return self._register_request(answer, now)
         query = query and (query.then or query)  # an answer may be as late as the off-line query behind it
         if query is not None and (answer.kind, answer.source) == (query.answer, query.source):
             assert query.session is not None  # only the off-line query has none
@@ -429,7 +433,7 @@ class Bus:
             return [Refused("register request on a full wire", serial)]
         address = self._address_of(serial)
         known = self._sessions.get(serial)
-        events = self._forget(known, "it asks for an address again") if known is not None else []
+        events = self._forget(known, ASKS_AGAIN) if known is not None else []
         session = self._sessions[serial] = Session(serial, address)
         self._removes = []
         self._next_search = NEVER

@@ -253,13 +253,16 @@ LEAST_POWER = 300
 def decode_serial(data: bytes) -> str:
     """The serial number of a register request, as sent.
 
-    Raises FieldError for a length that is not 16 and for characters that cannot stand in an MQTT topic
-    level (CONTRACT 1).
+    Blanks are part of it: they are published as they came (CONTRACT 2), and only not looked at where it is
+    compared. Raises FieldError for a length that is not 16, for nothing but blanks, and for characters that
+    cannot stand in an MQTT topic level (CONTRACT 1).
     """
     if len(data) != SERIAL_LENGTH:
         raise FieldError("serial of the wrong length", f"{len(data)} bytes, not {SERIAL_LENGTH}")
     if not _printable(data) or any(character in b"+#/" for character in data):
         raise FieldError("serial with characters that a topic cannot hold", repr(data)[1:])
+    if not data.strip():
+        raise FieldError("serial of nothing but blanks", repr(data)[1:])
     return data.decode("ascii")
 
 

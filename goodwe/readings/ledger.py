@@ -11,7 +11,8 @@ from collections.abc import Callable
 from ..errors import FieldError
 from ..events import Answer, Happening, Info, Offline, Reading, Remembered, Unanswered
 from ..loop import NEVER, Loop, Timer, Worker
-from ..protocol.bus import REGISTERED_AGAIN
+from ..protocol import fields
+from ..protocol.bus import BY_ITSELF
 from ..protocol.identity import QUESTIONS, Identity, Interview
 from ..tally import Tally
 from . import state
@@ -171,7 +172,8 @@ class Ledger(Timer):
                     self._save_soon(now)
                 book.online, book.repeat, book.doubt = True, NEVER, now.elapsed + self._doubt_after
                 if self._ask is not None:
-                    for question in book.interview.reading():
+                    power = fields.number(reading.values, "pac")
+                    for question in book.interview.reading(power, now.elapsed):
                         self._ask(reading.serial, question)
             case Refused(reason, detail):
                 self._refuse(reading.serial, reason, detail, now)
@@ -208,9 +210,9 @@ class Ledger(Timer):
             return
         book.judge.away()
         book.held = False
-        on_purpose = self._stopping or reason == REGISTERED_AGAIN
-        if not on_purpose and book.interview.lost(self._clock()):
-            log.info("%s went away when it was asked who it is; it is never asked again", serial)
+        by_itself = reason in BY_ITSELF and not self._stopping
+        if book.interview.lost(self._clock(), by_itself=by_itself):
+            log.info("%s went away each time it was asked who it is; it is never asked again", serial)
 
     # those that are away
 

@@ -14,7 +14,7 @@ import simplejson
 
 from ..errors import FieldError
 from ..protocol import fields
-from ..protocol.identity import Identity
+from ..protocol.identity import HARMFUL_LOSSES, Identity
 from .plausibility import Account
 
 log = logging.getLogger(__name__)
@@ -71,18 +71,20 @@ def save(path: str, memories: Mapping[str, Memory]) -> None:
 
 def _facts(memory: Memory) -> dict[str, Any]:
     account = memory.account
-    return {**(account._asdict() if account else {}), "identity": memory.identity._asdict()}
+    return {**(account._asdict() if account else {}), "identity": memory.identity.facts()}
 
 
 def _memories(content: object) -> dict[str, Memory]:
     """The content of a file. Raises one of the errors above for anything else than what save() writes."""
     if not isinstance(content, dict) or content["version"] != VERSION:
         raise ValueError("of another version")
-    return {_serial(serial): _memory(facts) for serial, facts in content["inverters"].items()}
+    # One of nothing but blanks was taken once (CONTRACT 1); what is known of the others stays.
+    inverters = {serial: facts for serial, facts in content["inverters"].items() if serial.strip()}
+    return {_serial(serial): _memory(facts) for serial, facts in inverters.items()}
 
 
 def _memory(facts: dict[str, Any]) -> Memory:
-    identity = Identity(**facts.pop("identity"))
+    identity = Identity.recalled(facts.pop("identity"))
     account = Account(**facts)
     for value, kind in zip(account, Account.__annotations__.values(), strict=True):
         allowed = (int, float) if kind is float else dict if kind not in (int, str) else kind
@@ -125,3 +127,5 @@ def _check_identity(identity: Identity) -> None:
             raise ValueError(f"{key} {value!r:.40}")
     if not isinstance(identity.shy, bool):
         raise ValueError(f"shy {identity.shy!r:.40}")
+    if type(identity.losses) is not int or not 0 <= identity.losses <= HARMFUL_LOSSES:
+        raise ValueError(f"losses {identity.losses!r:.40}")
