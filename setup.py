@@ -1,39 +1,65 @@
-"""Packaging: pip installs the packages, GoodWe.py beside them and the command goodwe-logger."""
+"""Packaging: everything is installed below one import name of its own, goodwe_usb_logger.
 
+`goodwe` is another project's library on the Python package index. Two distributions that own the same files
+overwrite each other without a word, so the folders of this checkout become goodwe_usb_logger/GoodWe.py,
+goodwe_usb_logger/goodwe and so on; no code is written otherwise for it, since a script finds the packages
+beside itself first. The command goodwe-logger runs that GoodWe.py.
+"""
+
+import atexit
 import re
+import shutil
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "goodwe" / "__init__.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "goodwe" / "__init__.py").read_text("utf-8")).group(1)
 
-DEMO = ["amqtt>=0.11"]
-TEST = ["coverage>=7", "hypothesis>=6", "pytest>=8", "pytest-cov>=5", "trustme>=1"]
+NAME = "goodwe_usb_logger"
+PACKAGES = find_packages(str(HERE), include=["goodwe", "goodwe.*", "DaemonPy"])
+
+# What amqtt needs is compiled code, which the package index has for these machines alone. A 32-bit system
+# on a 64-bit kernel calls itself aarch64 too; there only the Python that installs a checkout can tell.
+READY_MADE = 'platform_machine in "x86_64 aarch64 arm64"'
+DEMO = [f"amqtt>=0.11; {READY_MADE}"] if sys.maxsize > 2**32 else []
+TEST = ["build>=1", "coverage>=7", "hypothesis>=6", "pytest>=8", "pytest-cov>=5", "trustme>=1"]
 CHECK = ["mypy>=1.11", "ruff>=0.6", "types-simplejson"]
 
+
+def sweep_at_exit() -> None:
+    """Leave nothing beside the sources but what was asked for."""
+    for folder in (HERE / "build", HERE / f"{NAME}.egg-info"):
+        if not folder.exists():
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+sweep_at_exit()
 setup(
     name="goodwe-usb-logger",
     version=VERSION,
     description="Publishes the values of GoodWe solar inverters on USB to MQTT",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
-    license="MIT",
+    license_expression="MIT",
+    license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=find_packages(include=["goodwe", "goodwe.*", "DaemonPy"]),
-    py_modules=["GoodWe"],
+    packages=[NAME, *(f"{NAME}.{package}" for package in PACKAGES)],
+    package_dir={NAME: "."},
+    script_name="setup.py",  # a module beside GoodWe.py that is not installed
+    package_data={NAME: ["etc/*"], "": ["*.md"]},
+    zip_safe=False,
     install_requires=[
         "paho-mqtt>=1.6.1,<3",
         "pyudev>=0.24",
         "ioctl-opt>=1.3",
-        "configparser",
         "simplejson>=3.18",
     ],
     extras_require={"demo": DEMO, "test": TEST + DEMO, "check": CHECK},
-    entry_points={"console_scripts": ["goodwe-logger=goodwe.cli:installed"]},
+    entry_points={"console_scripts": [f"goodwe-logger={NAME}.GoodWe:installed"]},
     classifiers=[
         "Environment :: No Input/Output (Daemon)",
-        "License :: OSI Approved :: MIT License",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
         "Topic :: Home Automation",

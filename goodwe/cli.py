@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import __version__, config
 from .config import Config
@@ -272,15 +272,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
-
-
-def installed() -> NoReturn:
-    """Entry of the console script goodwe-logger.
-
-    It becomes GoodWe.py: restartd finds the program by that name in the command line (CONTRACT 4).
-    """
-    program = os.path.join(os.path.dirname(__file__), os.pardir, PROGRAM)
-    os.execv(sys.executable, [sys.executable, os.path.normpath(program), *sys.argv[1:]])
 
 
 def _parse(arguments: list[str]) -> tuple[Verb, Call]:

@@ -208,7 +208,7 @@ def test_command_line_of_the_daemon_is_what_restartd_looks_for(house):
 
 
 def test_installed_command_becomes_goodwe_py(house):
-    script = "import sys; from goodwe.cli import installed; installed()"
+    script = "from GoodWe import installed; installed()"
     arguments = ["--config", str(house.config), "--pidfile", str(house.pidfile), "start"]
     subprocess.run([sys.executable, "-c", script, *arguments], check=True, timeout=60, cwd=ROOT)
     assert b"GoodWe.py" in Path(f"/proc/{house.pid}/cmdline").read_bytes()
@@ -563,6 +563,7 @@ def with_venv(tmp_path: Path) -> Path:
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\necho own "$@"\n')
     python.chmod(0o755)
+    (tmp_path / "setup.py").touch()
     return entry
 
 
@@ -584,6 +585,18 @@ def test_missing_packages_without_a_venv_are_named_with_the_way_to_get_them(tmp_
     assert done.returncode == 1
     assert "misses Python packages: paho-mqtt, pyudev, simplejson, ioctl-opt" in done.stderr
     assert "python3 -m venv .venv && .venv/bin/pip install -e ." in done.stderr
+
+
+def test_missing_packages_of_an_installation_are_to_be_had_with_its_own_pip(tmp_path):
+    entry = with_venv(tmp_path)
+    (tmp_path / ".venv" / "bin" / "python").unlink()
+    (tmp_path / "setup.py").unlink()
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(entry), "start"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert f"{sys.executable} -m pip install paho-mqtt pyudev simplejson ioctl-opt\n" in done.stderr
+    assert "-e ." not in done.stderr
 
 
 def test_demo_shows_values_and_leaves_nothing(tmp_path):

@@ -175,7 +175,7 @@ def wheels(target: Path) -> None:
     where = ["--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"]
     platforms = ["--platform", "manylinux2014_x86_64", "--platform", "manylinux_2_17_x86_64"]
     where += [*platforms, "--platform", "manylinux_2_28_x86_64"]
-    _run([*pip, *where, "setuptools>=64", "wheel", *requirements()])
+    _run([*pip, *where, "setuptools>=77", *requirements()])
 
 
 def requirements() -> list[str]:

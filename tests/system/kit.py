@@ -183,7 +183,8 @@ class Simulator(Child):
         RUN.mkdir(exist_ok=True)
         self.socket = RUN / f"{serial}.sock"
         # Not as GoodWe.py: restartd would take it for the program.
-        start = ["-c", "import sys; from goodwe.cli import main; sys.exit(main(sys.argv[1:]))", "simulate"]
+        script = f"import sys; sys.path.insert(0, '{INSTALLED}'); from goodwe.cli import main; "
+        start = ["-c", script + "sys.exit(main(sys.argv[1:]))", "simulate"]
         listen = ["--listen", f"unix:{self.socket}", "--serial", serial]
         super().__init__(INSTALLED / ".venv" / "bin" / "python", *start, *listen, *options)
         check(str(self.socket) in self.next_line(), f"the simulator of {serial} listens")

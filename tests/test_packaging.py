@@ -1,0 +1,251 @@
+"""Wheel, sdist and checkout as pip installs them, also beside the other project's library called `goodwe`."""
+
+import fnmatch
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOP = ("GoodWe.py", "goodwe", "DaemonPy", "etc", "tests", ".ci", ".github", "setup.py", "pyproject.toml")
+TOP += ("MANIFEST.in", "LICENSE", ".gitignore", ".pre-commit-config.yaml")
+THEIRS = {
+    "goodwe/__init__.py": "ours = False\n",
+    "goodwe/protocol.py": "class UdpInverterProtocol: pass\n",
+    "goodwe-0.4.8.dist-info/METADATA": "Metadata-Version: 2.1\nName: goodwe\nVersion: 0.4.8\n",
+    "goodwe-0.4.8.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+}
+"""The library of the package index, as far as it is in our way: a package `goodwe`."""
+
+
+def files() -> Iterator[str]:
+    """Paths of what belongs to the checkout, relative to it."""
+    ignored = (ROOT / ".gitignore").read_text("utf-8").split()
+    for path in [*(ROOT / name for name in TOP), *ROOT.glob("*.md")]:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            parts = file.relative_to(ROOT).parts
+            rubbish = any(fnmatch.fnmatch(part, rule.rstrip("/")) for part in parts for rule in ignored)
+            if file.is_file() and not rubbish:
+                yield "/".join(parts)
+
+
+def call(*command: str | Path, folder: Path, **environment: str) -> str:
+    """What a command prints, both streams; it has to succeed."""
+    unset = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTEST_ADDOPTS")
+    kept = {key: value for key, value in os.environ.items() if key not in unset}
+    done = subprocess.run(
+        [*map(str, command)], cwd=folder, env=kept | environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+class Built:
+    """A copy of the checkout, and what `python -m build` makes of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checkout = folder / "checkout"
+        for name in files():
+            copy = self.checkout / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy)
+        self.before = self.listed()
+        self.dist = folder / "dist"
+        self.said = self.build()
+        (self.wheel,), (self.sdist,) = self.dist.glob("*.whl"), self.dist.glob("*.tar.gz")
+
+    def build(self, *options: str) -> str:
+        """Build into `dist`; what was said."""
+        clock = {"SOURCE_DATE_EPOCH": "1700000000", "PYTHONWARNINGS": "default"}
+        command = [sys.executable, "-m", "build", "-o", str(self.dist), *options]
+        return call(*command, folder=self.checkout, **clock)
+
+    def listed(self) -> set[str]:
+        """All that is in the copy of the checkout."""
+        return {str(path.relative_to(self.checkout)) for path in self.checkout.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return Built(tmp_path_factory.mktemp("packaging"))
+
+
+class Environment:
+    """A venv that has our dependencies, and of what is tested here only what is installed into it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        venv.create(folder, symlinks=True)
+        self.bin = folder / "bin"
+        self.packages = next(folder.glob("lib/python*/site-packages"))
+        # A .pth file in a folder that another one names is not read: no editable installation comes along.
+        (self.packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+
+    def pip(self, *arguments: str | Path) -> str:
+        """Run the pip of this process on that venv."""
+        quiet = ["--disable-pip-version-check", "--python", self.bin / "python"]
+        return call(sys.executable, "-m", "pip", *quiet, *arguments, folder=self.folder)
+
+    def install(self, *what: str | Path) -> None:
+        """Install without what it depends on; that is there."""
+        self.pip("install", "-q", "--no-deps", *what)
+
+    def ours_works(self) -> bool:
+        """The command runs, from anywhere, on code of ours alone."""
+        version = (ROOT / "goodwe" / "__init__.py").read_text("utf-8").split('"')[-2]
+        command = self.bin / "goodwe-logger"
+        for safe in ({}, {"PYTHONSAFEPATH": "1"}):
+            assert call(command, "--version", folder=self.folder, **safe) == f"{version}\n"
+            assert '"frames": 1' in call(
+                command, "decode", "AA558 07f000000 01fe", folder=self.folder, **safe
+            )
+        return True
+
+    def theirs_works(self) -> bool:
+        """`import goodwe` is the other project's, whole."""
+        script = "import goodwe, goodwe.protocol as p; print(goodwe.ours, p.UdpInverterProtocol.__name__)"
+        said = call(self.bin / "python", "-c", script, folder=self.folder)
+        return said == "False UdpInverterProtocol\n"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return Environment(tmp_path / "venv")
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    wheel = tmp_path_factory.mktemp("theirs") / "goodwe-0.4.8-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as out:
+        for name, text in THEIRS.items():
+            out.writestr(name, text)
+        rows = "".join(f"{name},,\n" for name in [*THEIRS, "goodwe-0.4.8.dist-info/RECORD"])
+        out.writestr("goodwe-0.4.8.dist-info/RECORD", rows)
+    return wheel
+
+
+def in_wheel(built: Built) -> set[str]:
+    with zipfile.ZipFile(built.wheel) as wheel:
+        return set(wheel.namelist())
+
+
+def metadata(built: Built) -> Message:
+    with zipfile.ZipFile(built.wheel) as wheel:
+        name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        return message_from_bytes(wheel.read(name))
+
+
+def test_wheel_has_everything_below_a_name_of_its_own_and_nothing_else(built):
+    belongs = ("GoodWe.py", "goodwe/", "DaemonPy/", "etc/")
+    wanted = {
+        f"goodwe_usb_logger/{name}" for name in files() if name.startswith(belongs) or name.endswith(".md")
+    }
+    wanted = {name for name in wanted if "/tests/" not in name and "/.github/" not in name}
+    assert {name for name in in_wheel(built) if ".dist-info/" not in name} == wanted
+
+
+@pytest.mark.parametrize(
+    "name", ["99-goodwe.rules", "goodwe.service", "goodwe.logrotate", "goodwe.conf", "restartd.conf"]
+)
+def test_wheel_brings_what_goes_to_etc(built, name):
+    assert f"goodwe_usb_logger/etc/{name}" in in_wheel(built)
+
+
+def test_sdist_is_the_checkout(built):
+    with tarfile.open(built.sdist) as sdist:
+        inside = {item.name.partition("/")[2] for item in sdist if item.isfile()}
+    assert {name for name in inside if ".egg-info/" not in name} == {*files(), "PKG-INFO", "setup.cfg"}
+
+
+def test_build_leaves_no_rubbish_and_warns_of_nothing(built):
+    assert built.listed() == built.before
+    assert "deprecat" not in built.said.lower()
+    assert "warning:" not in built.said.lower()
+
+
+def test_wheel_is_the_same_bytes_however_it_is_built(built):
+    before = built.wheel.read_bytes()
+    built.build("--wheel")
+    assert built.wheel.read_bytes() == before
+    assert built.listed() == built.before
+
+
+def test_licence_is_an_spdx_expression(built):
+    found = metadata(built)
+    assert found["License-Expression"] == "MIT"
+    assert found["License-File"] == "LICENSE"
+    assert not [row for row in found.get_all("Classifier", []) if row.startswith("License")]
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_the_library_called_goodwe_can_be_installed_beside_in_any_order(
+    built, theirs, environment, ours_first
+):
+    for wheel in (built.wheel, theirs) if ours_first else (theirs, built.wheel):
+        environment.install(wheel)
+    assert environment.ours_works()
+    assert environment.theirs_works()
+    environment.pip("uninstall", "-q", "-y", "goodwe")
+    assert environment.ours_works()
+    environment.install(theirs)
+    environment.pip("uninstall", "-q", "-y", "goodwe-usb-logger")
+    assert environment.theirs_works()
+    assert not (environment.packages / "goodwe_usb_logger").exists()
+    assert not (environment.bin / "goodwe-logger").exists()
+
+
+def test_checkout_installed_in_place_and_its_tests_beside_the_library(built, theirs, environment):
+    environment.install(theirs)
+    environment.install("-e", built.checkout)
+    assert built.listed() == built.before
+    assert environment.ours_works()
+    assert environment.theirs_works()
+    tests = ["-m", "pytest", "-p", "no:cacheprovider", "tests/test_frame.py", "tests/test_floors.py"]
+    said = call(environment.bin / "python", "-B", *tests, folder=built.checkout)
+    assert " passed" in said
+    script = "import goodwe.protocol.frame as frame; print(frame.__file__)"
+    said = call(environment.bin / "python", "-B", "-c", script, folder=built.checkout)
+    assert said == f"{built.checkout}/goodwe/protocol/frame.py\n"
+    environment.pip("uninstall", "-q", "-y", "goodwe-usb-logger")
+    assert environment.theirs_works()
+
+
+def test_sdist_passes_its_own_tests(built, environment, tmp_path):
+    with tarfile.open(built.sdist) as sdist:
+        sdist.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.glob("goodwe_usb_logger-*")
+    pytest_options = ["-m", "pytest", "-p", "no:cacheprovider"]
+    quick = [
+        "tests/test_floors.py",
+        "tests/test_readme.py",
+        "tests/test_fields.py",
+        "tests/test_homeassistant.py",
+    ]
+    assert " passed" in call(environment.bin / "python", *pytest_options, *quick, folder=unpacked)
+    call(environment.bin / "python", *pytest_options, "--collect-only", folder=unpacked)
+
+
+@pytest.mark.parametrize(
+    ("machine", "wanted"),
+    [("x86_64", True), ("aarch64", True), ("armv7l", False), ("armv6l", False), ("i686", False)],
+)
+def test_the_demo_needs_nothing_that_has_to_be_compiled(built, machine, wanted):
+    from packaging.requirements import Requirement
+
+    found = [Requirement(row) for row in metadata(built).get_all("Requires-Dist", [])]
+    brokers = [
+        row
+        for row in found
+        if row.marker and row.marker.evaluate({"extra": "demo", "platform_machine": machine})
+    ]
+    assert [row.name for row in brokers] == (["amqtt"] if wanted else [])
