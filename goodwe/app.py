@@ -6,21 +6,18 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from .config import Config
 from .ladder import Ladder
 from .link import Link
 from .loop import NEVER, Loop, Timer
-from .outputs import Fanout, Output
+from .outputs import Context, Fanout, make_outputs
 from .protocol.bus import Bus
 from .readings.clock import clock_is_right
 from .readings.ledger import REPEAT_EVERY, Ledger
 from .traffic import Line
 from .transport import Ids, Make, Wire, find
-
-if TYPE_CHECKING:
-    from .outputs.mqtt.homeassistant import Announcer
 
 log = logging.getLogger(__name__)
 
@@ -31,21 +28,11 @@ SHORTEST_PAUSE = 1000
 """Milliseconds between two readings that leave room for another question."""
 
 
-def outputs(config: Config, loop: Loop, random: Random, actions: "App") -> list[Output]:
+def outputs(config: Config, loop: Loop, random: Random, actions: "App") -> Fanout:
     """The outputs that are switched on; what is off is not even imported. Raises StartError."""
-    from .outputs.mqtt import MqttOutput
-
-    announcer = _announcer(config) if config.homeassistant.discovery else None
-    return [MqttOutput(config.mqtt, loop=loop, random=random, announcer=announcer, actions=actions)]
-
-
-def _announcer(config: Config) -> "Announcer":
-    from .outputs.mqtt.homeassistant import Announcer
-
-    keep = config.inverter.offlinevalues == "keep"
     poll = config.inverter.pollinterval / 1000
-    silence = 3 * poll if keep else max(REPEAT_EVERY, poll)
-    return Announcer(config.homeassistant, config.mqtt, silence=silence, follows_online=keep)
+    silence = 3 * poll if config.inverter.offlinevalues == "keep" else max(REPEAT_EVERY, poll)
+    return make_outputs(config, Context(loop, random, time.time, actions, config, silence))
 
 
 class _Place:
@@ -76,7 +63,7 @@ class App(Timer):
         self,
         config: Config,
         loop: Loop,
-        outputs: Callable[["App"], list[Output]],
+        outputs: Callable[["App"], Fanout],
         *,
         wall_clock: Callable[[], float],
         clock_right: Callable[[], bool] = clock_is_right,
@@ -94,7 +81,7 @@ class App(Timer):
         self._config = config
         self._loop = loop
         self._links: dict[str, Link] = {}
-        self._fanout = Fanout(outputs(self))
+        self._fanout = outputs(self)
         self._ledger = Ledger(
             config.inverter.statefile,
             loop=loop,
@@ -127,8 +114,16 @@ class App(Timer):
         self._ledger.begin()
 
     def run(self) -> None:
-        """Until `stop()` was called and everything is closed, or the farewell took too long."""
-        self._loop.run(until=self._finished)
+        """Until `stop()` was called and everything is closed, or the farewell took too long.
+
+        Raises what a part has raised that the program cannot do without, after the outputs said goodbye.
+        """
+        try:
+            self._loop.run(until=self._finished)
+        except Exception:
+            log.error("The program has a defect and ends; the outputs are told")
+            self._end_all_the_same()
+            raise
 
     def stop(self) -> None:
         """Say goodbye to inverters and broker, then let `run()` return."""
@@ -143,6 +138,30 @@ class App(Timer):
             link.stop("the program ends", gone=False)
         self._ledger.close()
         self._fanout.stop(now)
+
+    def _end_all_the_same(self) -> None:
+        """As `stop`, and until `_finished`, after a part has failed: what else fails holds nothing up."""
+        self._stopping = True
+        self.closed = False
+        self.deadline = self._loop.clock() + FAREWELL
+        self._loop.add(self)  # it may be the one that has failed
+        links = [partial(link.stop, "the program ends", gone=False) for link in self._links.values()]
+        steps: list[Callable[[], object]] = [self._finder.close, self._ledger.stop, *links]
+        steps += [self._ledger.close, partial(self._fanout.stop, self._loop.clock())]
+        for step in steps:
+            self._try(step)
+        while not self._late and not self._try(partial(self._loop.run, self._finished)):
+            pass
+
+    @staticmethod
+    def _try(step: Callable[[], object]) -> bool:
+        """Whether it could be done."""
+        try:
+            step()
+        except Exception:  # on the way out; the first failure is the one that is raised
+            log.exception("And this failed at the end")
+            return False
+        return True
 
     def tell_losses(self) -> None:
         """Write to the log what went over the wire in the minute before each of the last losses."""

@@ -9,7 +9,7 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import NoReturn, Protocol, TypeVar
 
@@ -52,13 +52,118 @@ class Timer:
         """Nothing to read here."""
 
 
+class Host(Protocol):
+    """The side of a loop that parts see."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds that only grow."""
+
+    def add(self, part: Part) -> None:
+        """Run `part` from the next turn on, until it is closed."""
+
+    def post(self, step: Callable[[], None]) -> None:
+        """Call `step` in the loop's thread, soon; any thread may ask for it."""
+
+
+class Group:
+    """A host for what the program can do without: parts and steps that fall together.
+
+    What one of them raises is told to the group's owner once and never reaches the loop; all parts of
+    the group are dropped then, and steps that are still to come are not made.
+    """
+
+    def __init__(self, host: Host, failed: Callable[[Exception], None]) -> None:
+        """`failed` is called once, with what was raised; `host` is the loop, or a group around this one."""
+        self._host = host
+        self._failed = failed
+        self.closed = False
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return self._host.clock
+
+    def add(self, part: Part) -> None:
+        """Run `part` until it is closed, or the group is."""
+        self._host.add(_Optional(part, self))
+
+    def post(self, step: Callable[[], None]) -> None:
+        """Call `step` soon, unless the group is closed then."""
+        self._host.post(lambda: self.run(step))
+
+    def run(self, step: Callable[[], None]) -> None:
+        """Call `step` now; what it raises closes the group."""
+        if self.closed:
+            return
+        try:
+            step()
+        except Exception as error:  # a defect in something optional: its owner says so, the rest goes on
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Close the group and tell its owner why; later failures are not told."""
+        if not self.closed:
+            self.closed = True
+            self._failed(error)
+
+    def close(self) -> None:
+        """Drop all parts, and the steps to come."""
+        self.closed = True
+
+
+class _Optional:
+    """A part of a group: it raises nothing."""
+
+    def __init__(self, part: Part, group: Group) -> None:
+        self._part = part
+        self._group = group
+
+    @property
+    def closed(self) -> bool:
+        return self._ask(lambda: self._part.closed, otherwise=True)
+
+    @property
+    def deadline(self) -> float:
+        return self._ask(lambda: float(self._part.deadline), otherwise=NEVER)
+
+    def poll_for(self) -> tuple[int, int] | None:
+        return self._ask(self._checked_poll_for, otherwise=None)
+
+    def ready(self, now: float) -> None:
+        self._group.run(lambda: self._part.ready(now))
+
+    def tick(self, now: float) -> None:
+        self._group.run(lambda: self._part.tick(now))
+
+    def _checked_poll_for(self) -> tuple[int, int] | None:
+        wanted = self._part.poll_for()
+        if wanted is not None:
+            descriptor, events = wanted
+            select.poll().register(descriptor, events)  # what it cannot be told raises here, not in the loop
+        return wanted
+
+    def _ask(self, question: Callable[[], T], *, otherwise: T) -> T:
+        """The answer of the part; `otherwise` once the group is closed."""
+        if not self._group.closed:
+            try:
+                return question()
+            except Exception as error:  # as in Group.run
+                self._group.fail(error)
+        return otherwise
+
+
 class Loop:
-    """Runs parts until it is told to stop."""
+    """Runs parts until it is told to stop.
+
+    What a part raises leaves `turn`, and the part is dropped: the loop can go on, to say goodbye.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` gives seconds that only grow, as time.monotonic does."""
         self.clock = clock
         self._parts: list[Part] = []
+        self._called: Part | None = None
+        """The part that is being called."""
         self._posted: deque[Callable[[], None]] = deque()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
@@ -77,12 +182,21 @@ class Loop:
             self.turn()
 
     def turn(self) -> None:
-        """One sleep, and all that is to be done after it."""
+        """One sleep, and all that is to be done after it. Raises what a part or a step raises."""
+        try:
+            self._turn()
+        except BaseException:
+            if self._called in self._parts:
+                self._parts.remove(self._called)
+            self._called = None
+            raise
+
+    def _turn(self) -> None:
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
         waiting: dict[int, Part] = {}
         deadline = NEVER
-        for part in self._parts:
+        for part in self._calling(self._parts):
             deadline = min(deadline, part.deadline)
             wanted = part.poll_for()
             if wanted is not None:
@@ -94,13 +208,22 @@ class Loop:
         for descriptor, _ in ready:
             if descriptor == self._bell:
                 self._answer_bell()
-            elif _still_waits(waiting[descriptor], descriptor):
-                waiting[descriptor].ready(now)
+                continue
+            for part in self._calling([waiting[descriptor]]):
+                if _still_waits(part, descriptor):
+                    part.ready(now)
         if now >= deadline:  # what became due just now is for the next turn, which does not sleep then
-            for part in list(self._parts):
+            for part in self._calling(self._parts):
                 if not part.closed and part.deadline <= now:
                     part.tick(now)
-        self._parts = [part for part in self._parts if not part.closed]
+        self._parts = [part for part in self._calling(self._parts) if not part.closed]
+
+    def _calling(self, parts: list[Part]) -> Iterator[Part]:
+        """Each of `parts`, noted while it is called: one that raises is dropped."""
+        for part in list(parts):
+            self._called = part
+            yield part
+        self._called = None
 
     def close(self) -> None:
         """Give the descriptor back; the loop cannot be used any more."""
@@ -109,8 +232,13 @@ class Loop:
     def _answer_bell(self) -> None:
         os.eventfd_read(self._bell)
         # As many as are there now: a step that posts again is for the next turn.
-        for _ in range(len(self._posted)):
-            self._posted.popleft()()
+        for left in reversed(range(len(self._posted))):
+            try:
+                self._posted.popleft()()
+            except BaseException:
+                if left:  # for the turn after this one, if there is any
+                    os.eventfd_write(self._bell, 1)
+                raise
 
 
 def _still_waits(part: Part, descriptor: int) -> bool:

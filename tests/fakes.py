@@ -6,6 +6,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from goodwe.loop import Host
+from goodwe.outputs import Fanout
+
 
 class Clock:
     """A clock that goes when it is told to."""
@@ -15,6 +18,14 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def fanout(loop: Host, *outputs: Any) -> Fanout:
+    """Of these outputs, by the names of their classes."""
+    made = Fanout(loop)
+    for output in outputs:
+        made.add(type(output).__name__, lambda host, output=output: output)
+    return made
 
 
 class Nodes:

@@ -24,7 +24,7 @@ from goodwe.transport import Ids
 from goodwe.transport.hidraw import NodeFinder
 
 from .broker import PATIENCE, wait_for
-from .fakes import Nodes
+from .fakes import Nodes, fanout
 
 QUICK = Habits(delay=0.0, report_interval=0.0)
 
@@ -41,7 +41,7 @@ class Recorder:
         self.events.append(event)
 
     def stop(self, now):
-        pass
+        self.events.append("goodbye")
 
     def of(self, kind, serial=None):
         return [e for e in self.events if isinstance(e, kind) and serial in (None, e.serial)]
@@ -98,12 +98,19 @@ class Running:
         self.app = App(
             settings,
             self.loop,
-            lambda app: [self.recorder],
+            lambda app: fanout(self.loop, self.recorder),
             wall_clock=time.time,
             find=self._find,
         )
-        self.thread = threading.Thread(target=self.app.run, daemon=True)
+        self.raised = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
+
+    def _run(self):
+        try:
+            self.app.run()
+        except Exception as error:
+            self.raised = error
 
     def _find(self, device, ids, **calls):
         assert (ids, device) == (Ids(0x84, 0x41), "")
@@ -309,3 +316,27 @@ def test_stop_says_offline_for_each(running):
 def test_idle_without_a_device_wakes_up_for_the_rescan_only(running):
     wait_for(lambda: running.app._finder.deadline > time.monotonic() + 25, "the first look")
     assert min(part.deadline for part in running.loop._parts) > time.monotonic() + 25
+
+
+def break_ledger(running):
+    running.app._ledger.tick = running.app._ledger.close = lambda *_: 1 / 0
+    running.app._ledger._save_at = 0.0
+
+
+def break_link(running):
+    (link,) = running.app._links.values()
+    link.ready = link.stop = lambda *_, **__: 1 / 0
+
+
+@pytest.mark.parametrize(
+    "break_it", [break_ledger, break_link, lambda running: setattr(running.app, "deadline", None)]
+)
+def test_defect_in_what_is_essential_ends_the_program_loudly_after_the_goodbye(running, caplog, break_it):
+    running.plug("/dev/hidraw0", ONE)
+    wait_for(lambda: running.readings(ONE) >= 2, "readings")
+    running.loop.post(lambda: break_it(running))
+    running.thread.join(PATIENCE)
+    assert not running.thread.is_alive()
+    assert isinstance(running.raised, ZeroDivisionError | TypeError)
+    assert running.recorder.events[-1] == "goodbye"
+    assert "The program has a defect and ends; the outputs are told" in caplog.messages

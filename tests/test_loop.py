@@ -157,6 +157,36 @@ def test_post_from_another_thread_ends_the_sleep(loop):
     turn_until(loop, lambda: ran)
 
 
+@pytest.mark.parametrize("entry", ["poll_for", "ready", "tick", "deadline", "closed"])
+def test_part_that_raises_ends_the_turn_and_is_dropped_so_that_others_go_on(loop, entry):
+    def fail(*_):
+        raise ZeroDivisionError("a defect")
+
+    attribute = property(fail, lambda *_: None) if entry in ("deadline", "closed") else fail
+    broken, good = type("Broken", (Reader,), {entry: attribute})(), Reader()
+    if entry != "deadline":
+        broken.deadline = 0.0
+    loop.add(broken)
+    loop.add(good)
+    os.write(broken.write_end, b"!")
+    with pytest.raises(ZeroDivisionError):
+        loop.turn()
+    os.write(good.write_end, b"hello")
+    loop.turn()
+    assert good.got == [b"hello"]
+    assert loop._parts == [good]
+
+
+def test_step_that_raises_takes_no_later_one_with_it(loop):
+    ran = []
+    loop.post(lambda: 1 / 0)
+    loop.post(lambda: ran.append(1))
+    with pytest.raises(ZeroDivisionError):
+        loop.turn()
+    loop.turn()
+    assert ran == [1]
+
+
 def test_worker_gives_results_and_errors_back_in_order(loop):
     worker = Worker(loop.post, "test")
     outcomes = []

@@ -2,58 +2,301 @@
 
 import json
 import math
+import os
 import re
+import select
+import sys
 import time
 from datetime import datetime
+from random import Random
+from types import SimpleNamespace
 
 import pytest
 
+from goodwe import outputs
+from goodwe.errors import StartError
 from goodwe.events import Offline, Reading, Resting
-from goodwe.outputs import Fanout
+from goodwe.loop import Loop
+from goodwe.outputs import Context, Fanout, Output, make_outputs
 from goodwe.outputs.mqtt.payload import data_json, iso_time, milliseconds
 from goodwe.protocol import fields, texts
 
+from . import fakes
 from .captures import GOLDEN_JSON, data
 
 EVENT = Offline("15000DTU166W0157", 11, "no answer")
 
 
-class Recorder:
-    def __init__(self, *, broken: bool = False) -> None:
-        self.broken = broken
+class Recorder(Output):
+    """An output that keeps what it is told."""
+
+    def __init__(self) -> None:
         self.events = []
-        self.stopped = False
+        self.said_goodbye = False
+        self.was_closed = False
 
     def handle(self, event):
-        if self.broken:
-            raise ZeroDivisionError("a defect")
         self.events.append(event)
 
     def stop(self, now):
-        self.stopped = True
+        self.said_goodbye = True
+
+    @property
+    def stopped(self):
+        return self.said_goodbye
+
+    def close(self):
+        self.was_closed = True
 
 
-def test_broken_output_does_not_keep_the_event_from_the_others(caplog):
-    broken, good = Recorder(broken=True), Recorder()
-    fanout = Fanout([broken, good])
-    for _ in range(3):
-        fanout.handle(EVENT)
-    assert good.events == [EVENT] * 3
-    assert [message for message in caplog.messages if "failed" in message] == [
-        "Recorder failed; later failures are counted only"
-    ]
-    assert "ZeroDivisionError" in caplog.text
-    fanout.stop(0.0)
-    assert caplog.messages[-1] == "Recorder failed 3 times"
+ENTRIES = ["handle", "stop", "stopped", "status"]
+PART_ENTRIES = ["closed", "deadline", "poll_for", "ready", "tick", "step"]
+
+
+class Part:
+    """A part that is always readable, and due whenever the loop turns."""
+
+    def __init__(self):
+        self.descriptor = os.eventfd(1)
+        self.calls = []
+
+    closed = False
+    deadline = 0.0
+
+    def poll_for(self):
+        return self.descriptor, select.POLLIN
+
+    def ready(self, now):
+        self.calls.append("ready")
+
+    def tick(self, now):
+        self.calls.append("tick")
+
+
+def fail(*_):
+    raise ZeroDivisionError("a defect")
+
+
+def broken(entry, kind):
+    """An object whose `entry` raises."""
+    attribute = property(fail) if entry in ("stopped", "closed", "deadline") else fail
+    return type(f"Broken{kind.__name__}", (kind,), {entry: attribute})()
+
+
+class House:
+    """A broken output beside a good one, on a real loop."""
+
+    def __init__(self, bad):
+        self.loop = Loop(time.monotonic)
+        self.bad, self.good = bad, Recorder()
+        self.fanout = Fanout(self.loop)
+        self.fanout.add("bad", self._make)
+        self.fanout.add("good", lambda host: self.good)
+
+    def _make(self, host):
+        self.host = host
+        return self.bad
+
+    def live(self):
+        """Everything that happens to an output: events, turns, status, the end."""
+        self.fanout.handle(EVENT)
+        self.host.post(lambda: None)
+        self.loop.turn()
+        self.loop.post(lambda: None)
+        self.loop.turn()
+        self.fanout.handle(EVENT)
+        states = self.fanout.status(0.0)
+        self.fanout.stop(0.0)
+        assert self.fanout.stopped
+        return states
+
+
+def assert_one_was_dropped(house, caplog):
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.getMessage() == "Output bad failed and is left out until the next start; the others go on"
+    assert record.exc_info[0] is ZeroDivisionError
+    assert house.bad.was_closed
+    assert house.good.events == [EVENT, EVENT]
+    assert house.good.said_goodbye
+    assert house.fanout.dropped == [{"part": "bad", "error": "ZeroDivisionError: a defect"}]
+    assert len(house.loop._parts) == 0
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_output_that_raises_is_told_in_full_closed_and_dropped(entry, caplog):
+    house = House(broken(entry, Recorder))
+    house.live()
+    assert_one_was_dropped(house, caplog)
+    if entry != "handle":
+        assert house.bad.events == [EVENT, EVENT]
+
+
+@pytest.mark.parametrize("entry", PART_ENTRIES)
+def test_output_one_of_whose_parts_raises_is_dropped_with_all_of_them(entry, caplog):
+    house = House(Recorder())
+    other = Part()
+    house.host.add(other)
+    if entry == "step":
+        house.host.post(fail)
+    else:
+        house.host.add(broken(entry, Part))
+    house.live()
+    assert_one_was_dropped(house, caplog)
+    calls = list(other.calls)
+    house.loop.post(lambda: None)
+    house.loop.turn()
+    assert other.calls == calls
+    ran = []
+    house.host.post(lambda: ran.append(1))
+    house.loop.turn()
+    assert ran == []
+
+
+@pytest.mark.parametrize("wanted", [(-1, 1), ("x", 1), 7, (1,)])
+def test_descriptor_that_poll_cannot_be_told_drops_the_output_alone(wanted, caplog):
+    house = House(Recorder())
+    part = Part()
+    part.poll_for = lambda: wanted
+    house.host.add(part)
+    house.fanout.handle(EVENT)
+    house.loop.post(lambda: None)
+    house.loop.turn()
+    assert house.bad.was_closed
+    assert house.good.events == [EVENT]
+
+
+def test_output_that_cannot_even_be_closed_is_dropped(caplog):
+    bad = broken("handle", Recorder)
+    bad.close = fail
+    house = House(bad)
+    house.fanout.handle(EVENT)
+    assert house.good.events == [EVENT]
+    assert caplog.messages[-1] == "Output bad could not be closed: a defect"
+
+
+def test_program_without_any_output_left_ends_loudly():
+    house = House(broken("handle", Recorder))
+    house.good.handle = fail
+    with pytest.raises(RuntimeError, match="no output is left"):
+        house.fanout.handle(EVENT)
+
+
+def test_last_output_that_fails_at_the_end_changes_nothing(caplog):
+    house = House(broken("stop", Recorder))
+    house.good.stop = fail
+    house.fanout.stop(0.0)
+    assert house.fanout.stopped
+    assert len([record for record in caplog.records if record.exc_info]) == 2
 
 
 def test_fanout_has_stopped_when_all_have():
     slow, quick = Recorder(), Recorder()
-    fanout = Fanout([slow, quick])
-    quick.stopped = True
+    fanout = fakes.fanout(Loop(time.monotonic), slow, quick)
+    quick.said_goodbye = True
     assert not fanout.stopped
     fanout.stop(0.0)
     assert fanout.stopped
+
+
+# the registry
+
+
+class Toys:
+    """A package folder with outputs of the test in it, and a configuration that switches them on."""
+
+    def __init__(self, folder, monkeypatch, **modules):
+        for name, text in modules.items():
+            (folder / f"{name}.py").write_text(text)
+        monkeypatch.setattr(outputs, "__path__", [*outputs.__path__, str(folder)])
+        self._monkeypatch = monkeypatch
+        self.config = SimpleNamespace(**{name: SimpleNamespace(enabled=True) for name in modules})
+
+    def make(self):
+        self.loop = Loop(time.monotonic)
+        context = Context(self.loop, Random(1), time.time, None, self.config, 300.0)
+        try:
+            return make_outputs(self.config, context)
+        finally:
+            for name in vars(self.config):
+                sys.modules.pop(f"goodwe.outputs.{name}", None)
+
+
+TOY = """
+from goodwe.outputs import Output
+
+class Toy(Output):
+    def __init__(self, context):
+        self.told = context.config.told = []
+
+    def handle(self, event):
+        self.told.append(event)
+
+def make(settings, context):
+    return Toy(context)
+"""
+
+
+def test_new_output_is_one_file_and_gets_what_happens(tmp_path, monkeypatch):
+    toys = Toys(tmp_path, monkeypatch, toy=TOY)
+    fanout = toys.make()
+    fanout.handle(EVENT)
+    fanout.stop(0.0)
+    assert toys.config.told == [EVENT]
+    assert fanout.stopped
+
+
+def test_output_that_is_off_or_not_mentioned_is_not_even_imported(tmp_path, monkeypatch):
+    toys = Toys(tmp_path, monkeypatch, toy=TOY, off="1 / 0", absent="1 / 0")
+    toys.config.off.enabled = False
+    del toys.config.absent
+    assert toys.make().status(0.0) == {"toy": {}}
+
+
+def test_library_that_is_missing_is_one_line_that_names_the_extra(tmp_path, monkeypatch, caplog):
+    toys = Toys(tmp_path, monkeypatch, toy=TOY, web="import waitress_of_nobody.server\n")
+    fanout = toys.make()
+    (record,) = caplog.records
+    why = "waitress_of_nobody is not installed; run pip install 'goodwe-usb-logger[web]'"
+    assert (record.getMessage(), record.exc_info) == (f"[web] is left out: {why}", None)
+    assert fanout.dropped == [{"part": "web", "error": why}]
+    assert fanout.status(0.0) == {"toy": {}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def make(settings, context): 1 / 0\n",
+        "1 / 0\n",
+        "import goodwe.no_such_module\n",
+        "pass\n",
+        "def make(settings, context):\n    context.loop.add(None)\n    1 / 0\n",
+    ],
+)
+def test_output_that_cannot_begin_keeps_no_other_from_it(text, tmp_path, monkeypatch, caplog):
+    toys = Toys(tmp_path, monkeypatch, bad=text, toy=TOY)
+    fanout = toys.make()
+    fanout.handle(EVENT)
+    toys.loop.post(lambda: None)
+    toys.loop.turn()
+    assert toys.config.told == [EVENT]
+    (record,) = caplog.records
+    assert record.getMessage() == "[bad] is left out: it failed when it began"
+    assert record.exc_info is not None
+    assert [one["part"] for one in fanout.dropped] == ["bad"]
+
+
+def test_output_that_says_why_it_cannot_start_ends_the_start(tmp_path, monkeypatch):
+    text = "from goodwe.errors import StartError\ndef make(*_): raise StartError('no port')\n"
+    with pytest.raises(StartError, match=r"^no port$"):
+        Toys(tmp_path, monkeypatch, bad=text, toy=TOY).make()
+
+
+def test_start_without_any_output_that_can_begin_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(StartError, match=r"no output can begin: ZeroDivisionError: division by zero"):
+        Toys(tmp_path, monkeypatch, bad="1 / 0\n").make()
+
+
+# the JSON
 
 
 def reading(name: str, when: float = 0.0) -> Reading:

@@ -22,8 +22,9 @@ from ...events import (
     Resting,
     Unanswered,
 )
-from ...loop import NEVER, Loop, Timer
+from ...loop import NEVER, Host, Timer
 from ...protocol.fields import Values as FieldValues
+from .. import Actions, Context, Output
 from .client import paho_client, tls_for
 from .connection import Connection, Diary, Will
 from .message import Message, Received
@@ -32,7 +33,7 @@ from .payload import data_json
 if TYPE_CHECKING:
     from ...config import MqttSettings
     from .backlog import Backlog
-    from .commands import Actions, Commands
+    from .commands import Commands
     from .homeassistant import Announcer
     from .store import Kept
     from .sums import Plant
@@ -44,6 +45,29 @@ BIRTH_DELAY = 3.0
 """Seconds within which Home Assistant is answered, spread by chance over all that hear it."""
 REPEAT_AFTER = 2.0
 """Seconds after an announcement until Home Assistant listens to the values it tells of."""
+
+
+def make(settings: "MqttSettings", context: Context) -> "MqttOutput":
+    """The output of these settings. Raises StartError."""
+    announcer = _announcer(context) if context.config.homeassistant.discovery else None
+    return MqttOutput(
+        settings,
+        loop=context.loop,
+        random=context.random,
+        announcer=announcer,
+        actions=context.actions,
+        wall_clock=context.wall_clock,
+    )
+
+
+def _announcer(context: Context) -> "Announcer":
+    from .homeassistant import Announcer
+
+    config = context.config
+    follows_online = config.inverter.offlinevalues == "keep"
+    return Announcer(
+        config.homeassistant, config.mqtt, silence=context.silence, follows_online=follows_online
+    )
 
 
 class _Inverter:
@@ -70,14 +94,14 @@ class _Inverter:
         self.repeat_at = NEVER
 
 
-class MqttOutput(Timer):
+class MqttOutput(Timer, Output):
     """Publishes `<topic>/<serial>/data` and `<topic>/<serial>/online`. A part of the loop."""
 
     def __init__(
         self,
         settings: "MqttSettings",
         *,
-        loop: Loop,
+        loop: Host,
         random: Random,
         announcer: "Announcer | None" = None,
         actions: "Actions | None" = None,

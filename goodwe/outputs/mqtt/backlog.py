@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from ...loop import NEVER, Loop, Timer, Worker
+from ...loop import NEVER, Host, Timer, Worker
 from .store import TRIM_EVERY, Kept, Store
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Backlog(Timer):
         *,
         rate: float,
         send: Send,
-        loop: Loop,
+        loop: Host,
         wall_clock: Callable[[], float],
         worker: Worker | None = None,
     ) -> None:

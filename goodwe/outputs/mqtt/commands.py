@@ -10,7 +10,7 @@ command gets one reply, good or bad, unless they come faster than anybody has a 
 import logging
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import simplejson
 
@@ -18,6 +18,7 @@ from ...config import is_below
 from ...events import Answer, Unanswered
 from ...protocol.frame import ACCEPTED
 from ...tally import Tally
+from .. import Actions
 from .message import Message, Received
 
 if TYPE_CHECKING:
@@ -38,19 +39,6 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 INSTRUCTIONS = {"limit": "limit_power", "start": "start_inverter", "stop": "stop_inverter"}
 """Command to the frame that carries it (PROTOCOL 7)."""
 COMMANDS = ("poll", "register", "discovery", "loglevel", *INSTRUCTIONS)
-
-
-class Actions(Protocol):
-    """What the program can do for whoever commands it."""
-
-    def poll(self, serial: str) -> bool:
-        """Read this inverter soon; False if it is away."""
-
-    def register(self, serial: str) -> bool:
-        """Begin anew with this inverter; False if it is away."""
-
-    def instruct(self, serial: str, instruction: str, data: bytes) -> bool:
-        """Send it; an Answer or Unanswered follows. False, and nothing follows, if it is away."""
 
 
 class CommandError(Exception):

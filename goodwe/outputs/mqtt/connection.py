@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 
-from ...loop import NEVER, Loop, Worker
+from ...loop import NEVER, Host, Worker
 from .client import (
     CLOSED_AT_ONCE,
     GOODBYES,
@@ -104,7 +104,7 @@ class Connection:
         settings: "MqttSettings",
         client_id: str,
         *,
-        loop: Loop,
+        loop: Host,
         random: Random,
         tls: "ssl.SSLContext | None",
         client_factory: Callable[..., Any],
