@@ -29,6 +29,8 @@ class House:
             announce=lambda: self.done.append("announce"),
             publish=lambda serial, message: self.published.append((serial, message)),
         )
+        for serial in (ALL, SERIAL, OTHER):
+            self.commands.topics(serial)
         for serial in here:
             self.commands.online(serial, is_online=True)
         self.published.clear()
@@ -108,6 +110,47 @@ def test_empty_message_that_removes_a_retained_stop_stops_nothing():
     assert "taken for the removal" in house.take()[-1][1]["error"]
     house.hear("stop")
     assert [action[0] for action in house.done] == ["stop_inverter"]
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        *("", "/", "//", "poll", f"{SERIAL}/poll", f"/{SERIAL}/poll", f"{ROOT}/poll", f"{ROOT}//poll"),
+        *(f"goodwe/{SERIAL}/poll", f"x/{ROOT}/{SERIAL}/poll", f"{ROOT}/15000DSN000W0009/poll", ROOT),
+        *(f"{ROOT}/{SERIAL}/x/poll", f"{ROOT}/+/poll", "homeassistant/status"),
+    ],
+)
+def test_topic_that_was_never_subscribed_to_is_counted_and_no_command(topic, caplog):
+    house = House()
+    for _ in range(3):
+        house.commands.received(Received(topic, b"", False), house.now)
+    assert (house.done, house.take()) == ([], [])
+    assert house.commands._tally.counts == {"not subscribed to": 3}
+    assert len(caplog.messages) == 1
+
+
+def test_endless_retained_topics_are_not_remembered():
+    house = House()
+    for n in range(2000):
+        house.now += 1
+        house.hear("stop", b"x", serial=f"{n:016}", retained=True)
+        house.hear(f"stop{n}", b"x", retained=True)
+        house.hear("stop", b"x", retained=True)
+    assert house.commands._kept == {f"{ROOT}/{SERIAL}/stop"}
+
+
+def test_ten_commands_at_once_are_obeyed_and_the_eleventh_is_not():
+    house = House()
+    for _ in range(11):
+        house.hear("poll")
+    assert len(house.done) == len(house.take()) == 10
+    house.now += 0.49
+    house.hear("poll")
+    assert len(house.done) == 10
+    house.now += 0.02
+    house.hear("poll")
+    house.hear("poll")
+    assert len(house.done) == 11
 
 
 def test_endless_names_fill_neither_memory_nor_log(caplog):

@@ -77,9 +77,11 @@ def test_what_does_not_change_is_said_again_after_the_heartbeat():
     assert len(values.messages(reading(), 60.0)) == len(fields.RUNNING)
 
 
-def test_qos_and_retain_are_those_of_the_values():
-    messages = Values(TOPIC, settings(valuesqos=1, valuesretain=True)).messages(reading(), 0.0)
-    assert {message[2:4] for message in messages} == {(1, True)}
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_qos_and_retain_are_those_of_the_values(qos):
+    text = f"[mqtt]\nvalues = on\nvaluesqos = {qos}\nvaluesretain = on\n"
+    messages = Values(TOPIC, parse(text, "test")[0].mqtt).messages(reading(), 0.0)
+    assert {message[2:4] for message in messages} == {(qos, True)}
 
 
 def test_error_bits_are_the_word_they_came_in():

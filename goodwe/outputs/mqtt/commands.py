@@ -96,12 +96,15 @@ class Commands:
         self._instructed_at: dict[str, float] = {}
         self._waiting: dict[tuple[str, str], _Command] = {}
         """Serial and instruction to the command that waits for its answer."""
+        self._listening: set[str] = set()
+        """Serials whose topics are subscribed to, and `all`."""
         self._online: set[str] = set()
         self._limits: dict[str, str] = {}
         """Serial to the limit that is known; `None`, as Home Assistant has it, where it is not."""
 
     def topics(self, serial: str) -> list[str]:
         """What to subscribe to for an inverter, or for `all`: what is no command gets a reply, too."""
+        self._listening.add(serial)
         return [f"{self._root}/{serial}/+"]
 
     def online(self, serial: str, *, is_online: bool) -> None:
@@ -125,7 +128,12 @@ class Commands:
 
     def received(self, message: Received, now: float) -> None:
         """Somebody has published something on one of the topics."""
-        _, serial, name = message.topic.rsplit("/", 2)
+        root, serial, name = (["", "", *message.topic.rsplit("/", 2)])[-3:]
+        if root != self._root or serial not in self._listening:
+            # Of a broker that delivers what nobody asked for; neither the log nor memory is its to fill.
+            if self._tally.add("not subscribed to", now):
+                log.warning("A command on a topic that is not subscribed to; dropped, and counted from now on")
+            return
         if name == REPLY:  # our own
             return
         is_known = name in COMMANDS and not message.retained
