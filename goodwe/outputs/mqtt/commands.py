@@ -132,7 +132,9 @@ class Commands:
         if root != self._root or serial not in self._listening:
             # Of a broker that delivers what nobody asked for; neither the log nor memory is its to fill.
             if self._tally.add("not subscribed to", now):
-                log.warning("A command on a topic that is not subscribed to; dropped, and counted from now on")
+                log.warning(
+                    "A command on a topic that is not subscribed to; dropped, and counted from now on"
+                )
             return
         if name == REPLY:  # our own
             return
