@@ -34,9 +34,9 @@ class Call(NamedTuple):
         """Path of the configuration file, which may not exist."""
         return self.config_file or config.PATH
 
-    def load(self) -> tuple[Config, list[str]]:
-        """The settings in force, and warnings about them. Raises ConfigError."""
-        settings, warnings = config.load(self.path, required=self.config_file is not None)
+    def load(self, *, to_run: bool = True) -> tuple[Config, list[str]]:
+        """The settings in force, and warnings about them, as config.load() has them. Raises ConfigError."""
+        settings, warnings = config.load(self.path, required=self.config_file is not None, to_run=to_run)
         if settings.mqtt.tls:
             from .outputs.mqtt.client import tls_for  # here, since only TLS needs it before the fork
 
@@ -99,7 +99,7 @@ def _status(call: Call) -> int:
 
 
 def _check_config(call: Call) -> int:
-    settings, warnings = call.load()
+    settings, warnings = call.load(to_run=False)
     print(config.shown(settings), end="")
     if not os.path.exists(call.path):
         warnings = [f"{call.path}: no such file; these are the defaults", *warnings]

@@ -130,3 +130,30 @@ def test_decode_of_closed_input_is_no_bytes():
     done = run_with("<&-", "decode")
     assert (done.returncode, done.stderr) == (1, b"")
     assert b'"frames": 0' in done.stdout
+
+
+def test_credential_outside_its_unit_ends_only_the_verbs_that_log_in(configuration, tmp_path, monkeypatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    configuration.write_text("[mqtt]\nusername = me\npasswordfile = mqtt-password\n")
+    before = ("--config", configuration, "--pidfile", tmp_path / "pid")
+    done = goodwe(*before, "check-config")
+    assert done.returncode == 0
+    assert "passwordfile = mqtt-password\n" in done.stdout
+    assert "the password is not known here; to run, it must be the path of a file" in done.stderr
+    for verb in (["discovery", "clear"], ["start"], ["foreground"]):
+        done = goodwe(*before, *verb)
+        assert done.returncode == 2
+        assert "-p LoadCredential=mqtt-password:/etc/goodwe.password $PWD/GoodWe.py VERB" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("log", ["no/such/goodwe.log", ".", "file/goodwe.log"])
+def test_log_that_start_could_not_open_is_refused_by_check_config_too(configuration, tmp_path, log):
+    (tmp_path / "file").touch()
+    configuration.write_text(f"[inverter]\nlogfile = {tmp_path / log}\n")
+    told = set()
+    for verb in ("check-config", "start"):
+        done = goodwe("--config", configuration, "--pidfile", tmp_path / "pid", verb)
+        assert done.returncode == 2
+        told.add(done.stderr)
+    assert len(told) == 1

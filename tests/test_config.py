@@ -1,5 +1,6 @@
 """Every row of the configuration; every mistake with file, line, key, value and what would be right."""
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -599,6 +600,209 @@ def test_discovery_never_stands_among_the_values():
 )
 def test_no_message_about_a_malformed_file_shows_its_lines(content):
     assert "hunter2" not in mistake(content)
+
+
+SECRETS = [
+    "[mqtt]\nserver = mqtt://me:hunter2@host\n",
+    "[mqtt]\nserver = me:hunter2@host\n",
+    "[mqtt]\nserver = me:hunter2@host, me:hunter2@other\n",
+    "[mqtt]\nserver = me:hun@ter2:hunter2@host\n",
+    "[mqtt]\nserver = hunter2@host\n",
+    "[mqtt]\nserver = me:hunter2\n",
+    "[mqtt]\nserver = nas password=hunter2\n",
+    "[mqtt]\nserver = nas # the password is hunter2\n",
+    "[mqtt]\nport = 1883 # me:hunter2@nas\n",
+    "[mqtt]\nport = 1883 ; pwd hunter2\n",
+    "[mqtt]\nclientid = x # login hunter2\n",
+    "[mqtt]\ntopic = hunter2@goodwe/#\n",
+    "[mqtt]\ntls = on\ncafile = /no/hunter2@x\n",
+    "[inverter]\ndevice = hunter2@x\n",
+    "[mqtt] password = hunter2]\n",
+    "[mqtt] password = hunter2\n",
+    "[mqtt] hunter2\n",
+    "[mqtt password = hunter2]\n",
+    "[password=hunter2]\n[password=hunter2]\n",
+    "[mqtt]]hunter2]\n",
+    "[hunter2]\n",
+    "[mqtt]\npassword hunter2 = x\n",
+    "[mqtt]\npassword hunter2: x\npassword hunter2: x\n",
+    "[mqtt]\npasswordhunter = hunter2\n",
+    "[mqtt]\npassword =\nhunter2==\n",
+    "[mqtt]\npassword =\nhunter2==\nhunter2==\n",
+    "[mqtt]\nusername = me\n  password = hunter2\n",
+    "[mqtt]\npassword = a\n  hunter2\n",
+    "[mqtt]\nuser@hunter2@x = 1\n",
+    "[mqtt]\npasswordfile = hunter2\n",
+    "[mqtt]\npasswordfile = hunter2/x\n",
+    "[mqtt]\npasswordfile = p%a#s;hunter2\n",
+    "[mqtt]\npasswordfile = a # hunter2\n",
+    "[mqtt]\npassword = hunter2" + "x" * 65535 + "\n",
+    "[mqtt]\npassword = hunter2\ud800\n",
+    "hunter2\0\n",
+    "[domoticz-hunter2]\n",
+    "[mqtt]\ndomoticz-password hunter2 = 1\n",
+]
+
+
+@pytest.mark.parametrize("content", SECRETS)
+def test_no_message_shows_what_may_be_a_secret(monkeypatch, content):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    told = mistake(content)
+    assert "hunter" not in told
+    assert told.startswith(f"{PATH}:"), "the line is named all the same"
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["topic = hunter2@goodwe/", "topic = hunter2@goodwe\n[homeassistant]\nprefix = hunter2@goodwe/x"],
+)
+def test_no_warning_shows_what_stands_before_an_at_sign(content):
+    _, warnings = config.parse(f"[mqtt]\n{content}\n", PATH)
+    assert warnings
+    assert "hunter" not in "".join(warnings)
+
+
+def test_name_of_a_section_ends_at_its_first_bracket():
+    assert parse("[mqtt] # the broker [at home]\nport = 1\n[inverter] ; x\n").mqtt.port == 1
+    assert mistake("\n[mqtt] port = 1\n") == f"{PATH}:2: a section's [name] needs a line of its own"
+    assert mistake("[mqtt]]\n") == f"{PATH}:1: a section's [name] needs a line of its own"
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("# a\x0cb\x85c\u2028d\x0be\x1cf\n[mqtt]\nport = 0\n", 3),
+        ("[mqtt]\n# \u2029\n\x0c\nport = 0\n", 4),
+        ("[mqtt]\nusername = a\n\n# c\nport = 0\n", 5),
+        ("[mqtt]\npassword = a\x85b\nport = 0\n", 3),
+        ("[inverter]\nlogfile = a\n [mqtt]\n[mqtt]\nport = 0\n", 2),
+        ("[homeassistant]\nprefix = a\n  [mqtt]\n  port = 0\n[mqtt]\nport = 0\n", 6),
+        ("[inverter]\n[mqtt]\n  port = 0\n", 3),
+        ("[inverter]\n  loglevel = INFO\n[mqtt] # x\nport : 0\n", 4),
+    ],
+)
+def test_line_is_that_of_an_editor(content, line):
+    assert mistake(content).startswith(f"{PATH}:{line}: ")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_line_is_the_same_with_the_ends_of_lines_of_every_system(tmp_path, end):
+    file = tmp_path / "t.conf"
+    file.write_bytes(end.join([b"# a\x0c", b"[mqtt]", b"", b"port = 0", b""]))
+    with pytest.raises(ConfigError, match=rf"{file}:4: port = 0: "):
+        config.load(str(file), required=True)
+    file.write_bytes(end.join([b"# a\x0c", b"[mqtt]", b"", b"clientid = Zo\xeb", b""]))
+    with pytest.raises(ConfigError, match=r"not UTF-8 text \(byte \d+\) in line 4; save it as UTF-8"):
+        config.load(str(file), required=True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_file_in_wide_characters_is_told(tmp_path, encoding):
+    file = tmp_path / "t.conf"
+    file.write_text("[mqtt]\nserver = nas\n", encoding)
+    with pytest.raises(ConfigError, match=r"in line 1: it is UTF-16; save it as UTF-8"):
+        config.load(str(file), required=True)
+
+
+def test_marks_of_windows_inside_a_joined_file_are_no_text(tmp_path):
+    file = tmp_path / "t.conf"
+    file.write_bytes(b"\xef\xbb\xbf\xef\xbb\xbf[inverter]\n\xef\xbb\xbf[mqtt]\nserver = nas\n")
+    assert config.load(str(file), required=True)[0].mqtt.server == ("nas",)
+
+
+def test_zeros_of_a_power_cut_are_told(tmp_path):
+    file = tmp_path / "t.conf"
+    file.write_bytes(b"[mqtt]\n" + bytes(512))
+    with pytest.raises(
+        ConfigError, match=r"t.conf:2: bytes of value 0, as after a power cut; write the line anew"
+    ):
+        config.load(str(file), required=True)
+
+
+def test_control_characters_reach_no_terminal():
+    told = mistake("[mqtt]\nport = \x1b[31m\u20280\n")
+    assert told.startswith(f"{PATH}:2: port = \\x1b[31m\\u20280: must be a whole number")
+
+
+def test_long_value_is_shown_in_part():
+    assert len(mistake("[mqtt]\nport = " + "1" * 70_000)) < 400
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[mqtt]\n[domoticz]\nidx = 1\n", f"{PATH}:2: [domoticz] is of another program; delete it: "),
+        ("[Domoticz]\n", f"{PATH}:1: [domoticz] is of another program; delete it: "),
+        ("[mqtt]\ndomoticz-topic = x\n", f"{PATH}:2: domoticz-topic is of another program; delete it: "),
+        ("[inverter]\nDomoticz-Topic = x\n", f"{PATH}:2: domoticz-topic is of another program; delete it: "),
+        ("[homeassistant]\ndomoticz_idx = x\n", f"{PATH}:2: domoticz_idx is of another program; delete it: "),
+    ],
+)
+def test_settings_of_the_fork_for_domoticz_are_told_what_takes_their_place(content, told):
+    line = mistake(content)
+    assert line == f"{told}discovery in [homeassistant] takes its place, Domoticz reads that"
+
+
+class Unreadable:
+    """A path that the kernel lets nobody read, whoever runs the tests."""
+
+    def __init__(self, monkeypatch):
+        def refuse(*arguments, **options):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr("builtins.open", refuse)
+
+
+def test_file_that_we_may_not_read_is_told_with_a_remedy(tmp_path, monkeypatch):
+    file = tmp_path / "t.conf"
+    file.touch()
+    Unreadable(monkeypatch)
+    with pytest.raises(
+        ConfigError, match=r"t.conf: cannot be read: Permission denied; run this with sudo, or let"
+    ):
+        config.load(str(file), required=False)
+
+
+def test_credential_outside_its_unit_ends_only_what_needs_it(monkeypatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    content = "[mqtt]\nusername = me\npasswordfile = mqtt-password\n"
+    how = "sudo systemd-run --pipe --wait -p LoadCredential=mqtt-password:/etc/goodwe.password $PWD/GoodWe.py VERB"
+    assert mistake(content).endswith(how)
+    settings, (warning,) = config.parse(content, PATH, to_run=False)
+    assert warning.startswith(
+        f"{PATH}: passwordfile = mqtt-password: the password is not known here; to run, "
+    )
+    assert warning.endswith(how)
+    assert "passwordfile = mqtt-password\n" in config.shown(settings)
+
+
+def test_password_file_of_another_user_ends_only_what_needs_it(tmp_path, monkeypatch):
+    file = tmp_path / "password"
+    file.write_text("hunter2")
+    Unreadable(monkeypatch)
+    content = f"[mqtt]\nusername = me\npasswordfile = {file}\n"
+    assert mistake(content).startswith(
+        f"{PATH}:3: passwordfile = {file}: must be a file that can be read (Perm"
+    )
+    _, (warning,) = config.parse(content, PATH, to_run=False)
+    assert (
+        "must be a file that can be read (Permission denied; sudo helps, or chown and chmod 600)" in warning
+    )
+
+
+@pytest.mark.parametrize(("name", "shown"), [("mqtt-password", "mqtt-password"), ("hunter2", "***")])
+def test_credential_is_shown_unless_it_may_be_the_password(monkeypatch, name, shown):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    settings, _ = config.parse(f"[mqtt]\npasswordfile = {name}\n", PATH, to_run=False)
+    assert f"passwordfile = {shown}\n" in config.shown(settings)
+
+
+def test_password_of_several_lines_is_a_warning(tmp_path):
+    (tmp_path / "p").write_text("a\nb\n")
+    (tmp_path / "p").chmod(0o600)
+    settings, (warning,) = config.parse(f"[mqtt]\nusername = me\npasswordfile = {tmp_path}/p\n", PATH)
+    assert settings.mqtt.password == "a\nb"
+    assert "has several lines; all of them are taken for the password" in warning
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False)])

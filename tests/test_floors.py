@@ -13,6 +13,7 @@ FLOORS = [
     ["protocol.bus", "protocol.simulator", "protocol.identity", "protocol.texts"],
     ["readings.plausibility", "ladder", "traffic"],
     ["config.parsers"],
+    ["config.file"],
     ["protocol.scripts", "loop", "config", "readings.state", "readings.clock"],
     ["transport.wire", "outputs"],
     ["transport.hidraw"],

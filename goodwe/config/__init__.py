@@ -5,18 +5,18 @@ INI, read as configparser has it: keys of any case, `#` comments on lines of the
 
 import configparser
 import logging
-import os
 import stat
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 from ..protocol.texts import LANGUAGES
+from .file import Source, quoted, quoted_name, read
 from .parsers import (
     COMMENT,
-    LONGEST_FIELD,
-    PASSWORD_FILE,
+    FILE_NAME,
     QUOTES,
+    OutOfReach,
     Secret,
     client_id,
     device,
@@ -31,6 +31,7 @@ from .parsers import (
     password,
     password_file,
     poll_interval,
+    read_password,
     servers,
     switch,
     text,
@@ -329,50 +330,44 @@ OPTIONS = (
     Option("homeassistant", "prefix", "homeassistant", topic, "Where it listens for that."),
 )
 
+DOMOTICZ = "domoticz"
 LEFT_OVER = {("inverter", "dev"), ("inverter", "debug")}
 """Keys of the oldest versions: accepted, without effect."""
+
+PATHS = (device, existing_file, log_file, password_file)
 
 SECTIONS = {"inverter": InverterSettings, "mqtt": MqttSettings, "homeassistant": HomeAssistantSettings}
 
 
-def load(path: str, *, required: bool) -> tuple[Config, list[str]]:
+def load(path: str, *, required: bool, to_run: bool = True) -> tuple[Config, list[str]]:
     """The settings in the file at `path`, and warnings about it.
 
-    A missing file means all defaults unless it is `required`. Raises ConfigError.
+    A missing file means all defaults unless it is `required`. Without `to_run` nothing is to be started:
+    a password that only the daemon can get at is a warning then. Raises ConfigError.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            content = file.read()
-            mode = os.fstat(file.fileno()).st_mode
+        content, mode = read(path)
     except FileNotFoundError:
         if required:
             raise ConfigError(f"{path}: no such file; leave --config out to run with the defaults") from None
-        return parse("", path)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    config, warnings = parse(content, path)
+        return parse("", path, to_run=to_run)
+    config, warnings = parse(content, path, to_run=to_run)
     if config.mqtt.password and not config.mqtt.passwordfile and mode & stat.S_IROTH:
         warnings.append(f"{path} has a password in it and can be read by everybody; chmod 640 it")
     return config, warnings
 
 
-def parse(content: str, path: str) -> tuple[Config, list[str]]:
-    """The settings in the text of a file, and warnings about it. Raises ConfigError."""
-    # No default section: one named [DEFAULT] would silently give its keys to the others.
-    parser = configparser.ConfigParser(interpolation=None, default_section="")
-    try:
-        parser.read_string(content, path)
-    except configparser.Error as error:
-        raise ConfigError(_malformed(error, path)) from error
+def parse(content: str, path: str, *, to_run: bool = True) -> tuple[Config, list[str]]:
+    """The settings in the text of a file, and warnings about it, as `load` gives them. Raises ConfigError."""
+    source = Source(content, path, (option.key.lower() for option in OPTIONS))
+    parser = source.parsed()
     given = [(section, key) for section in parser.sections() for key in _keys(parser, section)]
-    warnings = [_known(content, path, section, key) for section, key in given]
+    warnings = [_known(source, section, key) for section, key in given]
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for option in OPTIONS:
         raw = parser.get(option.section, option.key, fallback=option.default) or ""
         try:
-            if "\0" in raw and option.parse is not Secret:
+            if "\0" in raw and option.parse is not password:
                 raise ValueError("text, not bytes of value 0")
             if "\n" in raw:
                 raise ValueError("on one line; is the next line indented by mistake?")
@@ -381,16 +376,28 @@ def parse(content: str, path: str) -> tuple[Config, list[str]]:
                 _stands_alone(raw)
         except ValueError as error:
             is_secret = option.parse is password
-            shown = "" if is_secret else " = " + raw.partition("\n")[0]
             hint = "" if is_secret else _hint(raw.partition("\n")[0])
-            _refuse(content, path, option.section, option.key, f"{option.key}{shown}: must be {error}{hint}")
+            source.refuse(
+                option.section, option.key, f"{option.key}{_quoted(option.parse, raw)}: must be {error}{hint}"
+            )
     config = Config(*(kind(**values[section]) for section, kind in SECTIONS.items()))
-    _check_together(config, content, path)
-    config, about_file = _with_password(config, content, path)
+    _check_together(config, source)
+    config, about_file = _with_password(
+        config, source, given=parser.get("mqtt", "passwordfile", fallback=""), to_run=to_run
+    )
     config, about_prefix = _with_prefix_apart(config, path)
     about_password = _password_warning(config, path)
     about = (*warnings, about_file, about_password, about_prefix, *_topic_warnings(config, path))
     return config, [text for text in about if text]
+
+
+def _quoted(parse: Callable[[str], Any], raw: str) -> str:
+    """What stands behind the key, as far as a message may show it."""
+    if parse is password:
+        return ""
+    if parse is password_file and not FILE_NAME.fullmatch(raw):
+        return ""  # somebody may have put the password itself there
+    return " = " + quoted(raw, is_path=parse in PATHS)
 
 
 def _stands_alone(raw: str) -> None:
@@ -422,16 +429,14 @@ def _topic_warnings(config: Config, path: str) -> Iterable[str]:
         if is_used and has_empty_level(value):
             better = "/".join(level for level in value.split("/") if level)
             yield (
-                f"{path}: {key} = {value} has a / too many, which makes a level without a name,"
-                f" as in {value}/...; {key} = {better or 'goodwe'} is probably meant"
+                f"{path}: {key} = {quoted(value)} has a / too many, which makes a level without a name;"
+                f" {key} = {quoted(better) or 'goodwe'} is probably meant"
             )
 
 
 def _password_warning(config: Config, path: str) -> str:
     """What is probably not meant so; it may be, and the older program took it as well."""
     password, file = config.mqtt.password, config.mqtt.passwordfile
-    if file and not password:
-        return f"{path}: the password is empty: there is nothing in {file}"
     if password and not config.mqtt.username:
         return f"{path}: a password is set, but username is not, so it is not used; add username"
     in_quotes = len(password) > 1 and password[0] == password[-1] and password[0] in "\"'"
@@ -440,27 +445,26 @@ def _password_warning(config: Config, path: str) -> str:
     return ""
 
 
-def _with_password(config: Config, content: str, path: str) -> tuple[Config, str]:
-    """The password out of its file, and a warning if others may read that one."""
+def _with_password(config: Config, source: Source, *, given: str, to_run: bool) -> tuple[Config, str]:
+    """The password out of its file, and a warning about that file, if there is one to be given."""
     file = config.mqtt.passwordfile
     if not file:
         return config, ""
-    if "/" not in file:
-        text = f"passwordfile = {file}: must be {PASSWORD_FILE}"
-        _refuse(content, path, "mqtt", "passwordfile", text)
+    shown = "passwordfile" + _quoted(password_file, given)
     try:
-        with open(file, encoding="utf-8-sig") as opened:
-            secret = password(opened.read(LONGEST_FIELD + 3).rstrip("\r\n"))
-            mode = os.fstat(opened.fileno()).st_mode
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        text = f"passwordfile = {file}: must be a file that can be read ({why})"
-        _refuse(content, path, "mqtt", "passwordfile", text)
+        secret, mode = read_password(file)
+    except OutOfReach as error:
+        if to_run:
+            source.refuse("mqtt", "passwordfile", f"{shown}: must be {error}")
+        return config, f"{source.path}: {shown}: the password is not known here; to run, it must be {error}"
     except ValueError as error:
-        text = f"passwordfile = {file}: the password in it must be {error}"
-        _refuse(content, path, "mqtt", "passwordfile", text)
-    warning = f"{file} can be read by everybody; chmod 600 it" if mode & stat.S_IROTH else ""
-    return config._replace(mqtt=config.mqtt._replace(password=secret)), warning
+        source.refuse("mqtt", "passwordfile", f"{shown}: {error}")
+    config = config._replace(mqtt=config.mqtt._replace(password=secret))
+    if not secret:
+        return config, f"{source.path}: the password is empty: there is nothing in {file}"
+    if "\n" in secret:
+        return config, f"{source.path}: {file} has several lines; all of them are taken for the password"
+    return config, f"{file} can be read by everybody; chmod 600 it" if mode & stat.S_IROTH else ""
 
 
 def _with_prefix_apart(config: Config, path: str) -> tuple[Config, str]:
@@ -469,23 +473,10 @@ def _with_prefix_apart(config: Config, path: str) -> tuple[Config, str]:
     if not home.discovery or not is_below(home.prefix, topic):
         return config, ""
     warning = (
-        f"{path}: no discovery, since prefix = {home.prefix} is below topic = {topic}; change one of them"
+        f"{path}: no discovery, since prefix = {quoted(home.prefix)} is below topic = {quoted(topic)};"
+        " change one of them"
     )
     return config._replace(homeassistant=home._replace(discovery=False)), warning
-
-
-def _malformed(error: configparser.Error, path: str) -> str:
-    """What is wrong with the form of the file; never the line itself, which may hold a password."""
-    match error:
-        case configparser.MissingSectionHeaderError(lineno=line):
-            return f"{path}:{line}: stands before the first section; begin with [inverter] or [mqtt]"
-        case configparser.DuplicateSectionError(lineno=line, section=section):
-            return f"{path}:{line}: section [{section}] is there twice; join the two"
-        case configparser.DuplicateOptionError(lineno=line, option=key):
-            return f"{path}:{line}: {key} is there twice; delete one"
-        case configparser.ParsingError(errors=[(line, _), *_]):
-            return f"{path}:{line}: neither [section] nor key = value"
-    return f"{path}: {type(error).__name__}"
 
 
 def _keys(parser: configparser.ConfigParser, section: str) -> Iterable[str]:
@@ -493,17 +484,27 @@ def _keys(parser: configparser.ConfigParser, section: str) -> Iterable[str]:
     return [*parser.options(section)] or [""]
 
 
-def _known(content: str, path: str, section: str, key: str) -> str:
+def _known(source: Source, section: str, key: str) -> str:
     """A warning about a key that has no effect, or nothing. Raises ConfigError for an unknown one."""
-    if section not in SECTIONS:
-        known = nearest(section, SECTIONS)
-        _refuse(content, path, section, "", f"unknown section [{section}]; {known}")
     keys = [option.key for option in OPTIONS if option.section == section]
-    if not key or key in (known.lower() for known in keys):
+    if section in SECTIONS and (not key or key in (known.lower() for known in keys)):
         return ""
+    if section.lower().startswith(DOMOTICZ) or key.startswith(DOMOTICZ):
+        source.refuse(section, key if section in SECTIONS else "", _of_the_fork(section, key))
+    if section not in SECTIONS:
+        shown = f" [{quoted_name(section)}]" if quoted_name(section) else ""
+        source.refuse(section, "", f"unknown section{shown}; {nearest(section, SECTIONS)}")
     if (section, key) not in LEFT_OVER:
-        _refuse(content, path, section, key, f"unknown key {key} in [{section}]; {nearest(key, keys)}")
-    return f"{path}: {key} in [{section}] is of an old version and has no effect; it can be deleted"
+        shown = f" {quoted_name(key)}" if quoted_name(key) else ""
+        source.refuse(section, key, f"unknown key{shown} in [{section}]; {nearest(key, keys)}")
+    return f"{source.path}: {key} in [{section}] is of an old version and has no effect; it can be deleted"
+
+
+def _of_the_fork(section: str, key: str) -> str:
+    """What to do with settings of a fork that published for Domoticz on a topic of its own."""
+    name = f"[{DOMOTICZ}]" if section not in SECTIONS else quoted_name(key) or DOMOTICZ
+    instead = "discovery in [homeassistant] takes its place, Domoticz reads that"
+    return f"{name} is of another program; delete it: {instead}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -515,47 +516,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"is {names[near[0]]} meant?" if near else f"known are {', '.join(names.values())}"
 
 
-def _check_together(config: Config, content: str, path: str) -> None:
+def _check_together(config: Config, source: Source) -> None:
     """What single keys cannot show."""
     mqtt = config.mqtt
     if bool(mqtt.certfile) != bool(mqtt.keyfile):
         given, missing = ("certfile", "keyfile") if mqtt.certfile else ("keyfile", "certfile")
-        _refuse(content, path, "mqtt", given, f"{given} is set; {missing} must be set too")
+        source.refuse("mqtt", given, f"{given} is set; {missing} must be set too")
     files = [key for key in ("cafile", "certfile") if getattr(mqtt, key)]
     if files and not mqtt.tls:
-        _refuse(content, path, "mqtt", files[0], f"{files[0]} is set, but TLS is off; add tls = on")
+        source.refuse("mqtt", files[0], f"{files[0]} is set, but TLS is off; add tls = on")
     if mqtt.password and mqtt.passwordfile:
-        _refuse(content, path, "mqtt", "passwordfile", "passwordfile is set, and so is password; delete one")
+        source.refuse("mqtt", "passwordfile", "passwordfile is set, and so is password; delete one")
     if mqtt.control and not mqtt.commands:
-        _refuse(content, path, "mqtt", "control", "control is on, but commands are off; add commands = on")
+        source.refuse("mqtt", "control", "control is on, but commands are off; add commands = on")
     if mqtt.commands and is_below(mqtt.commandtopic, mqtt.topic):
         below = (
-            f"commandtopic = {mqtt.commandtopic}: must not be below topic = {mqtt.topic}, whose readers take"
+            f"commandtopic = {quoted(mqtt.commandtopic)}: must not be below topic = {quoted(mqtt.topic)},"
+            " whose readers take"
         )
-        _refuse(content, path, "mqtt", "commandtopic", f"{below} everything for values")
-
-
-def _refuse(content: str, path: str, section: str, key: str, message: str) -> NoReturn:
-    line = _line_of(content, section, key)
-    raise ConfigError(f"{path}:{line}: {message}" if line else f"{path}: {message}")
-
-
-def _line_of(content: str, section: str, key: str) -> int:
-    """Number of the line that sets the key (of the section's heading without one); 0 if none does."""
-    current = ""
-    for number, line in enumerate(content.splitlines(), 1):
-        stripped = line.strip()
-        if stripped.startswith("[") and stripped.endswith("]"):
-            current = stripped[1:-1]
-            if current == section and not key:
-                return number
-        elif current == section and key and _key_of(stripped) == key.lower():
-            return number
-    return 0
-
-
-def _key_of(line: str) -> str:
-    return line.replace(":", "=").partition("=")[0].strip().lower()
+        source.refuse("mqtt", "commandtopic", f"{below} everything for values")
 
 
 # --- the documents made of the rows
@@ -599,6 +578,8 @@ def shown(config: Config) -> str:
 def _shown(option: Option, value: Any) -> str:
     if option.parse is password:
         return "***" if value else ""
+    if option.parse is password_file and not _quoted(password_file, value):
+        return "***"
     if option.parse is level:
         return str(logging.getLevelName(value))
     if option.parse is usb_id:

@@ -9,9 +9,11 @@ import stat
 from collections.abc import Callable
 
 LONGEST_FIELD = 65_535
-"""Bytes of a text in MQTT, as UTF-8 (MQTT 3.1.1, 1.5.3)."""
+"""Bytes that a text in MQTT can have, as UTF-8."""
 ROOM = 100
 """Bytes that a topic and the client id leave for what is appended: a serial, a key, `/device/.../config`."""
+FILE_NAME = re.compile(r"[A-Za-z._/-]*|[01]|/.*", re.DOTALL)
+"""The shape of the name of a password file; anything else may be the password itself."""
 QUOTES = "\"'`\u201c\u201d\u201e\u201f\u2018\u2019\u201a\xab\xbb"
 """Also those that a word processor makes."""
 COMMENT = re.compile(r"(?:^|\s)[#;]")
@@ -103,7 +105,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def _is_text(raw: str) -> bool:
-    """Whether MQTT takes it as text: no control characters, surrogates or non-characters (MQTT 1.5.3)."""
+    """Whether MQTT takes it as text: no control characters, surrogates or non-characters."""
     return not any(
         character < " "
         or "\x7f" <= character <= "\x9f"
@@ -307,6 +309,39 @@ def password_file(raw: str) -> str:
 
 
 PASSWORD_FILE = "the path of a file, or in a unit of systemd the name of a credential"
+
+
+class OutOfReach(ValueError):
+    """What the daemon may be able to read, and we are not."""
+
+
+def read_password(file: str) -> tuple[Secret, int]:
+    """The password in a file that `password_file` has given, and the mode of the file.
+
+    Raises ValueError, as OutOfReach where another user or the unit of systemd may have it.
+    """
+    if "/" not in file:
+        name = file if FILE_NAME.fullmatch(file) else "NAME"
+        unit = f"-p LoadCredential={name}:/etc/goodwe.password $PWD/GoodWe.py VERB"
+        raise OutOfReach(f"{PASSWORD_FILE}; elsewhere: sudo systemd-run --pipe --wait {unit}")
+    meant = "a file that can be read"
+    try:
+        with open(file, "rb") as opened:
+            data, mode = opened.read(LONGEST_FIELD + 8), os.fstat(opened.fileno()).st_mode
+    except PermissionError as error:
+        raise OutOfReach(f"{meant} ({error.strerror}; sudo helps, or chown and chmod 600)") from error
+    except OSError as error:
+        raise ValueError(f"must be {meant} ({error.strerror})") from error
+    if len(data) > LONGEST_FIELD + len("\ufeff\r\n".encode()):
+        raise ValueError(f"the password in it must be at most {LONGEST_FIELD} bytes long")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"must be {meant} (not UTF-8 text)") from error
+    try:
+        return password(text.rstrip("\r\n")), mode
+    except ValueError as error:
+        raise ValueError(f"the password in it must be {error}") from error
 
 
 def device(raw: str) -> str:
