@@ -7,8 +7,11 @@ import logging
 import os
 import sqlite3
 import zlib
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
+
+import simplejson
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,33 @@ TRIM_TO = 0.9
 BUSY_SECONDS = 5.0
 NO_CLOCK_BEFORE = 1_600_000_000.0
 """Seconds since 1970; a time before September 2020 is that of a clock that was not set."""
+LARGEST_ROW = 1_000_000
+"""Bytes; a row that promises more is damaged, and is not even begun to be read."""
+LAST_NUMBER = 2**62
+"""Half of what there are; near the end SQLite finds none and calls its disk full."""
+REMEMBERED = 1000
+"""Deleted readings that must not come again."""
+WRITE_VERSION, READ_VERSION = 18, 19
+"""Bytes of the file's header; SQLite only reads a file whose write version it does not know."""
+KNOWN_VERSIONS = (1, 2)
+
+OF_THE_DISK = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_ABORT,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_AUTH,
+}
+"""What SQLite says of locks and of a disk that is full, read-only or broken; the rest is said of what is in
+the file: the statements are always the same, so one that fails finds another table than ours."""
+NOT_WRITABLE = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 class Kept(NamedTuple):
@@ -55,6 +85,8 @@ class Store:
         self._oldest = oldest
         self._highest = 0
         """The largest number seen: none is given twice, also not by the file that follows a damaged one."""
+        self._deleted: deque[int] = deque(maxlen=REMEMBERED)
+        """The numbers that were deleted last."""
         self._connection: sqlite3.Connection | None = None
 
     def add(self, serial: str, taken: float, data: str) -> int:
@@ -92,30 +124,38 @@ class Store:
         return number
 
     def _next(self, connection: sqlite3.Connection, count: int, besides: list[int]) -> list[Kept]:
-        holes = ",".join("?" * len(besides))
-        select = (
-            f"SELECT number, serial, data FROM readings WHERE number NOT IN ({holes}) ORDER BY number LIMIT ?"
-        )
-        dropped: set[int] = set()
-        while True:
-            rows = connection.execute(select, (*besides, count)).fetchall()
-            self._highest = max([self._highest, *(number for number, _, _ in rows)])
-            readings = [kept for kept in (_kept(*row) for row in rows) if kept is not None]
-            damaged = {number for number, _, _ in rows} - {kept.number for kept in readings}
-            if damaged & dropped:
-                raise sqlite3.DatabaseError("what is deleted comes again")
-            self._delete(connection, sorted(damaged))
-            dropped |= damaged
-            if readings or not damaged:
-                if dropped:
-                    log.warning("%s: %d readings are damaged, dropped", self._path, len(dropped))
-                return readings
+        readings: list[Kept] = []
+        damaged: list[int] = []
+        before = None
+        rows = connection.execute("SELECT number, serial, data FROM readings ORDER BY number")
+        for number, serial, blob in rows:
+            if number > LAST_NUMBER or (before is not None and number <= before) or number in self._deleted:
+                rows.close()
+                raise sqlite3.DatabaseError(f"reading {number} is not where it should be")
+            before = number
+            if number in besides:
+                continue
+            kept = _kept(number, serial, blob)
+            if kept is None:
+                damaged.append(number)
+            else:
+                readings.append(kept)
+            if len(readings) == count:
+                break
+        rows.close()
+        if before is not None:
+            self._highest = max(self._highest, before)
+        if damaged:
+            self._delete(connection, damaged)
+            log.warning("%s: %d readings are damaged, dropped", self._path, len(damaged))
+        return readings
 
     def _delete(self, connection: sqlite3.Connection, numbers: list[int]) -> None:
         if not numbers:
             return
         with connection:
             connection.executemany("DELETE FROM readings WHERE number = ?", [(number,) for number in numbers])
+        self._deleted.extend(numbers)
         if not _count(connection):
             connection.executescript("PRAGMA incremental_vacuum")
 
@@ -138,23 +178,45 @@ class Store:
     def _do(self, call: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return call(self._open())
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            # Subclasses are the disk's trouble, or ours; damage is the class itself, or text that is none.
-            if type(error) not in (sqlite3.DatabaseError, UnicodeDecodeError):
-                raise
+        except (sqlite3.Error, UnicodeDecodeError, MemoryError) as error:
+            if not self._is_damage(error):
+                raise self._with_advice(error) from error
             self.close()
             self._set_aside(error)
             return call(self._open())
 
+    def _is_damage(self, error: Exception) -> bool:
+        """Whether the file is to blame, and neither the disk nor we are."""
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:  # of our own making, text that is none, a row that promises more than there is
+            return type(error) in (sqlite3.DatabaseError, UnicodeDecodeError, MemoryError)
+        primary = code & 0xFF
+        if primary == sqlite3.SQLITE_READONLY:
+            return _has_unknown_version(self._path)
+        return primary not in OF_THE_DISK
+
+    def _with_advice(self, error: Exception) -> Exception:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in NOT_WRITABLE:
+            return error
+        return sqlite3.OperationalError(f"{error}: {self._advice}")
+
+    @property
+    def _advice(self) -> str:
+        return f"{self._path} must be a file, and it and its folder writable for the user that this runs as"
+
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
+            try:
+                os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
+            except OSError as error:
+                raise OSError(error.errno, f"{error.strerror}: {self._advice}") from error
             self._connection = self._connected()
         return self._connection
 
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS)
         connection.text_factory = bytes  # a text that is damaged is no error to SQLite
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_ROW)
         try:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
@@ -164,6 +226,7 @@ class Store:
                 raise sqlite3.DatabaseError(f"of version {version}")
             connection.executescript(SCHEMA)
             _check_columns(connection)
+            _check_numbers(connection)
             connection.execute(f"PRAGMA user_version = {VERSION}")
             if self._highest and not connection.execute("SELECT 1 FROM sqlite_sequence").fetchone():
                 with connection:
@@ -175,7 +238,8 @@ class Store:
 
     def _set_aside(self, error: Exception) -> None:
         aside = f"{self._path}.damaged"
-        log.warning("%s is damaged (%s); set aside as %s, beginning anew", self._path, error, aside)
+        why = str(error) or type(error).__name__
+        log.warning("%s is damaged (%s); set aside as %s, beginning anew", self._path, why, aside)
         for ending in ("", "-wal", "-shm", "-journal"):
             if os.path.exists(self._path + ending):
                 os.replace(self._path + ending, aside + ending)
@@ -188,17 +252,36 @@ def _kept(number: int, serial: bytes, blob: bytes) -> Kept | None:
     except (zlib.error, UnicodeDecodeError, AttributeError, TypeError):  # also another type than it had
         return None
     fits_a_topic = name.isprintable() and not set(name) & set("+#/")
-    return Kept(number, name, data) if fits_a_topic else None
+    return Kept(number, name, data) if fits_a_topic and _serial_in(data) in (name, None) else None
+
+
+def _serial_in(data: str) -> str | None:
+    """Of which inverter a message is; None if it does not say so."""
+    try:
+        return str(simplejson.loads(data)["serial"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _has_unknown_version(path: str) -> bool:
+    """Whether that is why SQLite would not write to the file. Raises OSError."""
+    with open(path, "rb") as file:
+        header = file.read(READ_VERSION + 1)
+    return len(header) > READ_VERSION and header[WRITE_VERSION] not in KNOWN_VERSIONS
 
 
 def _check_columns(connection: sqlite3.Connection) -> None:
-    """Raises sqlite3.DatabaseError for a table that is not ours any more."""
-    try:
-        connection.execute("SELECT number, serial, taken, data FROM readings LIMIT 0")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # the disk's trouble, or a lock
-            raise
-        raise sqlite3.DatabaseError(str(error)) from error
+    """Raises sqlite3.OperationalError for a table that is not ours any more."""
+    connection.execute("SELECT number, serial, taken, data FROM readings LIMIT 0")
+
+
+def _check_numbers(connection: sqlite3.Connection) -> None:
+    """Raises sqlite3.DatabaseError when SQLite would soon find no number for a new reading."""
+    sequence = "SELECT seq FROM sqlite_sequence WHERE typeof(seq) <> 'integer' OR seq > ?"
+    largest = "SELECT number FROM readings WHERE number > ? LIMIT 1"
+    for query in (sequence, largest):
+        if connection.execute(query, (LAST_NUMBER,)).fetchone():
+            raise sqlite3.DatabaseError("its numbers have come to an end")
 
 
 def _count(connection: sqlite3.Connection) -> int:
