@@ -38,7 +38,7 @@ class Call(NamedTuple):
         """The settings in force, and warnings about them, as config.load() has them. Raises ConfigError."""
         settings, warnings = config.load(self.path, required=self.config_file is not None, to_run=to_run)
         if settings.mqtt.tls:
-            from .outputs.mqtt.client import tls_for  # here, since only TLS needs it before the fork
+            from .outputs.mqtt.tls import tls_for  # here, since only TLS needs it before the fork
 
             try:
                 tls_for(settings.mqtt)

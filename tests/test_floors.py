@@ -20,7 +20,9 @@ FLOORS = [
     ["transport.udev", "transport.standin"],
     ["transport"],
     ["outputs.mqtt.payload", "outputs.mqtt.message", "outputs.mqtt.store"],
-    ["outputs.mqtt.client"],
+    ["outputs.mqtt.tls", "outputs.mqtt.backoff", "outputs.mqtt.suspects", "outputs.mqtt.terms"],
+    ["outputs.mqtt.client", "outputs.mqtt.advice"],
+    ["outputs.mqtt.attempt"],
     [
         "outputs.mqtt.connection",
         "outputs.mqtt.backlog",

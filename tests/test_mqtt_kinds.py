@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 
-import paho.mqtt.client as paho
 import pytest
 import trustme
 
 from goodwe.events import Found, Offline
+from goodwe.outputs.mqtt import backoff
 from goodwe.outputs.mqtt import connection as broker_module
 from goodwe.outputs.mqtt.client import paho_client
+from goodwe.outputs.mqtt.connection import State
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
 from .mqtt import DATA, ONLINE, OTHER, SERIAL, announcer, reading, serving
@@ -98,7 +99,7 @@ def test_many_acknowledgements_at_once_are_all_seen(run, both, tmp_path):
     running.tell(Found(SERIAL, 11))
     serving(running)
     running.tell(*(reading(1.7e9 + n, pac=n) for n in range(50)))
-    wait_for(lambda: not running.output._connections[0]._unacknowledged, "every acknowledgement")
+    wait_for(lambda: not running.output._connections[0]._attempt.unacknowledged, "every acknowledgement")
     assert running.output._backlog._live == []
     running.stop()
 
@@ -204,12 +205,18 @@ def test_half_closed_link_is_found_at_once(run, subscriber, proxy, caplog):
 def test_two_programs_with_one_client_id_are_recognised_and_calm_down(
     run, mosquitto, caplog, protocol, monkeypatch
 ):
-    monkeypatch.setattr(broker_module, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(backoff, "PERIOD", 0.5)
+    monkeypatch.setattr(backoff, "SOONEST", 0.05)
     first, second = run(mosquitto.port, protocol=protocol), run(mosquitto.port, protocol=protocol)
     wait_for(lambda: "another program connects as goodwe-usb" in caplog.text, "recognised")
     for running in (first, second):
         connection = running.output._connections[0]
-        wait_for(lambda c=connection: c._pause > 30.0 or c._is_connected, "a long pause, or in peace")
+        wait_for(
+            lambda c=connection: (
+                (c.status(time.monotonic())["next_try_seconds"] or 0.0) > 20.0 or c.state is State.CONNECTED
+            ),
+            "a long pause, or in peace",
+        )
     connects = mosquitto.log.count("as goodwe-usb ")
     select_for(2.0)
     assert mosquitto.log.count("as goodwe-usb ") <= connects + 1, "no storm"
@@ -241,7 +248,7 @@ def test_cluster_that_drops_us_from_each_node_in_turn_is_no_second_program(run, 
     wait_for(lambda: taken.qsize() == 4, "the fourth connection, a pause later", 5.0)
     assert "another program" not in caplog.text
     connection = running.output._connections[0]
-    wait_for(lambda: connection._is_connected, "it stands")
+    wait_for(lambda: connection.state is State.CONNECTED, "it stands")
     for listener in listeners:
         listener.close()
 
@@ -267,11 +274,9 @@ def test_topic_that_the_broker_refuses_is_said_with_mqtt_5(run, tmp_path, caplog
     running = run(mosquitto.port, protocol="5", qos=1)
     running.tell(Found(SERIAL, 11), reading())
     wait_for(lambda: f"'{DATA}'" in mosquitto.log, "it was published")
-    told = hasattr(paho, "CallbackAPIVersion")  # paho 1 keeps the reasons of PUBACK to itself
-    if told:
-        wait_for(lambda: "it refuses what we publish: Not authorized" in caplog.text, "said")
+    wait_for(lambda: "it refuses what we publish: Not authorized" in caplog.text, "said")
     running.tell(reading(), reading())
-    assert sum("refuses what we publish" in message for message in caplog.messages) == told
+    assert sum("refuses what we publish" in message for message in caplog.messages) == 1
     mosquitto.stop()
 
 
@@ -322,7 +327,7 @@ def test_link_that_is_lost_by_the_announcement_loses_no_reading(
     running.tell(Found(SERIAL, 11))
     serving(running)
     connection = running.output._inverters[SERIAL].connection
-    running.loop.post(lambda: connection._client.socket().shutdown(socket.SHUT_WR))
+    running.loop.post(lambda: connection._attempt.client.socket().shutdown(socket.SHUT_WR))
     running.tell(reading(time.time(), pac=4711))
     topic = f"goodwe/{SERIAL}/backlog" if backlog else DATA
     assert json.loads(subscriber.until(topic)[1])["runningInfo"]["pac"] == 4711
@@ -348,7 +353,7 @@ def test_what_is_not_acknowledged_does_not_pile_up(run, mosquitto):
     mosquitto.freeze()
     running.tell(*(reading(pac=n) for n in range(2 * broker_module.MOST_UNACKNOWLEDGED)))
     connection, sizes = running.output._inverters[SERIAL].connection, []
-    running.loop.post(lambda: sizes.append(len(connection._unacknowledged)))
+    running.loop.post(lambda: sizes.append(len(connection._attempt.unacknowledged)))
     wait_for(lambda: sizes, "counted, where it is changed")
     (waiting,) = sizes
     early = 30  # of the first reading, acknowledged meanwhile

@@ -7,8 +7,10 @@ from typing import Any, TextIO
 
 from ..config import Config
 from ..errors import GoodWeError
-from ..outputs.mqtt.client import REFUSALS, new_client, reason_of, tls_for
+from ..outputs.mqtt.advice import REFUSALS, reason_of
+from ..outputs.mqtt.client import new_client
 from ..outputs.mqtt.homeassistant import discovery_topic, is_ours
+from ..outputs.mqtt.tls import tls_for
 from ..readings import state
 
 QUIET_FOR = 1.0

@@ -15,7 +15,9 @@ from ..errors import GoodWeError
 from ..events import Found, Reading
 from ..loop import NEVER, Loop, Timer
 from ..outputs.mqtt import MqttOutput
-from ..outputs.mqtt.client import new_client, reason_of, tls_for
+from ..outputs.mqtt.advice import reason_of
+from ..outputs.mqtt.client import new_client
+from ..outputs.mqtt.tls import tls_for
 from ..protocol.fields import RUNNING, Values
 from ..protocol.simulator import Day
 

@@ -25,10 +25,11 @@ from ...events import (
 from ...loop import NEVER, Host, Timer
 from ...protocol.fields import Values as FieldValues
 from .. import Actions, Context, Output
-from .client import paho_client, tls_for
-from .connection import Connection, Diary, Will
-from .message import Message, Received
+from .client import paho_client
+from .connection import Connection, ConnectionLog
+from .message import Message, Received, Will
 from .payload import data_json
+from .tls import tls_for
 
 if TYPE_CHECKING:
     from ...config import MqttSettings
@@ -118,8 +119,8 @@ class MqttOutput(Timer, Output):
         self._random = random
         self._client_factory = client_factory
         self._announcer = announcer
-        self._tls = tls_for(settings)
-        self._diary = Diary()
+        tls_for(settings)
+        self._connection_log = ConnectionLog()
         self._inverters: dict[str, _Inverter] = {}
         self._connections: list[Connection] = []
         self._stopping = False
@@ -234,9 +235,8 @@ class MqttOutput(Timer, Output):
             client_id,
             loop=self._loop,
             random=self._random,
-            tls=self._tls,
             client_factory=self._client_factory,
-            diary=self._diary,
+            connection_log=self._connection_log,
         )
         self._connections.append(connection)
         self._loop.add(connection)

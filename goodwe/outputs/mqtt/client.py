@@ -1,115 +1,154 @@
-"""paho-mqtt, 1.6 (Debian 12) and 2 (Debian 13), as we use it, and what brokers say in words for a person."""
+"""paho-mqtt, 1.6 (Debian 12) and 2 (Debian 13), as we use it."""
 
 import os
 import socket
+import ssl  # paho has loaded it in any case
+import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paho.mqtt.client as mqtt
+from paho.mqtt import MQTTException
 
-from ...errors import StartError
 from .message import Message
+from .tls import password_for
 
 if TYPE_CHECKING:
-    import ssl
-
     from ...config import MqttSettings
 
 PAHO_2 = hasattr(mqtt, "CallbackAPIVersion")
 MQTT5 = "5"
 WEBSOCKETS = "websockets"
-OVERHEAD = 64
-"""Bytes of a packet beside topic and payload, at most."""
 LONGEST_HANDSHAKE = 20
+CONNECT_WITHIN = 4.0
+"""Seconds for a machine to take the connection; the kernel asks it after 0, 1 and 3."""
+CONNECT_WITHIN_OF_SEVERAL = 2.5
+"""The same where other servers wait for their turn."""
+HANDSHAKE_WITHIN = 10.0
 LARGEST_RECEIVED = 16_384
 """Bytes of a packet that we take, where the protocol lets us say so."""
+CONNACK, PUBACK, PUBREC, PUBCOMP, SUBACK, DISCONNECT = 0x20, 0x40, 0x50, 0x70, 0x90, 0xE0
+CONNACK_BYTES = 2
+NUMBER_BYTES = 2
+REFUSED_FROM = 128
+UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error, MQTTException)
+"""What paho raises, besides OSError, when a packet is none."""
 
-CLOSED_AT_ONCE = "it closed the connection without an answer; is it an MQTT broker, are port and tls right?"
-REFUSALS = {
-    # CONNACK of MQTT 3.1.1, the reason codes that paho 2 translates them into, and those of MQTT 5
-    1: "it does not speak this version of MQTT; change protocol in [mqtt]",
-    132: "it does not speak this version of MQTT; change protocol in [mqtt]",
-    2: "it refuses our client id; change clientid in [mqtt]",
-    133: "it refuses our client id; change clientid in [mqtt]",
-    3: "it says that it is not available",
-    136: "it says that it is not available",
-    4: "it refuses the login; check username and password in [mqtt]",
-    134: "it refuses the login; check username and password in [mqtt]",
-    5: "it refuses us; check username and password in [mqtt] and what the broker allows",
-    135: "it refuses us; check username and password in [mqtt] and what the broker allows",
-    137: "it says that it is busy",
-    138: "it has banned us",
-    144: "it does not allow our topics; check topic in [mqtt] and what the broker allows",
-    149: "our messages are too large for it; raise its limit to 16 kB",
-    154: "it does not keep retained messages, and online needs that",
-    155: "it does not take messages with this qos; change qos in [mqtt]",
-    156: "it wants us to use another server; change server in [mqtt]",
-    157: "it has moved to another server; change server in [mqtt]",
-    159: "it takes no more connections for now",
-}
-"""Reason of a CONNACK to what the reader can do."""
-GOODBYES = {
-    139: "it shuts down",
-    141: "it did not hear from us in time",
-    149: "a message was too large for it; raise its limit to 16 kB",
-    150: "it gets more messages than it allows",
-    151: "a quota of it is exceeded",
-    152: "its administrator has ended the connection",
-    **{reason: REFUSALS[reason] for reason in (144, 154, 155)},
-}
-"""Reason of a DISCONNECT that a broker sends with MQTT 5."""
-LOST = mqtt.error_string(mqtt.MQTT_ERR_CONN_LOST)
-SESSION_TAKEN_OVER = 142
-NOT_ALLOWED = 128
-"""Reason codes from here up refuse what was asked for."""
+
+class Said(NamedTuple):
+    """An answer of the broker: a CONNACK, PUBACK, PUBREC, PUBCOMP, SUBACK or DISCONNECT."""
+
+    packet: int
+    """Its kind, as the first byte has it."""
+    number: int
+    """Of the packet that it answers; 0 where there are no numbers."""
+    reasons: tuple[int, ...]
+    properties: dict[str, Any]
+    """By their names in MQTT 5, without blanks."""
+
+
+def said(packet: int, body: bytes, *, mqtt5: bool) -> Said | None:
+    """What is in a packet of the broker; None for another kind, or one that is too short.
+
+    paho 1 keeps the reasons of PUBACK to itself, and of a DISCONNECT without properties; both keep those of
+    PUBREC, and a CONNACK of MQTT 3.1.1 that refuses the version.
+    """
+    kind = packet & 0xF0
+    number = int.from_bytes(body[:NUMBER_BYTES])
+    rest = body[NUMBER_BYTES:]
+    if kind == CONNACK and len(body) >= CONNACK_BYTES:
+        return Said(kind, 0, (body[1],), _properties_of(kind, rest)[0] if mqtt5 else {})
+    if kind == DISCONNECT and mqtt5:
+        return Said(kind, 0, (body[0] if body else 0,), _properties_of(kind, body[1:])[0])
+    if kind in (PUBACK, PUBREC, PUBCOMP) and len(body) >= NUMBER_BYTES:
+        return Said(kind, number, (rest[0] if rest else 0,), _properties_of(kind, rest[1:])[0])
+    if kind == SUBACK and len(body) > NUMBER_BYTES:
+        properties, count = _properties_of(kind, rest) if mqtt5 else ({}, 0)
+        return Said(kind, number, tuple(rest[count:]), properties)
+    return None
+
+
+def _properties_of(kind: int, body: bytes) -> tuple[dict[str, Any], int]:
+    """The properties that a part of a packet begins with, and how many bytes they take."""
+    if not body:
+        return {}, 0
+    from paho.mqtt.properties import Properties  # here, since only MQTT 5 needs it
+
+    found = Properties(kind >> 4)
+    try:
+        _, count = found.unpack(bytes(body))
+    except UNREADABLE:
+        return {}, 0
+    names = (name.replace(" ", "") for name in found.names)
+    return {name: getattr(found, name) for name in names if hasattr(found, name)}, count
+
+
+class _Client(mqtt.Client):  # type: ignore[misc]  # paho 1 ships no types
+    """paho, and what it keeps to itself.
+
+    These methods have been in paho since its beginning; without them only the reasons would be missing.
+    """
+
+    on_packet: Callable[[Said], None] = staticmethod(lambda said: None)
+    """Called with each answer of the broker before paho acts on it."""
+    trouble: OSError | None = None
+    """Why the socket failed."""
+
+    def _packet_handle(self) -> Any:
+        answer = said(
+            self._in_packet["command"], self._in_packet["packet"], mqtt5=self._protocol == mqtt.MQTTv5
+        )
+        if answer is not None:
+            self.on_packet(answer)
+            if answer.packet == PUBREC and answer.reasons[0] >= REFUSED_FROM:
+                # That ends it; paho would go on with a PUBREL and wait for ever (MQTT 5, 4.3.3).
+                body = self._in_packet["packet"][:NUMBER_BYTES]
+                self._in_packet.update(command=PUBCOMP, packet=body, remaining_length=NUMBER_BYTES)
+        return super()._packet_handle()
+
+    def _create_socket_connection(self) -> Any:
+        connection = super()._create_socket_connection()
+        self._connect_timeout = (
+            HANDSHAKE_WITHIN  # paho 2 waits for TLS and websockets as long as for the machine
+        )
+        return connection
+
+    def _sock_recv(self, bufsize: int) -> Any:
+        return self._noting_trouble(lambda: super(_Client, self)._sock_recv(bufsize))
+
+    def _sock_send(self, buffer: Any) -> Any:
+        return self._noting_trouble(lambda: super(_Client, self)._sock_send(buffer))
+
+    def _noting_trouble(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except BlockingIOError:
+            raise
+        except ConnectionError as error:
+            self.trouble = self.trouble or error
+            raise
+        except OSError as error:  # a TLS alert, no route: paho 1 only knows how to lose a ConnectionError
+            self.trouble = self.trouble or error
+            raise ConnectionError(*error.args) from error
 
 
 def paho_client(client_id: str, **options: Any) -> Any:
     """A client of paho-mqtt 1.6 (Debian 12) or 2 (Debian 13); `options` are protocol and transport."""
     # Without reconnect_on_failure=False a refusal would make paho connect again inside its callback.
     options |= {"client_id": client_id, "reconnect_on_failure": False}
-    return mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, **options) if PAHO_2 else mqtt.Client(**options)
-
-
-def tls_context(cafile: str, certfile: str, keyfile: str) -> "ssl.SSLContext":
-    """Verified TLS 1.2 or newer. Raises StartError when a file cannot be used."""
-    import ssl
-
-    try:
-        context = ssl.create_default_context(cafile=cafile or None)
-    except OSError as error:
-        raise StartError(f"cafile = {cafile}: must have certificates in it, PEM ({error})") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        if certfile:
-            context.load_cert_chain(certfile, keyfile, password=_no_passphrase)
-    except OSError as error:
-        both = f"certfile = {certfile}, keyfile = {keyfile}"
-        raise StartError(f"{both}: must be a certificate and its key, PEM ({error})") from error
-    return context
-
-
-def tls_for(settings: "MqttSettings") -> "ssl.SSLContext | None":
-    """What the settings ask for; None without TLS. Raises StartError when a file cannot be used."""
-    if not settings.tls:
-        return None
-    return tls_context(settings.cafile, settings.certfile, settings.keyfile)
-
-
-def _no_passphrase() -> str:
-    """Instead of a question at a terminal that a daemon does not have."""
-    raise StartError(
-        "keyfile has a passphrase, and nobody to type it; openssl pkey -in KEY -out NEW makes one without"
-    )
+    return _Client(mqtt.CallbackAPIVersion.VERSION2, **options) if PAHO_2 else _Client(**options)
 
 
 def new_client(
     settings: "MqttSettings",
     client_id: str,
-    tls: "ssl.SSLContext | None",
+    tls: ssl.SSLContext | None,
     client_factory: Callable[..., Any] = paho_client,
 ) -> Any:
-    """A client that speaks and logs in as the settings say; `connect()` and callbacks are the caller's."""
+    """A client that speaks and logs in as the settings say; `connect()` and callbacks are the caller's.
+
+    Raises StartError when the file with the password cannot be read.
+    """
     options: dict[str, Any] = {}
     if settings.protocol == MQTT5:
         options["protocol"] = mqtt.MQTTv5
@@ -119,9 +158,11 @@ def new_client(
     if settings.transport == WEBSOCKETS:
         client.ws_set_options(path=settings.websocketpath)
     if settings.username:
-        client.username_pw_set(settings.username, settings.password or None)
+        client.username_pw_set(settings.username, password_for(settings) or None)
     if tls is not None:
         client.tls_set_context(tls)
+        if not tls.check_hostname:
+            client.tls_insecure_set(True)  # the context's own sockets look at the name
     return client
 
 
@@ -132,6 +173,22 @@ def keepalive_seconds(settings: "MqttSettings") -> int:
         # paho 1 waits for these handshakes as long as the keep-alive is.
         return min(seconds, LONGEST_HANDSHAKE)
     return seconds
+
+
+def set_patience(client: Any, servers: int) -> None:
+    """Let connect() wait for a machine that does not answer as long as suits so many servers."""
+    seconds = CONNECT_WITHIN if servers == 1 else CONNECT_WITHIN_OF_SEVERAL
+    client._connect_timeout = seconds  # paho 1 has no other way
+
+
+def set_under_way(client: Any, most: int) -> None:
+    """Let a client that is connected send so many messages ahead of their acknowledgements."""
+    client._max_inflight_messages = most  # paho 2 has a method for it that refuses to be called now
+
+
+def set_keepalive(client: Any, seconds: int) -> None:
+    """Let a client that is connected ping after so many seconds; paho 1 is deaf to the broker's wish."""
+    client._keepalive = seconds
 
 
 def connect_properties(settings: "MqttSettings") -> dict[str, Any]:
@@ -169,25 +226,3 @@ def no_delay(descriptor: int) -> None:
 def pending(client_socket: Any) -> int:
     """Bytes that TLS has read and nobody has taken: poll() knows nothing of them."""
     return client_socket.pending() if hasattr(client_socket, "pending") else 0
-
-
-def reason_of(error: Exception) -> str:
-    """Why a connection could not be made, for a person."""
-    import ssl  # paho has loaded it in any case
-
-    match error:
-        case ssl.SSLCertVerificationError():
-            return f"its certificate is not trusted: {error.verify_message}; check cafile in [mqtt]"
-        case ssl.SSLError():
-            return f"no TLS connection ({error.reason}); check port and tls in [mqtt]"
-        case mqtt.WebsocketConnectionError():
-            return f"no websocket ({error}); check transport, websocketpath and port in [mqtt]"
-        case socket.gaierror():
-            return "its name is not known; check server in [mqtt]"
-        case ConnectionRefusedError():
-            return "nothing listens there; is the broker running, are server and port in [mqtt] right?"
-        case TimeoutError():
-            return "no answer; is the machine on, are server and port in [mqtt] right?"
-        case OSError():
-            return f"{error.strerror or error}; are server, port and tls in [mqtt] right?"
-    return f"not a host name ({error}); check server in [mqtt]"

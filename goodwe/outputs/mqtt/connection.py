@@ -2,74 +2,88 @@
 
 paho's own thread would wake up once a second (its loop() polls at that rate), so the client is driven by
 our loop: its socket is polled, its keep-alive has a deadline. Only what blocks, finding the host, the
-TCP and TLS handshakes, is done in a Worker. Each attempt has a new client: nothing of an old one, and no
-thread that is late, can disturb it.
+TCP and TLS handshakes, is done in a Worker.
+
+    PAUSED -> CONNECTING -> GREETING -> CONNECTED -> PARTING -> CLOSED
+       ^           |            |           |
+       +-----------+------------+-----------+
+
+PAUSED waits for the time of the next attempt, CONNECTING for the worker, GREETING for CONNACK, PARTING for
+the last acknowledgements before DISCONNECT. `stop` leads from each of the first three to CLOSED. Each attempt
+has an Attempt of its own. Backoff says which server is next, and when; Terms what CONNECT asks of it;
+Suspects which messages it does not take.
 """
 
 import logging
 import select
+from collections import Counter
 from collections.abc import Callable
+from enum import Enum
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 
-from ...loop import NEVER, Host, Worker
-from .client import (
+from ...loop import Host, Worker
+from ...times import NEVER
+from .advice import (
+    ABOUT_A_MESSAGE,
+    BUSY,
     CLOSED_AT_ONCE,
-    GOODBYES,
-    LOST,
-    NOT_ALLOWED,
-    OVERHEAD,
-    REFUSALS,
+    CONTESTED,
+    NO_ANSWER,
+    NO_CONNECTION,
+    NONSENSE,
     SESSION_TAKEN_OVER,
-    WEBSOCKETS,
-    connect_properties,
-    keepalive_seconds,
-    new_client,
-    no_delay,
-    pending,
-    publish_properties,
-    reason_of,
+    UNPUBLISHED,
+    quoted,
+    why_ended,
+    why_not,
+    why_refused,
+    with_own_words,
 )
-from .message import Message, Received
+from .attempt import Attempt
+from .backoff import Backoff, Failure
+from .client import keepalive_seconds
+from .message import Message, Received, Will
+from .suspects import Suspects, Verdict
+from .terms import Terms
 
 if TYPE_CHECKING:
-    import ssl
-
     from ...config import MqttSettings
 
 log = logging.getLogger(__name__)
 
 PORT = 1883
 CONNACK_WITHIN = 10.0
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""Seconds before all servers are tried again; doubled each time, less up to half by chance."""
 STEADY_AFTER = 10.0
-"""A connection that lasted so long counts as good: the next pause is the first again."""
+"""A connection that lasted so long counts as good."""
+UNSTEADY_AFTER = 2
+"""Connections in a row that were lost sooner: from then on the log waits until one is good."""
 CONTESTED_AFTER = 3
 """Rounds in a row whose connection stood and was lost sooner: somebody else connects under our name."""
 PEACE_AFTER = 300.0
 """A connection that lasted so long shows that nobody contests our name any more."""
 GOODBYE_WITHIN = 2.0
 MOST_UNACKNOWLEDGED = 100
-CONTESTED = (
-    "another program connects as {client_id}: is this one running twice? Else change clientid in [mqtt];"
-    " one try a minute until it is gone"
-)
-READS_AT_ONCE = 16
-"""Packets that one frame of a websocket may hold; paho has read the whole frame then."""
+LATE = 0.1
+"""Seconds after its time that we look at a keep-alive, so that paho, with a clock of its own, agrees."""
+NO_ECHO = "it does not answer any more"
 
 
-class Will(NamedTuple):
-    """What the broker publishes, retained, with QoS 1, when we are gone without a word."""
+class State(Enum):
+    """Where the connection is; the diagram above."""
 
-    topic: str
-    payload: str
+    PAUSED = "paused"
+    CONNECTING = "connecting"
+    GREETING = "greeting"
+    CONNECTED = "connected"
+    PARTING = "parting"
+    CLOSED = "closed"
 
 
-class Diary:
-    """What the log says about a broker: one line a change, however many connections see it."""
+class ConnectionLog:
+    """The log of a broker: one line a change, however many connections see it."""
 
     def __init__(self) -> None:
         self._troubles: set[str] = set()
@@ -96,6 +110,17 @@ class Diary:
         self._troubles.add(text)
 
 
+class _Parcel(NamedTuple):
+    """A message, or a subscription, on its way to the broker."""
+
+    topic: str
+    size: int
+    """Bytes."""
+    message: Message | None
+    """None for a subscription."""
+    done: Callable[[bool], None] | None
+
+
 class Connection:
     """A part of the loop that keeps one connection."""
 
@@ -106,375 +131,553 @@ class Connection:
         *,
         loop: Host,
         random: Random,
-        tls: "ssl.SSLContext | None",
         client_factory: Callable[..., Any],
-        diary: Diary,
+        connection_log: ConnectionLog,
     ) -> None:
-        self.closed = False
-        self.deadline = -NEVER
+        """`client_factory` makes paho's client, `random` spreads the pauses.
+
+        `connection_log` is shared by all connections to the same broker.
+        """
+        self.state = State.PAUSED
         self._settings = settings
         self._client_id = client_id
         self._clock = loop.clock
-        self._random = random
-        self._tls = tls
         self._client_factory = client_factory
+        self._log = connection_log
         self._worker = Worker(loop.post, f"mqtt {client_id}")
-        self._keepalive = keepalive_seconds(settings)
-        self._step: Callable[[float], None] = self._begin
-        """What is to be done at the deadline: the state we are in."""
-        self._client: Any = None
-        """The client of this attempt, once its handshakes are made."""
-        self._server = 0
-        self._pause = FIRST_PAUSE
+        self._backoff = Backoff(len(settings.server), random)
+        self._terms = [Terms(keepalive_seconds(settings)) for _ in settings.server]
+        self._suspects = Suspects()
+        self._attempt: Attempt | None = None
+        """None while paused, and when closed."""
+        self._due = -NEVER
+        """When the state has something to do."""
+        self._good_at = NEVER
+        """When the connection has lasted long enough to be told of."""
         self._will: Will | None = None
         self._connected: Callable[[], None] | None = None
-        self._attempt_will: Will | None = None
-        self._connack: int | None = None
-        self._is_connected = False
-        self._since = 0.0
-        self._last_in = self._last_out = 0.0
-        self._unacknowledged: list[tuple[Any, Callable[[bool], None] | None]] = []
-        """Messages with a QoS above 0, and who wants to know what became of them."""
-        self._state = ""
-        """The state of the inverter that was published last in this connection."""
         self._subscriptions: list[str] = []
         self._received: Callable[[Received], None] = lambda message: None
-        self._arrived: list[Received] = []
-        self._largest = NEVER
-        """Bytes of the largest packet that the broker takes, where it has said so."""
-        self._goodbye: int | None = None
-        """Reason of the broker's DISCONNECT."""
+        self._waiting: list[_Parcel] = []
+        """Those that must go alone, and what has to follow them."""
+        self._unsteady = 0
+        """Connections in a row that did not last."""
         self._quickly_lost = 0
-        self._after_pause = True
-        """Whether this attempt is the first of a round over all servers."""
-        self._diary = diary
-        self._stopping = False
+        """The same, where nothing but another program with our name explains it."""
         self._goodbye_said = False
+        self._why_not = ""
+        self._counts: Counter[str] = Counter()
+        self._refused: set[str] = set()
+        """Topics that the broker answered with a reason against them."""
 
     def serve(self, will: Will, connected: Callable[[], None]) -> None:
         """From now on with this will; `connected` is called after each connection that has it."""
         self._will = will
         self._connected = connected
-        if self._is_connected:
+        if self.state is State.CONNECTED:
             self._reopen(self._clock())
 
     def listen(self, topics: list[str], received: Callable[[Received], None]) -> None:
         """From now on, in each connection, subscribe to these topics too; `received` gets what comes."""
         self._received = received
         self._subscriptions += topics
-        if self._is_connected:
-            self._subscribe(topics)
+        if self.state is State.CONNECTED:
+            self._subscribe(topics, self._clock())
 
     @property
     def serving(self) -> bool:
         """Whether there is a connection, with the will that was asked for."""
-        return self._is_connected and self._attempt_will == self._will
+        return self._stands and self._attempt is not None and self._attempt.will == self._will
 
     def publish(self, message: Message, done: Callable[[bool], None] | None = None) -> bool:
         """Hand a message to the broker without waiting; False if it could not even be queued.
 
         `done` is called once, with QoS 1 and 2: True when the broker has acknowledged, False when the
-        connection was lost before. It is not called when this returns False. A message that is larger than
-        the broker has said that it takes is dropped, and that is said.
+        connection was lost before. It is not called when this returns False. A message that the broker is
+        known not to take is dropped, and that is said; it goes with less QoS, or not retained, if that helps.
         """
-        if self._client is None or self._is_full_for(message):
+        attempt = self._attempt
+        if attempt is None or attempt.is_gone or not self._stands or self._is_full_for(message):
             return False
-        if len(message.payload) + len(message.topic) + OVERHEAD > self._largest:
-            self._diary.once(self._where(), f"{message.topic} is too large for it; raise its limit to 16 kB")
+        now = self._clock()
+        message = self._suspects.as_taken(attempt.as_allowed(message), now)
+        parcel = _Parcel(message.topic, attempt.size(message), message, done)
+        if self._is_refused(parcel, now):
             if done is not None:
                 done(True)
             return True
-        info = self._client.publish(*message[:4], **publish_properties(self._settings, message))
-        now = self._last_out = self._clock()
-        taken = bool(info.rc == mqtt.MQTT_ERR_SUCCESS)
-        if message.qos and taken:
-            self._unacknowledged.append((info, done))
-        if taken and self._is_state(message):
-            self._state = message.payload
-        if self._client.socket() is None:
-            self._lost(now, mqtt.error_string(info.rc))
-        return taken
-
-    def _is_full_for(self, message: Message) -> bool:
-        """Too many wait for their acknowledgement; an inverter that comes or goes always finds room."""
-        if not message.qos or len(self._unacknowledged) < MOST_UNACKNOWLEDGED:
-            return False
-        return not self._is_state(message) or message.payload == self._state
-
-    def _is_state(self, message: Message) -> bool:
-        """Whether it says what the will would: that the inverter is there, or not."""
-        return self._will is not None and message.topic == self._will.topic
+        if self._is_online(message):
+            attempt.online = message.payload
+        return self._send(parcel, now)
 
     def stop(self, now: float) -> None:
         """Say goodbye once the broker has acknowledged everything; `closed` is then true."""
-        self._stopping = True
-        if not self._is_connected:
+        if self.state is State.PARTING:
+            return
+        if self.state is not State.CONNECTED:
             self._close()
             return
-        self._step = self._give_up
-        self.deadline = now + GOODBYE_WITHIN
-        self._say_goodbye(now)
+        self._enter(State.PARTING)
+        self._due = now + GOODBYE_WITHIN
+        self._say_goodbye()
+
+    def status(self, now: float) -> dict[str, Any]:
+        """How things stand, in plain values; the shape is that of the snapshot."""
+        attempt, stands = self._attempt, self._stands
+        return {
+            "state": self.state.value,
+            "server": self._where(),
+            "client_id": (attempt.allowed.client_id if attempt is not None else "") or self._client_id,
+            "connected_seconds": now - attempt.since if attempt is not None and stands else None,
+            "why_not": "" if stands else self._why_not,
+            "next_try_seconds": max(0.0, self._due - now) if self.state is State.PAUSED else None,
+            "unacknowledged": len(attempt.unacknowledged) if attempt is not None else 0,
+            "waiting": len(self._waiting),
+            "left_out": self._suspects.left_out(now),
+            "refused": sorted(self._refused),
+            "allowed": attempt.allowed.as_status() if attempt is not None else {},
+            "counts": dict(self._counts),
+        }
 
     # what the loop wants of a part
 
+    @property
+    def closed(self) -> bool:
+        return self.state is State.CLOSED
+
+    @property
+    def deadline(self) -> float:
+        return min(self._due, self._good_at, self._suspects.deadline if self._waiting else NEVER)
+
     def poll_for(self) -> tuple[int, int] | None:
-        if self._client is None:
+        if self._attempt is None or self._attempt.is_gone:
             return None
-        writing = select.POLLOUT if self._client.want_write() else 0
-        return self._client.socket().fileno(), select.POLLIN | writing
+        client = self._attempt.client
+        return client.socket().fileno(), select.POLLIN | (select.POLLOUT if client.want_write() else 0)
 
     def ready(self, now: float) -> None:
-        result = self._transfer()
-        self._last_in = now
-        self._tell_acknowledged()
-        self._hand_over()
-        if self._client is None:  # given up by who was told
+        attempt = self._attempt
+        if attempt is None:
             return
-        if self._client.socket() is None:
-            self._lost(now, mqtt.error_string(result))
-        elif self._connack == 0 and not self._is_connected:
+        result = attempt.transfer()
+        attempt.last_in = now
+        self._act_on_notes(attempt)
+        if self._attempt is not attempt:  # given up by who was told
+            return
+        if attempt.is_gone:
+            self._lost(now, result)
+        elif self.state is State.GREETING and attempt.connack is not None:
             self._succeeded(now)
-        elif self._is_connected and not self._stopping:
-            self.deadline = self._keepalive_deadline()
-        if self._stopping and not self.closed:
-            self._say_goodbye(now)
+        elif self.state is State.CONNECTED:
+            self._due = self._keepalive_due(attempt)
+            self._send_waiting(now)
+        elif self.state is State.PARTING:
+            self._send_waiting(now)
+            self._say_goodbye()
 
     def tick(self, now: float) -> None:
-        self.deadline = NEVER
-        self._step(now)
+        match self.state:
+            case State.PAUSED:
+                self._begin(now)
+            case State.GREETING:
+                self._no_connack(now)
+            case State.PARTING:
+                self._part_later(now)
+            case State.CONNECTED:
+                self._tick_connected(now)
 
     # the states, in order
 
+    def _enter(self, state: State) -> None:
+        """The one place where the state changes."""
+        log.debug("MQTT %s, %s: %s -> %s", self._where(), self._client_id, self.state.value, state.value)
+        self.state = state
+        self._due = self._good_at = NEVER
+
+    def _pause(self, until: float) -> None:
+        self._attempt = None
+        self._enter(State.PAUSED)
+        self._due = until
+
     def _begin(self, now: float) -> None:
-        """Nothing -> connecting."""
-        host = self._settings.server[self._server]
-        client = new_client(self._settings, self._client_id, self._tls, self._client_factory)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_subscribe = self._on_subscribe
-        client.on_publish = self._on_publish
-        if self._will is not None:
-            client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
-        self._attempt_will = self._will
-        self._connack = self._goodbye = None
-        self._state = ""
-        self._largest = NEVER
-        self._arrived.clear()
-        port, keepalive, properties = self._settings.port, self._keepalive, connect_properties(self._settings)
+        """PAUSED -> CONNECTING."""
+        self._enter(State.CONNECTING)
+        self._backoff.began(now)
+        server = self._backoff.server
+        attempt = self._attempt = Attempt(
+            self._settings,
+            host=self._settings.server[server],
+            client_id=self._client_id,
+            asked=self._terms[server].asked,
+            will=self._will,
+        )
         self._worker.do(
-            lambda: client.connect(host, port, keepalive, **properties),
-            lambda outcome: self._connected_to(client, outcome),
+            lambda: attempt.open(self._client_factory), lambda outcome: self._opened(attempt, outcome)
         )
 
-    def _connected_to(self, client: Any, outcome: Callable[[], Any]) -> None:
-        """Connecting -> waiting for CONNACK."""
-        if self.closed:
-            return
+    def _opened(self, attempt: Attempt, outcome: Callable[[], Any]) -> None:
+        """CONNECTING -> GREETING."""
         now = self._clock()
         try:
-            outcome()
+            client = outcome()
             if client.socket() is None:  # gone while CONNECT was written; paho raises nothing then
-                self._failed(now, CLOSED_AT_ONCE)
-                return
-            # `online` follows `data` at once; Nagle's algorithm would hold it until the broker acknowledges.
-            no_delay(client.socket().fileno())
-        except (OSError, ValueError) as error:  # ValueError: a host name that is none
-            self._quickly_lost = self._quickly_lost if len(self._settings.server) > 1 else 0
-            self._failed(now, reason_of(error))
+                raise ConnectionAbortedError
+            attempt.opened(client, now)
+        except NO_CONNECTION as error:
+            if self.state is State.CONNECTING:
+                self._failed(now, *why_not(error, self._settings))
             return
-        self._client = client
-        self._last_in = self._last_out = now
-        self._step = self._no_connack
-        self.deadline = now + CONNACK_WITHIN
-
-    # paho's callbacks only take notes; they are acted upon when paho has returned
-
-    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, *more: Any) -> None:
-        self._connack = getattr(reason, "value", reason)
-        self._largest = getattr(more[0], "MaximumPacketSize", NEVER) if more else NEVER
-
-    def _on_disconnect(self, client: Any, userdata: Any, *arguments: Any) -> None:
-        reason = arguments[1] if len(arguments) > 2 else arguments[0]  # paho 2 puts flags in front
-        self._goodbye = getattr(reason, "value", reason)
-
-    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
-        properties = getattr(message, "properties", None)
-        self._arrived.append(
-            Received(
-                message.topic,
-                message.payload,
-                bool(message.retain),
-                getattr(properties, "ResponseTopic", ""),
-                getattr(properties, "CorrelationData", b""),
-            )
-        )
-
-    def _on_subscribe(self, client: Any, userdata: Any, number: Any, reasons: Any, *_: Any) -> None:
-        if any(getattr(reason, "value", reason) >= NOT_ALLOWED for reason in reasons):
-            topics = ", ".join(self._subscriptions)
-            self._diary.once(self._where(), f"it does not let us subscribe to {topics}")
-
-    def _on_publish(self, client: Any, userdata: Any, number: Any, *arguments: Any) -> None:
-        if arguments and getattr(arguments[0], "value", 0) >= NOT_ALLOWED:  # told with MQTT 5 only
-            self._diary.once(self._where(), f"it refuses what we publish: {arguments[0]}")
+        if self.state is not State.CONNECTING:  # stopped meanwhile
+            attempt.drop()
+            return
+        self._enter(State.GREETING)
+        self._due = now + CONNACK_WITHIN
 
     def _no_connack(self, now: float) -> None:
-        self._drop()
-        self._failed(now, "it accepts connections but does not answer; is it an MQTT broker?")
+        """GREETING -> PAUSED."""
+        assert self._attempt is not None
+        self._attempt.drop()
+        self._failed(now, Failure.AWAY, NO_ANSWER)
 
     def _succeeded(self, now: float) -> None:
-        """Waiting for CONNACK -> connected."""
-        self._is_connected = True
-        self._since = now
-        self._step = self._keep_alive
-        self.deadline = self._keepalive_deadline()
-        if self._attempt_will != self._will:
+        """GREETING -> CONNECTED."""
+        attempt = self._attempt
+        assert attempt is not None
+        attempt.welcomed(now)
+        self._enter(State.CONNECTED)
+        if not self._terms[self._backoff.server].accepted() or attempt.will != self._will:
             self._reopen(now)
             return
-        if self._quickly_lost < CONTESTED_AFTER:
-            self._diary.connected(self._where())
-        self._subscribe(self._subscriptions)
-        if self._is_connected and self._connected is not None:
+        self._due = self._keepalive_due(attempt)
+        self._refused.clear()
+        self._good_at = now + self._good_after()
+        if self._good_at <= now:
+            self._tell_connected()
+        self._tell_less(attempt)
+        self._subscribe(self._subscriptions, now)
+        if self.state is State.CONNECTED and self._connected is not None:
             self._connected()
 
-    def _keepalive_deadline(self) -> float:
-        # A little late, so that paho, with a clock of its own, agrees that it is time.
-        return min(self._last_in, self._last_out) + self._keepalive + 0.1
+    def _tick_connected(self, now: float) -> None:
+        """CONNECTED -> CONNECTED, or lost when the broker did not answer the last ping."""
+        attempt = self._attempt
+        assert attempt is not None
+        if now >= self._good_at:
+            self._tell_connected()
+        if now >= self._due:
+            attempt.client.loop_misc()
+            # After a ping its answer is due a keep-alive later; when paho saw no need for one, ask it again.
+            self._due = now + attempt.keepalive + LATE
+        if attempt.is_gone:
+            self._lost(now, mqtt.MQTT_ERR_KEEPALIVE)
+        else:
+            self._send_waiting(now)
 
-    def _keep_alive(self, now: float) -> None:
-        """Connected -> connected, or lost when the broker did not answer the last ping."""
-        result = self._client.loop_misc()
-        if self._client.socket() is None:
-            self._lost(now, mqtt.error_string(result))
-            return
-        if self._quickly_lost >= CONTESTED_AFTER and now - self._since >= PEACE_AFTER:
-            self._quickly_lost = 0
-            self._diary.connected(self._where())
-        # After a ping its answer is due a keep-alive later; when paho saw no need for one, ask it again.
-        self.deadline = now + self._keepalive + 0.1
-
-    def _lost(self, now: float, why: str) -> None:
-        """Connected or waiting for CONNACK -> pause."""
-        self._client = None
-        was_connected, self._is_connected = self._is_connected, False
-        self._tell_unacknowledged()
-        if self._stopping:
+    def _lost(self, now: float, result: int) -> None:
+        """Anything but PAUSED -> PAUSED, or CLOSED when we were about to go; `result` is paho's."""
+        attempt, state = self._attempt, self.state
+        assert attempt is not None
+        self._forget(attempt)
+        if state is State.PARTING:
             self._close()
-            return
-        if not was_connected:
-            self._quickly_lost = 0
-            self._failed(now, CLOSED_AT_ONCE if self._connack is None else REFUSALS.get(self._connack, why))
-            return
-        self._failed(now, self._why_lost(now - self._since, why))
+        elif state is State.GREETING:
+            self._not_welcomed(now, attempt, result)
+        else:
+            failure, why = self._why_lost(now, attempt, result)
+            self._counts["lost"] += 1
+            self._failed(now, failure, why)
 
-    def _why_lost(self, lasted: float, why: str) -> str:
-        """Why a connection that lasted so many seconds is gone; sets the pause that follows."""
-        if self._goodbye == SESSION_TAKEN_OVER:
+    def _not_welcomed(self, now: float, attempt: Attempt, result: int) -> None:
+        """GREETING -> PAUSED: refused, or closed without CONNACK."""
+        terms = self._terms[self._backoff.server]
+        trouble = attempt.trouble
+        self._quickly_lost = 0
+        if attempt.connack is not None and attempt.connack.reasons[0]:
+            (reason, *_), properties = attempt.connack.reasons, attempt.connack.properties
+            failure, why = why_refused(reason, properties)
+            if not terms.refused(reason):
+                self._failed(now, failure, why)
+            else:  # for less, at once
+                if reason < 128:  # it may as well be the client id
+                    self._log.trouble(self._where(), why)
+                self._pause(now)
+        elif attempt.goodbye is not None:  # not before CONNACK, says the specification; brokers do
+            self._failed(now, *why_refused(attempt.goodbye.reasons[0], attempt.goodbye.properties))
+        elif trouble is not None and not isinstance(trouble, ConnectionError):  # a TLS alert
+            self._failed(now, *why_not(trouble, self._settings))
+        elif result == mqtt.MQTT_ERR_PROTOCOL:
+            self._failed(now, Failure.AWAY, NONSENSE)
+        else:
+            if attempt.will is not None:
+                terms.silent()
+            self._failed(now, Failure.AWAY, CLOSED_AT_ONCE)
+
+    def _why_lost(self, now: float, attempt: Attempt, result: int) -> tuple[Failure, str]:
+        """Why a connection that stood is gone; finds out whether a message of ours is to blame."""
+        lasted = now - attempt.since
+        reason, properties = 0, {}
+        if attempt.goodbye is not None:
+            reason, properties = attempt.goodbye.reasons[0], attempt.goodbye.properties
+        verdicts = self._judge(now, attempt, result, reason)
+        steady = lasted >= STEADY_AFTER
+        self._unsteady = 0 if steady else self._unsteady + 1
+        if steady:
+            self._backoff.lasted()
+        self._count_quickly_lost(lasted, is_explained=verdicts is not None or reason != 0)
+        if reason == SESSION_TAKEN_OVER:
             self._quickly_lost = CONTESTED_AFTER
-        elif lasted >= PEACE_AFTER:
-            self._quickly_lost = 0
-        elif lasted < STEADY_AFTER:
-            # A cluster that has lost a node may drop us from its others as well, one right after the other.
-            self._quickly_lost += self._after_pause
         if self._quickly_lost >= CONTESTED_AFTER:
-            self._pause = LONGEST_PAUSE
-            return CONTESTED.format(client_id=self._client_id)
-        if lasted >= STEADY_AFTER:
-            self._quickly_lost = 0
-            self._pause = FIRST_PAUSE
-        details = GOODBYES.get(self._goodbye or 0, "" if why == LOST else why)
-        return f"connection lost ({details})" if details else "connection lost"
+            return Failure.CONTESTED, with_own_words(CONTESTED.format(client_id=self._client_id), properties)
+        self._tell_verdicts(verdicts or [])
+        details = why_ended(reason, properties) or self._own_details(attempt, result)
+        failure = Failure.BUSY if reason in BUSY else Failure.LOST if steady else Failure.DROPPED
+        return failure, f"connection lost ({details})" if details else "connection lost"
 
-    def _failed(self, now: float, why: str) -> None:
-        """Anything -> the next server, after the last of them a pause."""
-        self._diary.trouble(self._where(), why)
-        self._step = self._begin
-        self._server = (self._server + 1) % len(self._settings.server)
-        self._after_pause = not self._server
-        if self._server:
-            self.deadline = now
-            return
-        self.deadline = now + self._pause * (0.5 + self._random.random() / 2)
-        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+    def _judge(self, now: float, attempt: Attempt, result: int, reason: int) -> list[Verdict] | None:
+        """What the end of the connection says of our messages; None where they are not its cause."""
+        if reason in ABOUT_A_MESSAGE or (reason == 0 and self._was_closed(attempt, result)):
+            return self._suspects.lost(now)
+        self._suspects.forget_sent()
+        return None
+
+    def _was_closed(self, attempt: Attempt, result: int) -> bool:
+        """Whether the broker closed the connection, or reset it; not the network, nor we."""
+        if result in (mqtt.MQTT_ERR_KEEPALIVE, mqtt.MQTT_ERR_PROTOCOL):
+            return False
+        return attempt.trouble is None or isinstance(attempt.trouble, ConnectionError)
+
+    def _count_quickly_lost(self, lasted: float, *, is_explained: bool) -> None:
+        if lasted >= STEADY_AFTER and (lasted >= PEACE_AFTER or self._quickly_lost < CONTESTED_AFTER):
+            self._quickly_lost = 0
+        elif lasted < STEADY_AFTER and not is_explained:
+            # A cluster that has lost a node may drop us from its others as well, one right after the other.
+            self._quickly_lost += self._backoff.is_first_of_round
+
+    def _failed(self, now: float, failure: Failure, why: str) -> None:
+        """Anything -> PAUSED, until the next attempt."""
+        self._log.trouble(self._where(), why)
+        self._why_not = why
+        self._pause(self._backoff.failed(failure, now))
 
     def _reopen(self, now: float) -> None:
-        """Connected -> nothing, on purpose: the same again with another will."""
-        self._client.disconnect()
-        self._drop()
-        self._is_connected = False
-        self._tell_unacknowledged()
-        self._step = self._begin
-        self.deadline = now
+        """CONNECTED -> PAUSED, on purpose and for no time: the same again with another will."""
+        attempt = self._attempt
+        assert attempt is not None
+        attempt.client.disconnect()
+        attempt.drop()
+        self._suspects.forget_sent()
+        self._forget(attempt)
+        self._pause(now)
 
-    def _say_goodbye(self, now: float) -> None:
-        """DISCONNECT, once nothing is on its way; the broker then forgets the will."""
-        if not self._goodbye_said and not self._unacknowledged:
-            self._goodbye_said = True
-            self._client.disconnect()
-            if self._client.socket() is None:
-                self._close()
+    def _say_goodbye(self) -> None:
+        """PARTING -> CLOSED: DISCONNECT, once nothing is on its way; the broker then forgets the will."""
+        attempt = self._attempt
+        if attempt is None or self._goodbye_said or attempt.unacknowledged or self._waiting:
+            return
+        self._goodbye_said = True
+        attempt.client.disconnect()
+        if attempt.is_gone:
+            self._close()
 
-    def _give_up(self, now: float) -> None:
-        """The broker did not acknowledge in time: without DISCONNECT, so that it publishes the will."""
-        self._drop()
-        self._close()
-
-    # the client
-
-    def _transfer(self) -> int:
-        """Read what is there and write what is waiting; paho's result code."""
-        result = self._client.loop_read()
-        # TLS reads whole records: what is in the buffer does not make the socket readable again.
-        while result == mqtt.MQTT_ERR_SUCCESS and pending(self._client.socket()):
-            result = self._client.loop_read()
-        if self._settings.transport == WEBSOCKETS:  # and paho whole frames
-            for _ in range(READS_AT_ONCE):
-                result = result or self._client.loop_read()
-        if self._client.socket() is not None and self._client.want_write():
-            result = self._client.loop_write()
-        return int(result)
-
-    def _subscribe(self, topics: list[str]) -> None:
-        if topics:
-            # QoS 0: RabbitMQ keeps a queue for more on one node, and drops us everywhere when that node dies.
-            result, _ = self._client.subscribe([(topic, 0) for topic in topics])
-            now = self._last_out = self._clock()
-            if self._client.socket() is None:
-                self._lost(now, mqtt.error_string(result))
-
-    def _hand_over(self) -> None:
-        arrived, self._arrived = self._arrived, []
-        for message in arrived:
-            self._received(message)
-
-    def _tell_acknowledged(self) -> None:
-        known, self._unacknowledged = self._unacknowledged, []
-        for info, tell in known:
-            if not info.is_published():
-                self._unacknowledged.append((info, tell))
-            elif tell is not None:
-                tell(True)
-
-    def _tell_unacknowledged(self) -> None:
-        """Those of a connection that is gone are never acknowledged."""
-        lost, self._unacknowledged = self._unacknowledged, []
-        for info, tell in lost:
-            if tell is not None:
-                tell(info.is_published())
-
-    def _drop(self) -> None:
-        client, self._client = self._client, None
-        if client is not None and client.socket() is not None:
-            client.socket().close()
+    def _part_later(self, now: float) -> None:
+        """PARTING -> CLOSED when it lasts too long, without DISCONNECT: the broker publishes the will."""
+        if now >= self._due:
+            self._close()
+        else:
+            self._send_waiting(now)
+            self._say_goodbye()
 
     def _close(self) -> None:
-        self._drop()
-        self._is_connected = False
-        self._tell_unacknowledged()
-        self.closed = True
+        """Anything -> CLOSED."""
+        attempt, self._attempt = self._attempt, None
+        self._enter(State.CLOSED)
+        if attempt is not None:
+            attempt.drop()
+            self._forget(attempt)
         self._worker.finish()
 
+    # what goes out
+
+    def _is_refused(self, parcel: _Parcel, now: float) -> bool:
+        """Whether the broker does not take it, as far as is known."""
+        assert self._attempt is not None
+        if parcel.size > self._attempt.allowed.largest:
+            self._counts["too large"] += 1
+            self._log.once(self._where(), f"{parcel.topic} is too large for it; raise its limit to 16 kB")
+            return True
+        if self._suspects.leaves_out(parcel.topic, parcel.size, now):
+            self._counts["left out"] += 1
+            return True
+        return False
+
+    def _send(self, parcel: _Parcel, now: float) -> bool:
+        """Send it, or put it behind what waits; False if paho did not take it."""
+        if self._waiting or self._suspects.must_wait(parcel.topic, parcel.size, now):
+            self._waiting.append(parcel)
+            return True
+        return self._send_now(parcel, now)
+
+    def _send_now(self, parcel: _Parcel, now: float) -> bool:
+        attempt, message = self._attempt, parcel.message
+        assert attempt is not None
+        if message is None:
+            self._suspects.sent(parcel.topic, parcel.size, now, answered=True)
+            attempt.subscribe([parcel.topic], now)
+            taken = True
+        else:
+            qos, retain = message.qos, message.retain
+            self._suspects.sent(parcel.topic, parcel.size, now, qos=qos, retain=retain, answered=qos > 0)
+            taken = attempt.publish(message, parcel.done if message.qos else None, now)
+            if taken and not message.qos and parcel.done is not None:
+                parcel.done(True)
+        if attempt.is_gone:
+            self._lost(now, mqtt.MQTT_ERR_CONN_LOST)
+        return taken
+
+    def _send_waiting(self, now: float) -> None:
+        """What waits goes out, as far as it may."""
+        if self._waiting:
+            self._suspects.tick(now)
+        while self._waiting and self._stands:
+            parcel = self._waiting[0]
+            if self._suspects.must_wait(parcel.topic, parcel.size, now):
+                return
+            del self._waiting[0]
+            if not self._send_now(parcel, now) and parcel.done is not None:
+                parcel.done(False)
+
+    def _subscribe(self, topics: list[str], now: float) -> None:
+        attempt = self._attempt
+        assert attempt is not None
+        parcels = [_Parcel(topic, attempt.size(Message(topic, "")), None, None) for topic in topics]
+        wanted = [parcel for parcel in parcels if self._may_subscribe(parcel, now)]
+        together = not self._waiting and sum(parcel.size for parcel in wanted) <= attempt.allowed.largest
+        if wanted and together and not any(self._suspects.must_wait(p.topic, p.size, now) for p in wanted):
+            for parcel in wanted:
+                self._suspects.sent(parcel.topic, parcel.size, now, answered=True)
+            attempt.subscribe([parcel.topic for parcel in wanted], now)
+            if attempt.is_gone:
+                self._lost(now, mqtt.MQTT_ERR_CONN_LOST)
+            return
+        for parcel in wanted:
+            if self.state is State.CONNECTED:
+                self._send(parcel, now)
+
+    def _may_subscribe(self, parcel: _Parcel, now: float) -> bool:
+        assert self._attempt is not None
+        if not self._attempt.allowed.wildcards and any(character in parcel.topic for character in "+#"):
+            self._log.once(self._where(), f"it does not take wildcards, so nothing comes from {parcel.topic}")
+            return False
+        return not self._is_refused(parcel, now)
+
+    def _is_full_for(self, message: Message) -> bool:
+        """Too many wait for their acknowledgement; an inverter that comes or goes always finds room."""
+        assert self._attempt is not None
+        under_way = len(self._attempt.unacknowledged) if message.qos else 0
+        if under_way + len(self._waiting) < MOST_UNACKNOWLEDGED:
+            return False
+        return not self._is_online(message) or message.payload == self._attempt.online
+
+    def _is_online(self, message: Message) -> bool:
+        """Whether it says what the will would: that the inverter is there, or not."""
+        return self._will is not None and message.topic == self._will.topic
+
+    # what comes in
+
+    def _act_on_notes(self, attempt: Attempt) -> None:
+        """What paho has told meanwhile."""
+        acknowledged, attempt.acknowledged = attempt.acknowledged, []
+        for topic in acknowledged:
+            self._suspects.acknowledged(topic)
+        refusals, attempt.refusals = attempt.refusals, []
+        for topic, reason, properties, is_subscription in refusals:
+            self._refused.add(topic)
+            self._counts["refused"] += 1
+            if is_subscription:
+                text = f"it does not let us subscribe to {topic}"
+            else:
+                text = f"it refuses what we publish: {UNPUBLISHED.get(reason, f'reason {reason}')}"
+            self._log.once(self._where(), with_own_words(text, properties))
+        attempt.tell_acknowledged()
+        self._hand_over(attempt)
+
+    def _hand_over(self, attempt: Attempt) -> None:
+        """Those that we asked for go to who did; what a broker sends besides is counted."""
+        arrived, attempt.arrived = attempt.arrived, []
+        foreign, attempt.unreadable = attempt.unreadable, 0
+        for message in arrived:
+            if any(mqtt.topic_matches_sub(asked, message.topic) for asked in self._subscriptions):
+                self._received(message)
+            else:
+                foreign += 1
+                self._tell_foreign(message.topic)
+        self._counts["foreign"] += foreign
+
+    def _forget(self, attempt: Attempt) -> None:
+        """What is under way in a connection that is gone."""
+        waiting, self._waiting = self._waiting, []
+        attempt.tell_lost()
+        for parcel in waiting:
+            if parcel.done is not None:
+                parcel.done(False)
+
+    # what is told
+
+    def _good_after(self) -> float:
+        """Seconds that this connection has to last before the log has a word of it."""
+        if self._quickly_lost >= CONTESTED_AFTER:
+            return PEACE_AFTER
+        return STEADY_AFTER if self._unsteady >= UNSTEADY_AFTER else 0.0
+
+    def _tell_connected(self) -> None:
+        self._good_at = NEVER
+        if self._unsteady >= UNSTEADY_AFTER or self._quickly_lost >= CONTESTED_AFTER:
+            self._unsteady = self._quickly_lost = 0
+        self._why_not = ""
+        self._log.connected(self._where())
+
+    def _tell_less(self, attempt: Attempt) -> None:
+        """Where the broker allows less than we would send."""
+        wanted = Message("", "", qos=max(1, self._settings.qos), retain=True)
+        taken = attempt.as_allowed(wanted)
+        if taken.qos < wanted.qos:
+            text = f"it takes no QoS above {taken.qos}; what has more is sent with that"
+            self._log.once(self._where(), text)
+        if not taken.retain:
+            text = "it keeps no retained messages; who comes later waits for the next online"
+            self._log.once(self._where(), text)
+
+    def _tell_verdicts(self, verdicts: list[Verdict]) -> None:
+        for topic, qos, retain, left_out in verdicts:
+            if left_out:
+                what = "it is left out for a day; check what the broker allows"
+            else:
+                what = f"it is sent with QoS {qos}" if retain else "it is sent without retain"
+            self._log.once(self._where(), f"it closes the connection at {topic}; {what}")
+
+    def _tell_foreign(self, topic: str) -> None:
+        """Once: whoever sends such things sends many."""
+        if not self._counts["foreign"]:
+            text = f"it sends what we did not ask for, such as {quoted(topic)}; that is dropped"
+            self._log.once(self._where(), text)
+
+    def _own_details(self, attempt: Attempt, result: int) -> str:
+        """What we have seen ourselves, of a broker that gave no reason."""
+        if result == mqtt.MQTT_ERR_KEEPALIVE:
+            return NO_ECHO
+        if result == mqtt.MQTT_ERR_PROTOCOL:
+            return "what it says is not MQTT"
+        if attempt.trouble is not None and not isinstance(attempt.trouble, ConnectionError):
+            return str(attempt.trouble.strerror or attempt.trouble)
+        return ""
+
+    @property
+    def _stands(self) -> bool:
+        return self.state in (State.CONNECTED, State.PARTING)
+
+    def _keepalive_due(self, attempt: Attempt) -> float:
+        return min(attempt.last_in, attempt.last_out) + attempt.keepalive + LATE
+
     def _where(self) -> str:
-        host = self._settings.server[self._server]
+        host = self._settings.server[self._backoff.server]
         return host if self._settings.port == PORT else f"{host}:{self._settings.port}"

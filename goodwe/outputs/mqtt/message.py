@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+LONGEST_FIELD = 65_535
+"""Bytes of a topic, client id, user name or password: MQTT counts them with 16 bits."""
+
 
 class Message(NamedTuple):
     """What is to be published."""
@@ -23,3 +26,15 @@ class Received(NamedTuple):
     reply_to: str = ""
     """Topic on which an answer is wanted (MQTT 5 only)."""
     correlation: bytes = b""
+
+
+class Will(NamedTuple):
+    """What the broker publishes, retained, with QoS 1, when we are gone without a word."""
+
+    topic: str
+    payload: str
+
+
+def fits(text: str) -> bool:
+    """Whether a text can be a topic, client id, user name or password of MQTT."""
+    return len(text.encode()) <= LONGEST_FIELD
