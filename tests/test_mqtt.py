@@ -1,6 +1,5 @@
 """Readings and availability on a real mosquitto; the back-off on a clock that jumps."""
 
-import datetime
 import json
 import os
 import signal
@@ -13,8 +12,6 @@ from random import Random
 
 import paho.mqtt.client as paho
 import pytest
-import trustme
-from cryptography.hazmat.primitives import serialization  # trustme's own
 
 from goodwe.errors import StartError
 from goodwe.events import Found, Offline, Online
@@ -25,6 +22,7 @@ from goodwe.outputs.mqtt.connection import Connection, ConnectionLog, State
 from goodwe.outputs.mqtt.message import Will
 from goodwe.outputs.mqtt.tls import tls_context
 
+from .authority import CA
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
 from .fakes import Clock
 from .mqtt import DATA, ONLINE, OTHER, SERIAL, reading, serving, settings
@@ -361,13 +359,13 @@ def test_stop_without_an_acknowledgement_leaves_the_will_to_the_broker(run, mosq
 
 @pytest.fixture(scope="module")
 def authority():
-    return trustme.CA()
+    return CA()
 
 
-def tls_broker(tmp_path, authority, name="127.0.0.1", more="", **limits) -> Mosquitto:
-    certificate = authority.issue_cert(name, **limits)
+def tls_broker(tmp_path, authority, name="127.0.0.1", more="", days=30) -> Mosquitto:
+    certificate = authority.issue_cert(name, days)
     files = {
-        "cert": certificate.cert_chain_pems[0],
+        "cert": certificate.cert_pem,
         "key": certificate.private_key_pem,
         "ca": authority.cert_pem,
     }
@@ -381,7 +379,7 @@ def test_tls_with_an_own_authority_and_client_certificate(run, tmp_path, authori
     caplog.set_level("INFO")
     mosquitto = tls_broker(tmp_path, authority, more="require_certificate true\n")
     client = authority.issue_cert("logger")
-    client.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "client.pem"))
+    client.private_key_and_cert_pem.write_to_path(str(tmp_path / "client.pem"))
     own = {"certfile": str(tmp_path / "client.pem"), "keyfile": str(tmp_path / "client.pem")}
     running = run(mosquitto.port, tls=True, cafile=str(tmp_path / "ca.pem"), **own)
     running.tell(Found(SERIAL, 11))
@@ -409,9 +407,8 @@ def test_tls_with_an_own_authority_and_client_certificate(run, tmp_path, authori
 )
 def test_certificate_that_is_not_trusted_is_refused_and_said(run, tmp_path, authority, caplog, case, said):
     name = "elsewhere.example" if case == "another host" else "127.0.0.1"
-    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
-    mosquitto = tls_broker(tmp_path, authority, name, not_after=yesterday if case == "expired" else None)
-    trusted = trustme.CA() if case == "another authority" else authority
+    mosquitto = tls_broker(tmp_path, authority, name, days=-1 if case == "expired" else 30)
+    trusted = CA() if case == "another authority" else authority
     trusted.cert_pem.write_to_path(str(tmp_path / "trusted.pem"))
     run(mosquitto.port, tls=True, cafile=str(tmp_path / "trusted.pem"))
     wait_for(lambda: "its certificate" in caplog.text, "refused")
@@ -435,11 +432,8 @@ def test_tls_file_that_is_none_stops_the_start(tmp_path):
 
 def test_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path, authority):
     certificate = authority.issue_cert("127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
-    key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
-    secret = serialization.BestAvailableEncryption(b"hunter2")
-    formats = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(*formats, secret))
+    certificate.cert_pem.write_to_path(str(tmp_path / "cert.pem"))
+    certificate.encrypted_key("hunter2").write_to_path(tmp_path / "key.pem")
     with pytest.raises(StartError, match=r"keyfile has a passphrase"):
         tls_context("", str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
 

@@ -18,7 +18,7 @@ from goodwe.outputs.mqtt.payload import data_json
 from goodwe.outputs.mqtt.store import Store
 from goodwe.protocol.simulator import Day
 
-from .broker import PATIENCE, Mosquitto, Subscriber, free_port, listens, wait_for
+from .broker import PATIENCE, Mosquitto, Subscriber, free_port, listens, needs_amqtt, wait_for
 from .mqtt import DATA, ONLINE, OTHER, SERIAL, VALUES, announcer, reading, serving
 from .proxy import Proxy
 
@@ -62,7 +62,7 @@ class Amqtt:
         self._process.wait(PATIENCE)
 
 
-@pytest.fixture(params=["mosquitto", "amqtt"])
+@pytest.fixture(params=["mosquitto", pytest.param("amqtt", marks=needs_amqtt)])
 def broker(request, tmp_path):
     broker = Mosquitto(tmp_path).start() if request.param == "mosquitto" else Amqtt().start()
     yield broker

@@ -12,7 +12,6 @@ import threading
 import time
 
 import pytest
-import trustme
 
 from goodwe.events import Found, Offline
 from goodwe.outputs.mqtt import backoff
@@ -20,6 +19,7 @@ from goodwe.outputs.mqtt import connection as broker_module
 from goodwe.outputs.mqtt.client import paho_client
 from goodwe.outputs.mqtt.connection import State
 
+from .authority import CA
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
 from .mqtt import DATA, ONLINE, OTHER, SERIAL, announcer, reading, serving
 from .proxy import Proxy
@@ -37,9 +37,9 @@ protocols = pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
+    authority = CA()
     certificate = authority.issue_cert("127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    certificate.cert_pem.write_to_path(str(folder / "cert.pem"))
     certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     return folder

@@ -23,7 +23,7 @@ from goodwe.protocol.frame import KINDS, Frame, Splitter, frame
 from goodwe.tools import decode, demo, discovery, fleet, simulate
 from goodwe.transport.hidraw import wrap
 
-from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
+from .broker import PATIENCE, Mosquitto, Subscriber, free_port, needs_amqtt, wait_for
 from .captures import ALL, raw
 
 # decode
@@ -441,6 +441,7 @@ def test_child_that_does_not_end_is_killed(tmp_path, monkeypatch):
     assert child._process.returncode == -9
 
 
+@needs_amqtt
 def test_demo_with_the_embedded_broker(monkeypatch, capsys):
     monkeypatch.setattr(demo, "MOSQUITTO", ())
     assert demo.main(["--seconds", "6"]) == 0
@@ -452,7 +453,7 @@ def test_demo_with_the_embedded_broker(monkeypatch, capsys):
 def test_demo_without_any_broker_says_what_to_install(monkeypatch):
     monkeypatch.setattr(demo, "MOSQUITTO", ())
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(GoodWeError, match=r"pip install -e '.\[demo\]'"):
+    with pytest.raises(GoodWeError, match=r"sudo apt-get install mosquitto, or.*pip install -e .\.\[demo\]"):
         demo.main([])
 
 

@@ -26,7 +26,12 @@ from .simulate import above_zero, time_of_day
 PATIENCE = 20.0
 """Seconds in which broker and simulator must be there."""
 END_WITHIN = 5.0
-MOSQUITTO = ("/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto")
+MOSQUITTO = (
+    "/usr/sbin/mosquitto",
+    "/usr/bin/mosquitto",
+    "/usr/local/sbin/mosquitto",
+    "/opt/homebrew/sbin/mosquitto",
+)
 
 
 class DemoError(GoodWeError):
@@ -150,14 +155,17 @@ def line(message: Any) -> str:
 
 
 def _broker(port: int, folder: Path) -> tuple[str, list[str]]:
-    """Its name and command; mosquitto if the machine has it, else the one of the demo extra."""
+    """Its name and command: mosquitto if the machine has it, else the one of the demo extra."""
     for path in MOSQUITTO:
         if Path(path).exists():
             settings = folder / "mosquitto.conf"
             settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
             return "mosquitto", [path, "-c", str(settings)]
     if importlib.util.find_spec("amqtt") is None:
-        raise DemoError("there is no broker; install one: .venv/bin/pip install -e '.[demo]'")
+        raise DemoError(
+            "there is no broker; install one: sudo apt-get install mosquitto, or, on a 64-bit PC or ARM: "
+            ".venv/bin/pip install -e '.[demo]'"
+        )
     return "amqtt", [sys.executable, str(Path(__file__).with_name("embedded_broker.py")), str(port)]
 
 
