@@ -1,8 +1,18 @@
 """A Unix daemon: what it is to start, stop and be found, without knowing what it does."""
 
 from .daemonpy import Daemon, StartError
+from .logfile import LogFile
 from .notify import Notifier
 from .pidfile import AlreadyRunning, PidFile, PidFileError
 from .signals import Wakeup
 
-__all__ = ["AlreadyRunning", "Daemon", "Notifier", "PidFile", "PidFileError", "StartError", "Wakeup"]
+__all__ = [
+    "AlreadyRunning",
+    "Daemon",
+    "LogFile",
+    "Notifier",
+    "PidFile",
+    "PidFileError",
+    "StartError",
+    "Wakeup",
+]

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 LOOK_TAKES = 0.2
 """Seconds, with a lot to spare, that holder() may have the file locked."""
+EMPTY_AFTER_BOOT = ("/run/", "/var/run/")
+"""A folder that is missing below these was there before the machine was started; elsewhere it is a slip."""
 
 
 class PidFileError(Exception):
@@ -41,8 +43,10 @@ class Holder(NamedTuple):
 class PidFile:
     """The file at `path`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, empty_after_boot: tuple[str, ...] = EMPTY_AFTER_BOOT) -> None:
+        """`path` is the file's; its folder is made if it is missing below one of `empty_after_boot`."""
         self.path = path
+        self._makes_folder = path.startswith(empty_after_boot)
         self._descriptor = -1
 
     def lock(self) -> None:
@@ -67,7 +71,9 @@ class PidFile:
             os.pwrite(self._descriptor, content, 0)
             os.ftruncate(self._descriptor, len(content))
         except OSError as error:
-            raise PidFileError(f"cannot write {self.path}: {error.strerror}") from error
+            raise PidFileError(
+                f"cannot write {self.path}: {error.strerror}; choose another with --pidfile"
+            ) from error
 
     def release(self) -> None:
         """Remove the file while it is still ours, or empty it where that is not allowed."""
@@ -111,6 +117,8 @@ class PidFile:
 
     def _open(self, flags: int) -> int:
         try:
+            if flags & os.O_CREAT and self._makes_folder:
+                os.makedirs(os.path.dirname(self.path), exist_ok=True)
             return os.open(self.path, flags | os.O_CLOEXEC, 0o644)
         except FileNotFoundError:
             if not flags & os.O_CREAT:

@@ -5,6 +5,7 @@ holds its caller for 5 s when the device does not listen, PROTOCOL 2.6; a name s
 to a Worker, and its outcome comes back as a step of the loop.
 """
 
+import errno
 import os
 import select
 import threading
@@ -253,6 +254,7 @@ class Worker:
     """A thread for calls that may block, one after the other; their outcomes go back to the loop."""
 
     def __init__(self, post: Callable[[Callable[[], None]], None], name: str) -> None:
+        """`post` is the loop's; `name` is the thread's."""
         self._post = post
         self._name = name
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -261,13 +263,21 @@ class Worker:
     def do(self, call: Callable[[], T], then: Callable[[Callable[[], T]], None]) -> None:
         """Make the call in the thread, then `then(outcome)` in the loop.
 
-        `outcome()` gives what the call returned, or raises what it raised.
+        `outcome()` gives what the call returned, or raises what it raised, or an OSError when there can be no
+        thread now.
         """
-        self._jobs.put(lambda: self._make(call, then))
         if self._thread is None:
             # A daemon thread: the end of the program waits for no device and no name server.
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except (RuntimeError, MemoryError) as error:
+                # No memory, or too many threads already: like too many open files, and may be over later.
+                trouble = OSError(errno.EAGAIN, f"cannot start a thread ({error})")
+                self._post(lambda: then(_raiser(trouble)))
+                return
+            self._thread = thread
+        self._jobs.put(lambda: self._make(call, then))
 
     def finish(self) -> None:
         """End the thread when it has done what it was given so far."""

@@ -3,18 +3,16 @@
 Here the daemon meets the inverter: DaemonPy knows Unix, App knows inverters.
 """
 
-import contextlib
 import logging
 import os
 import select
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from logging.handlers import WatchedFileHandler
 from random import Random
 from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
 
-from DaemonPy import Daemon, Notifier, Wakeup
+from DaemonPy import Daemon, LogFile, Notifier, Wakeup
 from DaemonPy import StartError as DaemonStartError
 
 from . import __version__
@@ -27,21 +25,6 @@ log = logging.getLogger(__name__)
 
 LOG_FORMAT = "%(asctime)-15s %(funcName)s(%(lineno)d) - %(levelname)s: %(message)s"
 """What users' log readers know (CONTRACT 5)."""
-
-
-class LogFile(WatchedFileHandler):
-    """A log that may be moved away, or not writable for a while: lines are lost then, nothing else."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            super().emit(record)
-        except OSError:  # it opens a file that has moved, outside the care that logging takes
-            self.handleError(record)
-
-    def reopen(self) -> None:
-        """Look at the path again, as the next line would."""
-        with contextlib.suppress(OSError):
-            self.reopenIfNeeded()
 
 
 class SignalPart:
@@ -123,9 +106,11 @@ class GoodWe(Daemon):
             path = self._settings.inverter.logfile
             try:
                 make_log_folder(path)
-                handler = LogFile(path, encoding="utf-8")
+                handler = LogFile(path)
             except OSError as error:
-                reason = f"cannot open the log file {path}: {error.strerror}; change logfile in [inverter]"
+                denied = isinstance(error, PermissionError)
+                reason = "permission denied; run with sudo, or" if denied else f"{error.strerror};"
+                reason = f"cannot open the log file {path}: {reason} change logfile in [inverter]"
                 raise DaemonStartError(reason) from error
         handler.setFormatter(logging.Formatter(LOG_FORMAT))
         logging.basicConfig(level=self._settings.inverter.loglevel, handlers=[handler])

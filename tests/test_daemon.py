@@ -1,8 +1,10 @@
 """Real forks in a temporary directory: start, stop, restart, status, foreground and all that goes wrong."""
 
 import ast
+import logging
 import os
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from DaemonPy import Notifier, PidFile, Wakeup
+from DaemonPy import LogFile, Notifier, PidFile, Wakeup
 from DaemonPy.pidfile import AlreadyRunning, PidFileError
 
 from .broker import PATIENCE, wait_for
@@ -383,6 +385,23 @@ def test_pid_file_that_cannot_be_is_said(example, where):
     assert "Traceback" not in started.stderr
 
 
+def test_folder_of_the_pid_file_is_made_where_it_is_empty_after_boot(tmp_path):
+    pidfile = PidFile(f"{tmp_path}/run/goodwe/x.pid", empty_after_boot=(f"{tmp_path}/run/",))
+    assert pidfile.holder() == (False, None, False)
+    assert not (tmp_path / "run").exists(), "a look makes nothing"
+    pidfile.lock()
+    assert PidFile(pidfile.path).holder().locked
+    pidfile.release()
+    with pytest.raises(PidFileError, match="its directory does not exist; choose another with --pidfile"):
+        PidFile(f"{tmp_path}/rum/goodwe/x.pid", empty_after_boot=(f"{tmp_path}/run/",)).lock()
+    (tmp_path / "run" / "file").touch()
+    with pytest.raises(PidFileError, match="choose another with --pidfile"):
+        PidFile(f"{tmp_path}/run/file/x.pid", empty_after_boot=(f"{tmp_path}/run/",)).lock()
+    assert PidFile("/run/goodwe/goodwe.pid")._makes_folder
+    assert PidFile("/var/run/goodwecomm.pid")._makes_folder
+    assert not PidFile("/running/goodwe.pid")._makes_folder
+
+
 def reachable(folder: Path) -> None:
     """Let another user into a temporary directory, and no further."""
     for parent in [folder, *folder.parents]:
@@ -472,6 +491,58 @@ def test_full_disk_is_told(tmp_path):
     with pytest.raises(PidFileError, match="No space left"):
         file.write(1)
     file.release()
+
+
+# the log
+
+
+@pytest.fixture
+def logfile(tmp_path):
+    (tmp_path / "log").mkdir()
+    handler = LogFile(str(tmp_path / "log" / "x.log"))
+    yield handler
+    handler.close()
+
+
+def say(handler: LogFile, text: str) -> None:
+    handler.handle(logging.LogRecord("x", logging.INFO, __file__, 1, text, None, None))
+
+
+def test_folder_of_the_log_that_vanished_is_made_again(logfile, tmp_path):
+    say(logfile, "before")
+    shutil.rmtree(tmp_path / "log")
+    say(logfile, "after")
+    assert (tmp_path / "log" / "x.log").read_text() == "after\n"
+    shutil.rmtree(tmp_path / "log")
+    logfile.reopen()
+    assert (tmp_path / "log" / "x.log").exists()
+
+
+def test_folder_of_the_log_that_was_never_there_is_a_mistake(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        LogFile(str(tmp_path / "misspelt" / "x.log"))
+
+
+def test_log_that_cannot_be_opened_for_a_while_goes_on_later(logfile, tmp_path, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # nobody sees the lost lines
+    (tmp_path / "log").rename(tmp_path / "moved")
+    (tmp_path / "log").touch()
+    say(logfile, "lost")
+    logfile.reopen()
+    say(logfile, "lost")
+    (tmp_path / "log").unlink()
+    say(logfile, "written")
+    assert (tmp_path / "log" / "x.log").read_text() == "written\n"
+
+
+def test_close_that_fails_ends_no_log(logfile, tmp_path, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    for use in (lambda: say(logfile, "lost"), logfile.reopen):
+        (tmp_path / "log" / "x.log").rename(tmp_path / "x.log.1")
+        os.close(logfile.stream.fileno())  # as a file system that tells of its full disk only now
+        use()
+        say(logfile, "written")
+        assert (tmp_path / "log" / "x.log").read_text() == "written\n"
 
 
 # in the foreground

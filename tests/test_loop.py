@@ -1,5 +1,6 @@
 """The loop on real descriptors, and the worker's thread."""
 
+import errno
 import os
 import select
 import threading
@@ -205,6 +206,30 @@ def test_worker_gives_results_and_errors_back_in_order(loop):
     worker.do(lambda: 3, then)
     turn_until(loop, lambda: len(outcomes) == 3)
     assert outcomes == ["test", "no", 3]
+    worker.finish()
+
+
+def test_worker_without_a_thread_fails_its_call_and_does_the_next_when_there_can_be_one(loop, monkeypatch):
+    def refused(thread):
+        raise RuntimeError("can't start new thread")
+
+    worker = Worker(loop.post, "test")
+    outcomes = []
+
+    def then(outcome):
+        try:
+            outcomes.append(outcome())
+        except OSError as error:
+            outcomes.append(str(error))
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refused)
+        worker.do(lambda: "never", then)
+        turn_until(loop, lambda: outcomes)
+    assert outcomes == [f"[Errno {errno.EAGAIN}] cannot start a thread (can't start new thread)"]
+    worker.do(lambda: "made", then)
+    turn_until(loop, lambda: len(outcomes) == 2)
+    assert outcomes[1] == "made"
     worker.finish()
 
 

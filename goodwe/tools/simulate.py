@@ -23,6 +23,8 @@ from . import fleet
 SERIALS = {1: "15000SIM268W0001", 3: "1010KSIM268W0002"}
 """Invented ones, by phases: four characters of rated power, three of family, nine more."""
 UNPLUGGED_FOR = 2.0
+ACCEPT_PAUSE = 1.0
+"""Seconds without a look at who wants to connect, after one that could not be let in."""
 
 
 class ListenError(GoodWeError):
@@ -51,7 +53,8 @@ class Socket:
             listener.bind(self._path)
         except OSError as error:
             listener.close()
-            raise ListenError(f"cannot listen on {self._path}: {error.strerror or error}") from error
+            reason = f"cannot listen on {self._path}: {error.strerror or error}; choose another with --listen"
+            raise ListenError(reason) from error
         listener.listen()
         self._listener = listener
 
@@ -64,16 +67,22 @@ class Socket:
                 os.unlink(self._path)
 
     def poll_for(self) -> tuple[int, int] | None:
-        return None if self._listener is None else (self._listener.fileno(), select.POLLIN)
+        if self._listener is None or self.deadline != NEVER:
+            return None
+        return self._listener.fileno(), select.POLLIN
 
     def ready(self, now: float) -> None:
         assert self._listener is not None  # only then it is polled
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # too many open files, or it gave up already: it goes on being readable
+            self.deadline = now + ACCEPT_PAUSE
+            return
         connection.setblocking(False)
         self._plugged(connection)
 
     def tick(self, now: float) -> None:
-        """Nothing is ever due."""
+        self.deadline = NEVER
 
 
 def _make_room(path: str) -> None:
@@ -83,7 +92,8 @@ def _make_room(path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
+        reason = f"cannot listen on {path}: {error.strerror}; choose another with --listen"
+        raise ListenError(reason) from error
     if not stat.S_ISSOCK(mode):
         raise ListenError(f"{path} is there and is no socket; choose another with --listen")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
