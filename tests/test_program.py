@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -259,10 +260,11 @@ def test_log_that_cannot_be_opened_again_is_no_end(house, subscriber):
     subscriber.until(topic("online"), "1")
     house.log.unlink()
     folder.rmdir()
+    folder.touch()  # so that the folder cannot be made again
     os.kill(house.pid, signal.SIGHUP)
     simulator.kill()
     subscriber.until(topic("online"), "0")
-    folder.mkdir()
+    folder.unlink()
     house.simulate()
     subscriber.until(topic("online"), "1")
     assert house("status").returncode == 0
@@ -389,6 +391,49 @@ def test_systemds_watchdog_is_fed(house, tmp_path):
     assert told == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
 
 
+# a machine that changes
+
+
+def test_limit_of_open_files_ends_nothing_and_all_comes_back(house, mosquitto, subscriber):
+    house.configure(house.port, mqtt=f"backlog = {house.folder / 'backlog.db'}\n")
+    house.simulate()
+    house("start")
+    subscriber.until(topic("online"), "1")
+    before = resource.prlimit(house.pid, resource.RLIMIT_NOFILE)
+    numbers = {int(number) for number in os.listdir(f"/proc/{house.pid}/fd")}
+    lowest_free = min(set(range(max(numbers) + 2)) - numbers)
+    resource.prlimit(house.pid, resource.RLIMIT_NOFILE, (min(lowest_free, 8), before[1]))
+    house.log.rename(house.folder / "goodwe.log.1")
+    os.kill(house.pid, signal.SIGHUP)
+    wait_for(house.log.exists, "the log takes the descriptor that it had")
+    house.running[-1].kill()
+    house.running[-1].wait(PATIENCE)
+    mosquitto.stop()
+    house.simulate()
+    mosquitto.start()
+    wait_for(lambda: "Too many open files" in house.log.read_text(), "the limit is felt")
+    resource.prlimit(house.pid, resource.RLIMIT_NOFILE, before)
+    again = Subscriber(house.port)
+    again.until(topic("online"), "1", 30.0)
+    again.close()
+    assert house("stop").returncode == 0
+    assert "Traceback" not in house.log.read_text()
+
+
+def test_log_and_its_folder_that_vanish_come_back_with_the_next_line(house, subscriber):
+    logs = house.folder / "logs"
+    house.log = logs / "goodwe.log"
+    house.configure(house.port)
+    house.simulate()
+    assert house("start").returncode == 0, "the folder is not there after a boot"
+    subscriber.until(topic("online"), "1")
+    logs.rename(house.folder / "before")
+    os.kill(house.pid, signal.SIGHUP)
+    wait_for(house.log.exists, "it is there again")
+    house("stop")
+    assert "GoodWeUSBLogger stopped" in house.log.read_text()
+
+
 # mistakes of the user
 
 
@@ -408,10 +453,11 @@ def test_stop_works_with_a_bad_configuration(house):
 
 
 def test_log_file_that_cannot_be_opened_is_said_on_the_terminal(house):
-    house.log.mkdir()
+    house.log = Path("/proc/goodwe.log")  # where not even root can make a file
+    house.configure(house.port)
     started = house("start")
     assert started.returncode == 1
-    reason = f"cannot open the log file {house.log}: Is a directory; change logfile in [inverter]"
+    reason = f"cannot open the log file {house.log}: No such file or directory; change logfile in [inverter]"
     assert started.stderr == f"GoodWe could not start: {reason}\n"
     assert not house.pidfile.exists()
 

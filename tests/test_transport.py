@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -16,7 +17,15 @@ import pytest
 from goodwe.errors import DeviceError
 from goodwe.loop import NEVER, Loop, Worker
 from goodwe.transport import Ids
-from goodwe.transport.hidraw import Hidraw, NodeFinder, has_report_numbers, open_node, reset_port, wrap
+from goodwe.transport.hidraw import (
+    Hidraw,
+    NodeFinder,
+    has_report_numbers,
+    open_node,
+    reset_port,
+    subsystem,
+    wrap,
+)
 from goodwe.transport.standin import StandIn, StandInFinder
 from goodwe.transport.udev import UdevNodes, hid_ids, udev_nodes
 
@@ -208,6 +217,32 @@ def test_device_cgroup_that_forbids_it_is_told_apart(monkeypatch):
         open_node("/dev/hidraw0", IDS)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a device node")
+@pytest.mark.parametrize(("number", "opens"), [(os.makedev(1, 3), False), (os.makedev(1, 5), True)])
+def test_character_device_of_another_kind_is_refused_unopened(tmp_path, number, opens):
+    node = tmp_path / "inverter"
+    os.mknod(node, 0o600 | stat.S_IFCHR, number)
+    if opens:
+        os.close(open_node(str(node), IDS, fake_ioctl(), lambda number: "hidraw"))
+    with pytest.raises(DeviceError, match=f"{node} is not a hidraw node; set device to /dev/hidrawN"):
+        open_node(str(node), IDS, fake_ioctl())  # the real /sys, which knows it as a mem device
+
+
+def test_folder_is_no_node(tmp_path):
+    with pytest.raises(DeviceError, match=f"{tmp_path} is not a hidraw node"):
+        open_node(str(tmp_path), IDS)
+
+
+def test_socket_is_no_node_and_the_stand_in_is_named(tmp_path, listener):
+    with pytest.raises(DeviceError, match=f"is a socket; .* set device to unix:{tmp_path}/inv.sock"):
+        open_node(listener.getsockname(), IDS)
+
+
+def test_number_that_no_device_has_is_left_to_the_opening():
+    assert subsystem(os.makedev(1, 3)) == "mem"
+    assert subsystem(os.makedev(4000, 77)) is None
+
+
 @pytest.mark.parametrize(
     ("descriptor", "numbered"),
     [
@@ -373,6 +408,63 @@ def test_stand_in_that_is_not_there_is_told(tmp_path):
     stand_in.close(lambda: None)
 
 
+def refusal(path):
+    """What a stand-in that is called at `path` says."""
+    errors, closed = [], []
+    stand_in = StandIn(str(path))
+    stand_in.open(lambda: errors.append("opened"), errors.append)
+    with pytest.raises(OSError, match="not connected"):
+        stand_in.read() if stand_in._socket is None else stand_in._socket.getpeername()
+    stand_in.close(lambda: closed.append(True))
+    assert closed == [True]
+    return errors[0]
+
+
+def test_stand_in_is_told_from_what_is_no_socket_and_from_one_of_another_kind(tmp_path):
+    (tmp_path / "file").touch()
+    assert "is there and is no socket; check device in [inverter]" in str(refusal(tmp_path / "file"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+        stream.bind(str(tmp_path / "stream"))
+        stream.listen()
+        assert "a socket of another kind; a stand-in's is SOCK_SEQPACKET" in str(refusal(tmp_path / "stream"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as left:
+        left.bind(str(tmp_path / "left"))
+    assert isinstance(refusal(tmp_path / "left"), ConnectionRefusedError), "it may be there again soon"
+
+
+def test_stand_in_that_may_not_be_written_to_says_what_to_do(listener, monkeypatch):
+    class Denied(socket.socket):
+        def connect(self, address):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", Denied)
+    told = str(refusal("/run/inv.sock"))
+    assert told.startswith("cannot open unix:/run/inv.sock: permission denied. Its user must be given")
+    assert "chmod" in told
+
+
+def test_stand_in_without_a_descriptor_is_an_oserror_and_works_later(listener, monkeypatch):
+    def full(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as limit:
+        limit.setattr(socket, "socket", full)
+        stand_in = StandIn(listener.getsockname())
+        errors = []
+        stand_in.open(lambda: errors.append("opened"), errors.append)
+        stand_in.write(b"frame", errors.append)
+        with pytest.raises(OSError, match="not connected"):
+            stand_in.read()
+        stand_in.close(lambda: None)
+    assert [error.errno for error in errors] == [errno.EMFILE, errno.ENOTCONN]
+    opened = []
+    stand_in = StandIn(listener.getsockname())
+    stand_in.open(lambda: opened.append(True), errors.append)
+    assert opened
+    assert stand_in.status(0.0)["name"] == f"unix:{listener.getsockname()}"
+    stand_in.close(lambda: None)
+
+
 def test_dialer_calls_every_second_then_every_thirty():
     calls = []
     dialer = StandInFinder("/inv.sock", calls.append)
@@ -481,6 +573,99 @@ def test_link_to_a_node_is_followed_wherever_it_leads(tmp_path):
         link.unlink(missing_ok=True)
         link.symlink_to(target)
         assert nodes.present() == {target}
+
+
+class Dev:
+    """The numbers of the nodes in a /dev that the test fills."""
+
+    def __init__(self, **numbers):
+        self.numbers = {f"/dev/{name}": number for name, number in numbers.items()}
+
+    def __call__(self, path):
+        return self.numbers.get(path)
+
+
+def test_dangling_link_is_waited_for(tmp_path):
+    link = tmp_path / "goodwe"
+    link.symlink_to(tmp_path / "later")
+    nodes = UdevNodes(Context(), lambda: None, IDS, str(link))
+    assert nodes.present() == set()
+    (tmp_path / "later").touch()
+    assert nodes.present() == {str(tmp_path / "later")}
+    link.unlink()
+    link.symlink_to(link)
+    assert nodes.present() == {str(link)}, "opening it says what is wrong: too many levels of links"
+
+
+def test_node_under_another_name_is_tried_by_that_name(tmp_path):
+    (tmp_path / "inverter").touch()
+    context = Context(Device("/dev/hidraw3", number=0xF503))
+    for known in (context, Context(), None):  # in a container: udev's list, none of it, no libudev at all
+        nodes = UdevNodes(known, lambda: None, IDS, str(tmp_path / "inverter"))
+        assert nodes.present() == {str(tmp_path / "inverter")}
+    assert UdevNodes(context, lambda: None, IDS, str(tmp_path / "inverter" / "x")).present() == set()
+
+
+def test_node_under_another_name_goes_when_its_number_does(tmp_path):
+    path = tmp_path / "inverter"
+    path.touch()
+    dev = Dev()
+    dev.numbers[str(path)] = 0xF503
+    monitor = Monitor()
+    nodes = UdevNodes(Context(), lambda: monitor, IDS, str(path), dev)
+    assert nodes.present() == {str(path)}
+    monitor.devices.append(Device("/dev/hidraw9", action="remove", number=0xF509))
+    assert str(path) not in nodes.removed()
+    monitor.devices.append(Device("/dev/hidraw3", action="remove", number=0xF503))
+    assert str(path) in nodes.removed()
+    dev.numbers[str(path)] = 0xF400  # made anew, after the major number changed; nobody told
+    assert str(path) in nodes.removed()
+    nodes.present()
+    assert nodes.removed() == set()
+
+
+def test_usb_device_behind_a_node_under_another_name():
+    device = Device("/dev/hidraw3", number=0xF503)
+    device.usb = Device("/dev/bus/usb/001/004")
+    nodes = UdevNodes(
+        Context(Device("/dev/hidraw0"), device), lambda: None, IDS, "/dev/inverter", Dev(inverter=0xF503)
+    )
+    assert nodes.usb_node("/dev/inverter") == "/dev/bus/usb/001/004"
+    with pytest.raises(DeviceError, match="no USB device is behind it"):
+        nodes.usb_node("/dev/another")
+
+
+def test_nodes_are_not_gone_when_udev_finds_nothing_for_want_of_descriptors():
+    context = Context(Device("/dev/hidraw0"), Device("/dev/hidraw1"), Device("/dev/hidraw2"))
+    dev = Dev(hidraw0=1, hidraw1=2, hidraw2=3)
+    nodes = UdevNodes(context, lambda: None, IDS, "", dev)
+    assert nodes.present() == {"/dev/hidraw0", "/dev/hidraw1", "/dev/hidraw2"}
+    del dev.numbers["/dev/hidraw1"]  # pulled meanwhile
+    context.devices = (Device("/dev/hidraw0", None), Device("/dev/hidraw2", "0003:0000046D:0000C52B"))
+    assert nodes.present() == {"/dev/hidraw0"}, "of the third it is known that it is another device now"
+    context.devices = ()
+    assert nodes.present() == {"/dev/hidraw0"}
+
+
+def test_this_machines_udev_finds_nothing_without_descriptors_and_the_monitor_comes_later():
+    script = (
+        "import logging, os, resource, sys\n"
+        "logging.basicConfig(format='%(message)s', stream=sys.stdout, level='INFO')\n"
+        "from goodwe.transport.udev import udev_nodes\n"
+        "from goodwe.transport import Ids\n"
+        "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "nodes = udev_nodes(Ids(0xFFFE, 0xFFFE))\n"
+        "nodes._monitor = None\n"  # as after news that were lost
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir('/proc/self/fd')) - 1, hard))\n"
+        "for _ in range(3): print(nodes.present(), nodes.fileno())\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))\n"
+        "print(nodes.present(), nodes.fileno() >= 0)\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.splitlines()
+    assert shown[0].startswith("No news from udev (")
+    assert shown[1:] == ["set() -1"] * 3 + ["There is news from udev again", "set() True"]
 
 
 def test_news_of_removed_nodes_only():
