@@ -25,6 +25,7 @@ from goodwe.transport.hidraw import wrap
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, needs_amqtt, wait_for
 from .captures import ALL, raw
+from .mqtt import reading
 
 # decode
 
@@ -603,6 +604,144 @@ def test_discovery_clear_of_a_serial_that_is_none_says_so(announced):
         out.getvalue()
         == "nothing of this program is announced on homeassistant/device/goodwe_NOBODY/config\n"
     )
+
+
+OF_OTHERS = (
+    "goodwe/other/online",
+    "goodwe/15000DTU166W0157/online",
+    f"goodwe/{SERIAL}/note",
+    f"goodwe/{SERIAL}/data/history",
+    f"house/{SERIAL}/online",
+    f"goodwe-command/{SERIAL}/limit",
+    f"goodwe-command/{SERIAL}/stop",
+    "homeassistant/status",
+)
+
+
+def left_behind(serial: str) -> list[str]:
+    """What a broker keeps of an inverter when every option is on."""
+    return [
+        f"goodwe/{serial}/online",
+        f"goodwe/{serial}/data",
+        f"goodwe/{serial}/pac",
+        f"goodwe/{serial}/eTotal",
+        f"goodwe-command/{serial}/limit/state",
+    ]
+
+
+def kept_at(port: int) -> list[str]:
+    """The topics on which the broker keeps anything."""
+    subscriber = Subscriber(port)
+    announce(port, "last", "1")
+    subscriber.until("last")
+    kept = [topic for topic, _, retained in subscriber.seen if retained]
+    subscriber.close()
+    announce(port, "last", "")
+    return sorted({*kept} - {"last"})
+
+
+def test_discovery_clear_takes_back_all_that_is_kept_of_ours_and_nothing_of_others(announced, mosquitto):
+    for topic in (*left_behind(SERIAL), *left_behind(OTHER), "goodwe/sum/data", *OF_OTHERS):
+        announce(mosquitto.port, topic, "0")
+    out = io.StringIO()
+    assert discovery.main(["clear"], announced, out=out) == 0
+    said = out.getvalue().splitlines()
+    assert said[:2] == [f"cleared homeassistant/device/goodwe_{serial}/config" for serial in (SERIAL, OTHER)]
+    assert sorted(said[2:-2]) == sorted(
+        f"cleared {topic}" for topic in (*left_behind(SERIAL), *left_behind(OTHER), "goodwe/sum/data")
+    )
+    assert said[-2:] == [discovery.STAYS, discovery.SAID_AGAIN]
+    assert kept_at(mosquitto.port) == sorted([*OF_OTHERS, "homeassistant/device/other/config"])
+
+
+def test_discovery_clear_of_one_inverter_leaves_what_is_kept_of_the_other_and_the_sum(announced, mosquitto):
+    for topic in (*left_behind(SERIAL), *left_behind(OTHER), "goodwe/sum/data"):
+        announce(mosquitto.port, topic, "0")
+    discovery.main(["clear", OTHER], announced, out=io.StringIO())
+    assert kept_at(mosquitto.port) == sorted(
+        [
+            *left_behind(SERIAL),
+            "goodwe/sum/data",
+            f"homeassistant/device/goodwe_{SERIAL}/config",
+            "homeassistant/device/other/config",
+        ]
+    )
+
+
+def test_discovery_clear_without_announcements_knows_the_state_file_and_the_arguments(mosquitto, monkeypatch):
+    monkeypatch.setattr(discovery.state, "load", lambda path: {SERIAL: None})
+    settings = parse(
+        f"[mqtt]\nserver = 127.0.0.1\nport = {mosquitto.port}\ntopic = roof/east\ncommandtopic = orders\n",
+        "test",
+    )[0]
+    known = [f"roof/east/{SERIAL}/online", f"orders/{SERIAL}/limit/state"]
+    given = [f"roof/east/{OTHER}/online", f"orders/{OTHER}/limit/state"]
+    for topic in (*known, *given, f"goodwe/{SERIAL}/online"):
+        announce(mosquitto.port, topic, "0")
+    out = io.StringIO()
+    discovery.main(["clear", OTHER], settings, out=out)
+    assert out.getvalue().splitlines() == [*(f"cleared {topic}" for topic in given), discovery.SAID_AGAIN]
+    out = io.StringIO()
+    discovery.main(["clear"], settings, out=out)
+    assert out.getvalue().splitlines() == [*(f"cleared {topic}" for topic in known), discovery.SAID_AGAIN]
+    assert kept_at(mosquitto.port) == [f"goodwe/{SERIAL}/online"]
+
+
+def test_discovery_clear_does_not_take_what_a_program_says_just_now_for_kept(announced, mosquitto, run):
+    running = run(mosquitto.port)
+    stop = threading.Event()
+
+    def speak() -> None:
+        while not stop.wait(0.1):
+            running.tell(reading())
+
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    out = io.StringIO()
+    began = time.monotonic()
+    discovery.main(["clear", SERIAL], announced, out=out)
+    stop.set()
+    speaker.join(PATIENCE)
+    assert f"cleared goodwe/{SERIAL}/data" not in out.getvalue()
+    assert time.monotonic() - began < discovery.PATIENCE, "it waits for what is kept, not for silence"
+
+
+@pytest.mark.parametrize(
+    ("announcement", "serial"),
+    [
+        (b'{"dev": {"sn": "1006KDTU135 0023"}}', "1006KDTU135 0023"),
+        (b'{"dev": {"sn": "+"}}', "1006KDTU135_0023"),
+        (b'{"dev": 7}', "1006KDTU135_0023"),
+        (b"\xff", "1006KDTU135_0023"),
+    ],
+)
+def test_announcement_says_of_which_inverter_it_is(announcement, serial):
+    assert discovery._serial("homeassistant/device/goodwe_1006KDTU135_0023/config", announcement) == serial
+    assert discovery._serial("homeassistant/device/other/config", b"{}") == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the following arguments are required: clear\n"),
+        (["clean"], "argument clear: invalid choice: 'clean'"),
+        (["clear", "#"], "argument SERIAL: '#' is no serial\n"),
+        (["clear", "a/b"], "argument SERIAL: 'a/b' is no serial\n"),
+    ],
+)
+def test_discovery_says_what_it_wants(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        discovery.parse(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_discovery_help_says_what_is_taken_back_and_that_the_serial_may_be_left_out(capsys):
+    with pytest.raises(SystemExit):
+        discovery.parse(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "usage: GoodWe.py discovery [-h] {clear} [SERIAL ...]" in said
+    assert "what Home Assistant was told, online, and the values, the sum and the power limit" in said
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,38 @@
-"""`discovery clear`: take back what Home Assistant was told, for inverters that are out of service."""
+"""`discovery clear`: take back all that the broker keeps of inverters that are out of service.
+
+That is what Home Assistant was told, `online`, and with options the values, the sum and the power limit.
+"""
 
 import argparse
 import sys
 import time
-from typing import Any, TextIO
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TextIO
+
+import simplejson
 
 from ..config import Config
-from ..errors import GoodWeError
+from ..errors import FieldError, GoodWeError
 from ..outputs.mqtt.advice import REFUSALS, reason_of
 from ..outputs.mqtt.client import new_client
-from ..outputs.mqtt.homeassistant import discovery_topic, is_ours
+from ..outputs.mqtt.homeassistant import discovery_topic, is_ours, object_id
 from ..outputs.mqtt.tls import tls_for
+from ..protocol import fields
 from ..readings import state
+
+if TYPE_CHECKING:
+    from ..config import MqttSettings
 
 QUIET_FOR = 1.0
 """Seconds without a message after which a broker has given all that it keeps."""
 PATIENCE = 10.0
+AT_ONCE = 8
+"""Topics of one subscription; some brokers take no more."""
 STAYS = (
     "A program that runs announces its inverters again when it, the broker or Home Assistant restarts;"
     " discovery = off ends that."
 )
+SAID_AGAIN = "A program that runs says what is kept again with its next message: stop it first."
 
 
 class ClearError(GoodWeError):
@@ -27,33 +40,71 @@ class ClearError(GoodWeError):
 
 
 def main(arguments: list[str], settings: Config, *, out: TextIO = sys.stdout) -> int:
-    """Remove the announcements of the serials given, or of all inverters. Raises ClearError, StartError."""
+    """Remove what is kept of the serials given, or of all inverters. Raises ClearError, StartError."""
     options = parse(arguments)
     prefix = settings.homeassistant.prefix
     # Some brokers give what they keep only to who asks by the exact topic.
-    known = options.serial or state.load(settings.inverter.statefile)
+    known = options.serial or list(state.load(settings.inverter.statefile))
     asked = [discovery_topic(prefix, serial) for serial in known]
     if not options.serial:
         asked.append(f"{prefix}/device/+/config")
     client = _connected(settings)
-    topics = sorted(_announced(client, asked))
-    for topic in topics:
+    announced = _announced(client, asked)
+    if not options.serial:
+        known += [serial for topic in announced if (serial := _serial(topic, announced[topic]))]
+    kept = _kept(client, _kept_topics(settings.mqtt, known, with_sum=not options.serial))
+    for topic in (*sorted(announced), *kept):
         _publish(client, topic)
         print(f"cleared {topic}", file=out)
     client.disconnect()
-    if not topics:
+    if not announced and not kept:
         print(f"nothing of this program is announced on {', '.join(asked)}", file=out)
-    elif settings.homeassistant.discovery:
+    if announced and settings.homeassistant.discovery:
         print(STAYS, file=out)
+    if kept:
+        print(SAID_AGAIN, file=out)
     return 0
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The options; a wrong one ends the program with usage and exit code 2."""
-    parser = argparse.ArgumentParser(prog="GoodWe.py discovery", description=__doc__)
+    description = (
+        "Take back what the broker keeps of inverters that are out of service: what Home Assistant was told,"
+        " online, and the values, the sum and the power limit where those are kept."
+    )
+    parser = argparse.ArgumentParser(prog="GoodWe.py discovery", description=description)
     parser.add_argument("clear", choices=["clear"])
-    parser.add_argument("serial", nargs="*", metavar="SERIAL", help="inverters; none: all that are announced")
+    everything = "inverters; none: all that are announced or in the state file, and the sum"
+    parser.add_argument(
+        "serial", nargs="*", default=[], type=_checked_serial, metavar="SERIAL", help=everything
+    )
     return parser.parse_args(arguments)
+
+
+def _checked_serial(text: str) -> str:
+    """A serial that can be part of a topic."""
+    if not text.isprintable() or set(text) & set("+#/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no serial")
+    return text
+
+
+def _serial(topic: str, announcement: bytes) -> str:
+    """Of which inverter an announcement of ours is: it says so, else its topic does; empty if neither."""
+    try:
+        return fields.decode_serial(str(simplejson.loads(announcement)["dev"]["sn"]).encode("ascii"))
+    except (ValueError, KeyError, TypeError, FieldError):
+        before, begin, serial = topic.split("/")[-2].partition(object_id(""))
+        return serial if begin and not before else ""
+
+
+def _kept_topics(settings: "MqttSettings", serials: Iterable[str], *, with_sum: bool) -> list[str]:
+    """Where a broker may keep something of these inverters, whatever the options are today."""
+    leaves = ("online", "data", *(row.key for row in fields.RUNNING))
+    topics = [f"{settings.topic}/sum/data"] if with_sum else []
+    for serial in dict.fromkeys(serials):
+        topics += [f"{settings.topic}/{serial}/{leaf}" for leaf in leaves]
+        topics.append(f"{settings.commandtopic}/{serial}/limit/state")
+    return topics
 
 
 def _connected(settings: Config) -> Any:
@@ -80,23 +131,41 @@ def _connected(settings: Config) -> Any:
     raise ClearError("; ".join(troubles))
 
 
-def _announced(client: Any, asked: list[str]) -> set[str]:
-    """Topics of our announcements that the broker keeps, of those that are asked for."""
-    found: set[str] = set()
+def _announced(client: Any, asked: list[str]) -> dict[str, bytes]:
+    """Our announcements that the broker keeps, of those that are asked for, by topic."""
+    return {topic: payload for topic, payload in _retained(client, asked).items() if is_ours(payload)}
+
+
+def _kept(client: Any, asked: list[str]) -> list[str]:
+    """The topics on which the broker keeps anything, of those that are asked for."""
+    kept = _retained(client, asked)
+    return [topic for topic in asked if topic in kept]
+
+
+def _retained(client: Any, asked: list[str]) -> dict[str, bytes]:
+    """What the broker keeps on these topics."""
+    found: dict[str, bytes] = {}
     heard = [time.monotonic()]
 
     def on_message(client: Any, userdata: Any, message: Any) -> None:
-        heard.append(time.monotonic())
-        if is_ours(message.payload):
-            found.add(message.topic)
+        if message.retain:  # else a program that runs has just said it
+            heard.append(time.monotonic())
+            found[message.topic] = message.payload
 
     client.on_message = on_message
-    client.subscribe([(topic, 1) for topic in asked])
+    waiting: set[int] = set()
+    client.on_subscribe = lambda client, userdata, number, *_: waiting.discard(number)
+    waiting |= {client.subscribe([(topic, 1) for topic in topics])[1] for topics in _by(AT_ONCE, asked)}
     end = heard[0] + PATIENCE
-    while time.monotonic() < min(heard[-1] + QUIET_FOR, end):
+    while time.monotonic() < (end if waiting else min(heard[-1] + QUIET_FOR, end)):
         if client.loop(timeout=0.1):
             raise ClearError("the broker closed the connection; is another program using the same clientid?")
     return found
+
+
+def _by(count: int, topics: list[str]) -> Iterable[list[str]]:
+    """The topics, so many at a time."""
+    return (topics[begin : begin + count] for begin in range(0, len(topics), count))
 
 
 def _publish(client: Any, topic: str) -> None:
