@@ -37,12 +37,14 @@ def qemu(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     image.cache_folder().mkdir(parents=True)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr(runner, "BOOT_WITHIN", {"kvm": 0.5, "tcg": 0.5})
     monkeypatch.setattr(runner, "kvm_is_usable", lambda: True)
 
     def install(kvm: str, tcg: str) -> Path:
         program = tmp_path / "qemu-system-x86_64"
-        program.write_text(QEMU.format(script={"kvm": kvm, "tcg": tcg}))
+        scripts = {"kvm": kvm, "tcg": tcg}
+        program.write_text(QEMU.format(script=scripts))
+        patience = {name: 30.0 if script else 0.5 for name, script in scripts.items()}  # an empty one hangs
+        monkeypatch.setattr(runner, "BOOT_WITHIN", patience)
         program.chmod(0o755)
         return tmp_path
 
@@ -151,6 +153,33 @@ def test_scenario_that_hangs_is_ended_with_log_and_journal_and_the_next_one_runs
     for row in ("Late: not done after 1 s", "Inverter now online.", "usb 1-1: new device"):
         assert any(text.startswith("| ") and text.endswith(row) for text in said)
     assert said[-4:-1] == ["reset", "BEGIN s99_passes", "PASS s99_passes 0.0"]
+
+
+def test_scenario_of_a_program_that_this_debian_has_not_is_left_out_and_said(qemu, capsys, monkeypatch):
+    said = []
+    module = SimpleNamespace(NEEDS="no-such-program", scenario=lambda house: said.append("played"))
+    monkeypatch.setitem(sys.modules, "tests.system.scenarios.s99_other", module)
+    line = SimpleNamespace(say=lambda *words: said.append(" ".join(words)))
+    guest.play("s99_other", {"done": [], "step": 0}, line)
+    assert said == ["LEFT s99_other no-such-program"]
+    machine = boot(qemu(kvm=f"READY\n{said[0]}\nDONE\n", tcg=""))
+    assert runner.follow(machine) == (0, 0)
+    machine.end()
+    assert "s99_other" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suite", image.SUITES)
+def test_each_suite_is_a_guest_of_its_own_with_wheels_for_its_python(suite, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ran = []
+    monkeypatch.setattr(image, "_run", lambda command, **options: ran.append(command))
+    monkeypatch.setattr(image, "_build", lambda built, *what: ran.append(what))
+    assert image.guest(suite).disk != image.guest(next(name for name in image.SUITES if name != suite)).disk
+    (name, packages), _ = ran
+    assert (name, "restartd" in packages) == (suite, suite == "bookworm")
+    image.wheels(tmp_path / "wheels", image.SUITES[suite].python)
+    assert "cp311" in ran[-1] or "cp313" in ran[-1]
+    assert image.SUITES[suite].python in ran[-1]
 
 
 def test_lines_of_the_guest_become_a_report(qemu, capsys):

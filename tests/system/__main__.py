@@ -126,6 +126,8 @@ def follow(machine: Machine) -> tuple[int, int]:
             passed, failed = passed + (word == "PASS"), failed + (word == "FAIL")
             print(f"{word} {name:32} {more:>6} s   {'; '.join(figures)}".rstrip(), flush=True)
             figures = []
+        elif word == "LEFT":
+            print(f"     {name:32} left out: this Debian has no {more}", flush=True)
         elif word == "|":
             print(f"     {rest}", flush=True)
     return passed, failed
@@ -148,6 +150,9 @@ def main() -> int:
     parser.add_argument(
         "--only", metavar="NAME[,NAME]", help="scenarios with NAME in theirs (the installation always runs)"
     )
+    parser.add_argument(
+        "--suite", choices=image.SUITES, default=next(iter(image.SUITES)), help="Debian's release"
+    )
     parser.add_argument("--keep", action="store_true", help="keep console and disk of the run, and say where")
     parser.add_argument("--shell", action="store_true", help="no scenarios: a shell in the guest")
     options = parser.parse_args()
@@ -168,8 +173,8 @@ def main() -> int:
 
 def run(options: argparse.Namespace, folder: Path) -> int:
     """One run with its files in `folder`."""
-    guest = image.guest()
-    image.wheels(folder / "wheels")
+    guest = image.guest(options.suite)
+    image.wheels(folder / "wheels", image.SUITES[options.suite].python)
     image.project_disk(folder / "project.ext4", folder / "wheels")
     if options.shell:
         return shell(guest, folder / "project.ext4")

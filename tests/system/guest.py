@@ -1,11 +1,12 @@
 """Runs the scenarios inside the guest and tells the host by the second serial line.
 
 Lines out: READY, BEGIN name, FIGURE name what value, PASS name seconds, FAIL name seconds, `| text` behind a
-FAIL, DONE. A scenario that needs a reboot raises Reboot; where it was is kept in a file.
+FAIL, LEFT name program of a scenario whose program this Debian does not have, DONE. A scenario that needs a reboot raises Reboot; where it was is kept in a file.
 """
 
 import importlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,6 +74,10 @@ def main() -> None:
 def play(name: str, state: dict[str, Any], line: Line) -> None:
     """One scenario, or the part of it that comes after the reboot it asked for."""
     scenario = importlib.import_module(f"tests.system.scenarios.{name}")
+    needed = getattr(scenario, "NEEDS", None)
+    if needed and not shutil.which(needed, path="/usr/sbin:/usr/bin"):
+        line.say("LEFT", name, needed)
+        return
     house = kit.House(lambda what, value: line.say("FIGURE", name, json.dumps([what, value])))
     line.say("BEGIN", name)
     began = time.monotonic()

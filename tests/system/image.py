@@ -13,11 +13,23 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 
-SUITE = "bookworm"
 PACKAGES = (
     *("linux-image-amd64", "systemd-sysv", "udev", "dbus", "kmod", "sudo", "adduser"),
-    *("python3", "python3-venv", "mosquitto", "mosquitto-clients", "logrotate", "restartd"),
+    *("python3", "python3-venv", "mosquitto", "mosquitto-clients", "logrotate"),
 )
+
+
+class Suite(NamedTuple):
+    """One release of Debian."""
+
+    python: str
+    """Its Python, as pip names it."""
+    more: tuple[str, ...] = ()
+    """Packages beside PACKAGES, which not every release has."""
+
+
+SUITES = {"bookworm": Suite("3.11", ("restartd",)), "trixie": Suite("3.13")}
+"""By name; the first one is taken unless another is asked for."""
 HOST_PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
 """What the host must have, and the package it is in."""
 SPACE = 5 * 1024**3
@@ -60,7 +72,7 @@ mkdir -p etc/systemd/system/serial-getty@ttyS0.service.d
 printf '[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root --noclear %%I vt220\n' \
     > etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf
 chroot . systemctl enable system-tests.service mosquitto.service
-chroot . systemctl disable restartd.service
+[ ! -e usr/sbin/restartd ] || chroot . systemctl disable restartd.service
 chroot . systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer
 rm -rf var/cache/apt/archives/*.deb var/lib/apt/lists/*
 """
@@ -112,34 +124,35 @@ def lock() -> int:
     return descriptor
 
 
-def guest() -> Guest:
-    """The guest, from the cache or built now."""
-    recipe = repr((SUITE, PACKAGES, UNIT, SET_UP, FINISH))
+def guest(suite: str) -> Guest:
+    """The guest of a suite, from the cache or built now."""
+    packages = PACKAGES + SUITES[suite].more
+    recipe = repr((suite, packages, UNIT, SET_UP, FINISH))
     folder = cache_folder() / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     built = Guest(folder / "guest.ext4", folder / "vmlinuz", folder / "initrd.img")
     if not (folder / "complete").exists():
-        print("building the guest, once ...", flush=True)
+        print(f"building the guest of {suite}, once ...", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        _build(built)
+        _build(built, suite, packages)
         (folder / "complete").touch()
     return built
 
 
-def _build(built: Guest) -> None:
+def _build(built: Guest, suite: str, packages: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory(prefix="goodwe-guest-") as name:
         work = Path(name)
         (work / "unit").write_text(UNIT)
         (work / "set-up").write_text(SET_UP)
         (work / "finish").write_text(FINISH)
         tree = work / "tree"
-        command = ["mmdebstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES)]
+        command = ["mmdebstrap", "--variant=minbase", "--include=" + ",".join(packages)]
         command += [
             f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")
         ]
         command += [f'--essential-hook=sh {work / "set-up"} "$1"']
         command += [f'--customize-hook=sh {work / "finish"} "$1"']
-        _run([*command, SUITE, str(tree)], env={**os.environ, "UNIT_FILE": str(work / "unit")})
+        _run([*command, suite, str(tree)], env={**os.environ, "UNIT_FILE": str(work / "unit")})
         for pattern, target in (("vmlinuz-*", built.kernel), ("initrd.img-*", built.initrd)):
             shutil.copy(next((tree / "boot").glob(pattern)), target)
         _disk(tree, built.disk, "3G")
@@ -159,7 +172,7 @@ def project_disk(target: Path, wheels: Path) -> None:
         _disk(tree, target, "200M")
 
 
-def wheels(target: Path) -> None:
+def wheels(target: Path, python: str) -> None:
     """The packages that the README's line asks pip for, for the guest's Python, which has no network."""
     target.mkdir(parents=True, exist_ok=True)
     environment = target.parent / "pip"
@@ -172,7 +185,8 @@ def wheels(target: Path) -> None:
         "-d",
         str(target),
     ]
-    where = ["--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"]
+    where = ["--only-binary=:all:", "--python-version", python, "--implementation", "cp"]
+    where += ["--abi", f"cp{python.replace('.', '')}"]
     platforms = ["--platform", "manylinux2014_x86_64", "--platform", "manylinux_2_17_x86_64"]
     where += [*platforms, "--platform", "manylinux_2_28_x86_64"]
     _run([*pip, *where, "setuptools>=77", *requirements()])

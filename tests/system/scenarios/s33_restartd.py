@@ -5,6 +5,9 @@ from pathlib import Path
 
 from tests.system.kit import INSTALLED, House, check, sh, wait_for
 
+NEEDS = "restartd"
+"""Debian has it up to 12."""
+
 
 def scenario(house: House) -> None:
     Path("/etc/restartd.conf").write_text((INSTALLED / "etc" / "restartd.conf").read_text())
