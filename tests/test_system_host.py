@@ -43,7 +43,7 @@ def qemu(tmp_path, monkeypatch):
         program = tmp_path / "qemu-system-x86_64"
         scripts = {"kvm": kvm, "tcg": tcg}
         program.write_text(QEMU.format(script=scripts))
-        patience = {name: 30.0 if script else 0.5 for name, script in scripts.items()}  # an empty one hangs
+        patience = {name: 30.0 if script else 3.0 for name, script in scripts.items()}  # an empty one hangs
         monkeypatch.setattr(runner, "BOOT_WITHIN", patience)
         program.chmod(0o755)
         return tmp_path
