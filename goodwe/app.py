@@ -9,6 +9,7 @@ from random import Random
 from typing import NamedTuple
 
 from .config import Config
+from .errors import RestartError
 from .ladder import Ladder
 from .link import Link
 from .loop import NEVER, Loop, Timer
@@ -116,10 +117,15 @@ class App(Timer):
     def run(self) -> None:
         """Until `stop()` was called and everything is closed, or the farewell took too long.
 
-        Raises what a part has raised that the program cannot do without, after the outputs said goodbye.
+        Raises what a part has raised that the program cannot do without, after the outputs said goodbye; a
+        RestartError when only a new process can go on.
         """
         try:
             self._loop.run(until=self._finished)
+        except RestartError as error:
+            log.error("%s; ending, to be started again", error)
+            self._end_all_the_same()
+            raise
         except Exception:
             log.error("The program has a defect and ends; the outputs are told")
             self._end_all_the_same()

@@ -4,6 +4,7 @@ GoodWeError
   ConfigError   the file is wrong: where, what, what would be right       -> terminal, exit 2
   StartError    the program cannot begin: a log file, a library           -> terminal, exit 1
   DeviceError   no permission, not an inverter, reports we do not know    -> logged, tried again
+  RestartError  something that only a new process is allowed              -> goodbye, exit 1, started again
   FieldError    a payload that is not what its function code promises     -> counted, never published
 
 A cable that is pulled is not in this tree: it is an OSError to the link and an Offline to the world.
@@ -24,6 +25,10 @@ class StartError(GoodWeError):
 
 class DeviceError(GoodWeError):
     """A device node that cannot serve as an inverter's wire now."""
+
+
+class RestartError(GoodWeError):
+    """The program is to end, so that whoever watches it starts it again."""
 
 
 class FieldError(GoodWeError):

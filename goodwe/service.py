@@ -18,7 +18,7 @@ from DaemonPy import StartError as DaemonStartError
 from . import __version__
 from .app import App, outputs
 from .config import Config, make_log_folder
-from .errors import GoodWeError
+from .errors import GoodWeError, RestartError
 from .loop import NEVER, Loop, Timer
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,10 @@ class GoodWe(Daemon):
         for warning in self._warnings:
             log.warning("%s", warning)
         self.ready()
-        app.run()
+        try:
+            app.run()
+        except RestartError as error:
+            raise DaemonStartError(str(error)) from error
         log.info("GoodWeUSBLogger stopped")
         return 0
 

@@ -15,13 +15,13 @@ import pytest
 
 from goodwe import config
 from goodwe.app import App
-from goodwe.errors import DeviceError
+from goodwe.errors import DeviceError, RestartError
 from goodwe.events import Offline, Online, Reading
-from goodwe.loop import Loop
+from goodwe.loop import NEVER, Loop, Timer
 from goodwe.protocol.simulator import Day, Habits, Inverter, Port
 from goodwe.tools import decode
-from goodwe.transport import Ids
-from goodwe.transport.hidraw import NodeFinder
+from goodwe.transport import TRANSPORTS, Ids, find
+from goodwe.transport.hidraw import NodeFinder, wrap
 
 from .broker import PATIENCE, wait_for
 from .fakes import Nodes, fanout
@@ -87,7 +87,7 @@ class Roof:
 class Running:
     """An App in a thread, on nodes and roofs of the test."""
 
-    def __init__(self):
+    def __init__(self, find=None):
         self.nodes = Nodes()
         self.roofs = {}
         self.open_errors = {}
@@ -100,7 +100,7 @@ class Running:
             self.loop,
             lambda app: fanout(self.loop, self.recorder),
             wall_clock=time.time,
-            find=self._find,
+            find=find or self._find,
         )
         self.raised = None
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -139,6 +139,43 @@ class Running:
         assert not self.thread.is_alive()
 
 
+class ToyWire:
+    """A transport of the test's own: a wire to a roof that is simply there, for two inverters at most."""
+
+    name, capacity, has_envelope = "toy:roof", 2, True
+
+    def __init__(self, roof):
+        self.fileno = roof.node.fileno
+        self.read = lambda: roof.node.recv(4096)
+        self.write = lambda frame, failed: roof.node.send(wrap(frame))
+        self.reset = lambda failed: None
+        self.open = lambda opened, failed: opened()
+        self.close = lambda closed: closed()
+        self.status = lambda now: {"name": self.name}
+
+
+class ToyFinder(Timer):
+    """And what finds it, once."""
+
+    closed, deadline = False, -NEVER
+
+    def __init__(self, device, ids, *, post, plugged, unplugged):
+        self._plugged = lambda: plugged(ToyWire(Roof(device.removeprefix("toy:"))))
+
+    def tick(self, now):
+        self.deadline = NEVER
+        self._plugged()
+
+    def ended(self, name, now, *, was_open):
+        self.deadline = now + 1.0
+
+    def close(self):
+        self.closed = True
+
+    def status(self, now):
+        return {"state": "toy"}
+
+
 @pytest.fixture
 def running():
     running = Running()
@@ -148,6 +185,27 @@ def running():
 
 
 ONE, TWO = "15000DSN000W0001", "15000DSN000W0002"
+
+
+def test_transport_from_the_outside_is_a_row_of_the_table(monkeypatch):
+    monkeypatch.setitem(TRANSPORTS, "toy:", ToyFinder)
+    running = Running(find=lambda device, ids, **calls: find(f"toy:{ONE}", ids, **calls))
+    wait_for(lambda: running.readings(ONE) >= 2, "readings")
+    running.stop()
+    assert running.recorder.of(Offline, ONE)
+
+
+def test_what_only_a_new_process_may_open_ends_this_one_after_its_goodbye(running, caplog):
+    running.plug("/dev/hidraw1", TWO)
+    wait_for(lambda: running.readings(TWO), "a reading")
+    running.open_errors["/dev/hidraw0"] = RestartError("/dev/hidraw0 has another major number than before")
+    running.nodes.plug("/dev/hidraw0")
+    running.thread.join(PATIENCE)
+    assert not running.thread.is_alive()
+    assert isinstance(running.raised, RestartError)
+    assert running.recorder.of(Offline, TWO)
+    assert "has another major number than before; ending, to be started again" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_plugged_read_unplugged_and_plugged_again(running):

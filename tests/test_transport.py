@@ -14,12 +14,13 @@ import time
 
 import pytest
 
-from goodwe.errors import DeviceError
+from goodwe.errors import DeviceError, RestartError
 from goodwe.loop import NEVER, Loop, Worker
 from goodwe.transport import Ids
 from goodwe.transport.hidraw import (
     Hidraw,
     NodeFinder,
+    NodeOpener,
     has_report_numbers,
     open_node,
     reset_port,
@@ -241,6 +242,34 @@ def test_socket_is_no_node_and_the_stand_in_is_named(tmp_path, listener):
 def test_number_that_no_device_has_is_left_to_the_opening():
     assert subsystem(os.makedev(1, 3)) == "mem"
     assert subsystem(os.makedev(4000, 77)) is None
+
+
+def test_number_that_the_unit_was_not_given_asks_for_a_new_process(tmp_path):
+    node = tmp_path / "hidraw0"
+    error: list[int] = []
+
+    def open_it(path, ids):
+        if error:
+            raise DeviceError(f"cannot open {path}") from PermissionError(error[0], "no")
+        return os.open(path, os.O_RDONLY)
+
+    opener = NodeOpener(IDS, open_it)
+    node.touch()
+    error.append(errno.EPERM)
+    with pytest.raises(DeviceError):
+        opener(str(node))  # never opened: the unit was not given any, and a new process would not be either
+    error.clear()
+    os.close(opener("/dev/null"))
+    error.append(errno.EACCES)
+    for path in ("/dev/null", str(node), str(tmp_path / "gone")):
+        with pytest.raises(DeviceError):
+            opener(path)
+    error[0] = errno.EPERM
+    for path in ("/dev/null", str(tmp_path / "gone")):
+        with pytest.raises(DeviceError):
+            opener(path)
+    with pytest.raises(RestartError, match="has another major number than before, which this unit was not"):
+        opener(str(node))
 
 
 @pytest.mark.parametrize(

@@ -47,12 +47,12 @@ def _hidraw(
     plugged: Callable[[Wire], None],
     unplugged: Callable[[str], None],
 ) -> Finder:
-    from .hidraw import NodeFinder, open_node
+    from .hidraw import NodeFinder, NodeOpener
     from .udev import udev_nodes
 
     return NodeFinder(
         udev_nodes(ids, device),
-        lambda path: open_node(path, ids),
+        NodeOpener(ids),
         post=post,
         plugged=plugged,
         unplugged=unplugged,

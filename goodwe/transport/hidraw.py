@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..errors import DeviceError
+from ..errors import DeviceError, RestartError
 from ..loop import NEVER, Worker
 from .wire import Ids, Wire
 
@@ -184,6 +184,39 @@ def _discard_old_reports(descriptor: int) -> None:
                 return
         except BlockingIOError:
             return
+
+
+class NodeOpener:
+    """`open_node` for one finder, which remembers the kernel's number for this kind of device."""
+
+    def __init__(self, ids: Ids, open_node: Callable[[str, Ids], int] = open_node) -> None:
+        """`ids` are an inverter's; `open_node` does the work."""
+        self._ids = ids
+        self._open_node = open_node
+        self._major: int | None = None
+        """Major number of the node that was opened last."""
+
+    def __call__(self, path: str) -> int:
+        """A descriptor of the node at `path`; errors as in `open_node`, and RestartError."""
+        try:
+            descriptor = self._open_node(path, self._ids)
+        except DeviceError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno == errno.EPERM and self._has_another_major(path):
+                raise RestartError(
+                    f"{path} has another major number than before, which this unit was not given when it was"
+                    " started"
+                ) from error
+            raise
+        self._major = os.major(os.fstat(descriptor).st_rdev)
+        return descriptor
+
+    def _has_another_major(self, path: str) -> bool:
+        # A unit's DeviceAllow=char-hidraw is looked up once: the kernel's module was loaded anew since.
+        try:
+            return self._major not in (None, os.major(os.stat(path).st_rdev))
+        except OSError:
+            return False
 
 
 # --- the wire
