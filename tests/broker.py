@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from goodwe.outputs.mqtt.client import paho_client
+from goodwe.tools import embedded_broker
 
 PATIENCE = 15.0
 
@@ -89,6 +90,28 @@ class Mosquitto:
     @property
     def log(self) -> str:
         return (self._folder / f"mosquitto-{self.port}.log").read_text()
+
+
+class Amqtt:
+    """The broker of the demo extra, as a process."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+
+    def start(self) -> "Amqtt":
+        self._process = subprocess.Popen(
+            [sys.executable, embedded_broker.__file__, str(self.port)], stderr=subprocess.DEVNULL
+        )
+        try:
+            wait_for(lambda: listens(self.port), "amqtt listens")
+        except BaseException:  # no fixture has it yet that would end it
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait(PATIENCE)
 
 
 class Subscriber:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from goodwe.loop import Host
@@ -20,11 +21,15 @@ class Clock:
         return self.now
 
 
+def _itself(output: Any, host: Host) -> Any:
+    return output
+
+
 def fanout(loop: Host, *outputs: Any) -> Fanout:
     """Of these outputs, by the names of their classes."""
     made = Fanout(loop)
     for output in outputs:
-        made.add(type(output).__name__, lambda host, output=output: output)
+        made.add(type(output).__name__, partial(_itself, output))
     return made
 
 

@@ -3,9 +3,10 @@
 import threading
 import time
 from random import Random
+from typing import Any
 
 from goodwe.config import MqttSettings, parse
-from goodwe.events import Reading
+from goodwe.events import Happening, Reading
 from goodwe.loop import Loop
 from goodwe.outputs.mqtt import MqttOutput
 from goodwe.outputs.mqtt.homeassistant import Announcer
@@ -20,15 +21,15 @@ DATA, ONLINE = f"goodwe/{SERIAL}/data", f"goodwe/{SERIAL}/online"
 VALUES = fields.decode_running(data("usb-running-66"))
 
 
-def settings(port: int, **changes) -> MqttSettings:
+def settings(port: int, **changes: Any) -> MqttSettings:
     return parse("", "test")[0].mqtt._replace(**{"server": ("127.0.0.1",), "port": port, **changes})
 
 
-def reading(when: float = 1_700_000_000.0, serial: str = SERIAL, **values) -> Reading:
+def reading(when: float = 1_700_000_000.0, serial: str = SERIAL, **values: Any) -> Reading:
     return Reading(serial, 11, 3, {**VALUES, **values}, when)
 
 
-def announcer(**changes) -> Announcer:
+def announcer(**changes: Any) -> Announcer:
     """Of a program with these changes to [mqtt]."""
     config, _ = parse("", "test")
     mqtt = config.mqtt._replace(**changes)
@@ -38,7 +39,7 @@ def announcer(**changes) -> Announcer:
 class Running:
     """An output on a loop of its own thread, as the program has it."""
 
-    def __init__(self, mqtt: MqttSettings, **options) -> None:
+    def __init__(self, mqtt: MqttSettings, **options: Any) -> None:
         """`options` of MqttOutput."""
         self.loop = Loop(time.monotonic)
         self.output = MqttOutput(mqtt, loop=self.loop, random=Random(1), **options)
@@ -46,7 +47,7 @@ class Running:
         self._thread = threading.Thread(target=lambda: self.loop.run(until=lambda: self._stop), daemon=True)
         self._thread.start()
 
-    def tell(self, *events) -> float:
+    def tell(self, *events: Happening) -> float:
         """Hand the events over in the loop's thread; how long that took, in seconds."""
         done = threading.Event()
         took = []

@@ -5,6 +5,7 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Callable
 
 
 class Proxy:
@@ -72,7 +73,7 @@ class Proxy:
         ):
             threading.Thread(target=self._forward, args=(source, sink, is_stalled), daemon=True).start()
 
-    def _forward(self, source, sink, is_stalled) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket, is_stalled: Callable[[], bool]) -> None:
         with contextlib.suppress(OSError, ValueError):
             while True:
                 if not select.select([source], [], [], 0.02)[0]:  # ValueError once it is closed

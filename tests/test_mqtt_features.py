@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,7 @@ from goodwe.outputs.mqtt.payload import data_json
 from goodwe.outputs.mqtt.store import Store
 from goodwe.protocol.simulator import Day
 
-from .broker import PATIENCE, Mosquitto, Subscriber, free_port, listens, needs_amqtt, wait_for
+from .broker import PATIENCE, Amqtt, Mosquitto, Subscriber, free_port, needs_amqtt, wait_for
 from .mqtt import DATA, ONLINE, OTHER, SERIAL, VALUES, announcer, reading, serving
 from .proxy import Proxy
 
@@ -38,28 +37,6 @@ def born(port):
 
 def resting(**values):
     return Resting(SERIAL, 11, 3, {**VALUES, "pac": 0, **values}, 1.7e9, 1.7e9 + 300.0)
-
-
-class Amqtt:
-    """The broker of the demo extra, as a process."""
-
-    def __init__(self):
-        self.port = free_port()
-
-    def start(self):
-        program = Path(mqtt_module.__file__).parents[2] / "tools" / "embedded_broker.py"
-        command = [sys.executable, str(program), str(self.port)]
-        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        try:
-            wait_for(lambda: listens(self.port), "amqtt listens")
-        except BaseException:  # no fixture has it yet that would end it
-            self.stop()
-            raise
-        return self
-
-    def stop(self):
-        self._process.kill()
-        self._process.wait(PATIENCE)
 
 
 @pytest.fixture(params=["mosquitto", pytest.param("amqtt", marks=needs_amqtt)])

@@ -5,16 +5,17 @@ import queue
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from ..broker import Mosquitto, Subscriber, wait_for
-from ..test_mqtt_features import Amqtt
+from ..broker import Amqtt, Mosquitto, Subscriber, wait_for
 from .home import Home, seconds_until
 from .house import SERIAL, House
 from .rabbit import Cluster
 
 Figures = dict[str, float]
+Server = Callable[[], AbstractContextManager[tuple[str, int]]]
+"""Starts a broker and ends it: host and port."""
 
 ENTITIES = {
     "binary_sensor": {"connection": "", "problem": ""},
@@ -64,9 +65,7 @@ def rabbitmq() -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def homes(
-    broker: Callable[[], "ExitStack"], protocol: str, mqtt: str = COMMANDS
-) -> Iterator[tuple[House, Home]]:
+def homes(broker: Server, protocol: str, mqtt: str = COMMANDS) -> Iterator[tuple[House, Home]]:
     """Inverter, program, broker and Home Assistant, all running."""
     with broker() as (host, port):
         house = House(host, port, mqtt=mqtt)
@@ -107,7 +106,7 @@ def shows_the_day(home: Home) -> bool:
     return complete and float(home.state("_feeding_power")) > 0 and home.state("_connection") == "on"
 
 
-def everything_is_shown(broker: Callable[[], "ExitStack"], protocol: str) -> Figures:
+def everything_is_shown(broker: Server, protocol: str) -> Figures:
     """Every entity with its unit; unplugged, replugged; restarts of Home Assistant by day and by night."""
     figures = {}
     with homes(broker, protocol) as (house, home):
