@@ -29,7 +29,7 @@ FLOORS = [
         "outputs.mqtt.commands",
         "outputs.mqtt.homeassistant",
     ],
-    ["outputs.mqtt.sums", "outputs.mqtt.values"],
+    ["outputs.mqtt.retained", "outputs.mqtt.sums", "outputs.mqtt.values"],
     ["link", "readings.ledger", "outputs.mqtt"],
     ["snapshot"],
     ["app"],

@@ -7,21 +7,19 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import simplejson
 
 from ..config import Config
 from ..errors import FieldError, GoodWeError
+from ..outputs.mqtt import retained
 from ..outputs.mqtt.advice import REFUSALS, reason_of
 from ..outputs.mqtt.client import new_client
 from ..outputs.mqtt.homeassistant import discovery_topic, is_ours, object_id
 from ..outputs.mqtt.tls import tls_for
 from ..protocol import fields
 from ..readings import state
-
-if TYPE_CHECKING:
-    from ..config import MqttSettings
 
 QUIET_FOR = 1.0
 """Seconds without a message after which a broker has given all that it keeps."""
@@ -52,7 +50,11 @@ def main(arguments: list[str], settings: Config, *, out: TextIO = sys.stdout) ->
     announced = _announced(client, asked)
     if not options.serial:
         known += [serial for topic in announced if (serial := _serial(topic, announced[topic]))]
-    kept = _kept(client, _kept_topics(settings.mqtt, known, with_sum=not options.serial))
+    topics = _kept_topics(settings, known)
+    if not options.serial:
+        earlier = retained.load(retained.path_beside(settings.inverter.statefile))
+        topics += [retained.sum_topic(settings.mqtt.topic), *sorted(earlier - set(topics))]
+    kept = _kept(client, topics)
     for topic in (*sorted(announced), *kept):
         _publish(client, topic)
         print(f"cleared {topic}", file=out)
@@ -97,13 +99,13 @@ def _serial(topic: str, announcement: bytes) -> str:
         return serial if begin and not before else ""
 
 
-def _kept_topics(settings: "MqttSettings", serials: Iterable[str], *, with_sum: bool) -> list[str]:
+def _kept_topics(settings: Config, serials: Iterable[str]) -> list[str]:
     """Where a broker may keep something of these inverters, whatever the options are today."""
-    leaves = ("online", "data", *(row.key for row in fields.RUNNING))
-    topics = [f"{settings.topic}/sum/data"] if with_sum else []
+    topic, commandtopic = settings.mqtt.topic, settings.mqtt.commandtopic
+    topics = []
     for serial in dict.fromkeys(serials):
-        topics += [f"{settings.topic}/{serial}/{leaf}" for leaf in leaves]
-        topics.append(f"{settings.commandtopic}/{serial}/limit/state")
+        topics.append(f"{topic}/{serial}/online")
+        topics += retained.optional_topics(topic, commandtopic, serial)
     return topics
 
 

@@ -1,0 +1,192 @@
+"""What a broker keeps because of an option, and is told to keep no longer when the option is off."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from goodwe.config import parse
+from goodwe.outputs.mqtt.retained import Retained, is_kept, load, optional_topics, path_beside
+
+SERIAL, OTHER = "1006KDTU13500023", "53600DSN201W0051"
+DATA, PAC = f"goodwe/{SERIAL}/data", f"goodwe/{SERIAL}/pac"
+LIMIT = f"goodwe-command/{SERIAL}/limit/state"
+SUM = "goodwe/sum/data"
+
+
+def options(*lines: str):
+    return parse("[mqtt]\n" + "\n".join(lines), "test")[0].mqtt
+
+
+EVERYTHING = ("retain = on", "sum = on", "values = on", "valuesretain = on", "commands = on", "control = on")
+
+
+class Broker:
+    """Keeps what it is told to, and acknowledges when the test says so."""
+
+    def __init__(self, *, room: int = 100) -> None:
+        self.got: list[str] = []
+        self.room = room
+        self._waiting: list = []
+
+    def publish(self, message, done) -> bool:
+        if len(self._waiting) >= self.room:
+            return False
+        assert (message.payload, message.qos, message.retain) == ("", 1, True)
+        self.got.append(message.topic)
+        self._waiting.append(done)
+        return True
+
+    def answer(self, acknowledged: bool = True) -> None:
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
+            done(acknowledged)
+
+
+def at_once(call, then) -> None:
+    """A worker that does it now."""
+    try:
+        call()
+    except OSError as error:
+        then(lambda error=error: raise_(error))
+    else:
+        then(lambda: None)
+
+
+def raise_(error):
+    raise error
+
+
+@pytest.fixture
+def path(tmp_path):
+    return path_beside(str(tmp_path / "deep" / "state.json"))
+
+
+def begin(path, broker, *lines) -> Retained:
+    return Retained(path, options(*lines), publish=broker.publish, worker=SimpleNamespace(do=at_once))
+
+
+def test_without_options_nothing_is_noted_and_there_is_no_file(path):
+    broker = Broker()
+    retained = begin(path, broker)
+    retained.note(SERIAL, 3)
+    retained.take_back()
+    assert (broker.got, retained.left, Path(path).exists()) == ([], 0, False)
+
+
+def test_options_that_are_off_again_are_taken_back_once(path):
+    begin(path, Broker(), *EVERYTHING).note(SERIAL, 3)
+    assert load(path) == {*optional_topics("goodwe", "goodwe-command", SERIAL), SUM}
+    broker = Broker()
+    retained = begin(path, broker)
+    retained.take_back()
+    assert {DATA, PAC, LIMIT, SUM} <= set(broker.got)
+    assert f"goodwe/{SERIAL}/online" not in broker.got
+    assert Path(path).exists(), "nobody has acknowledged it"
+    broker.answer()
+    assert (retained.left, Path(path).exists()) == (0, False)
+    again = Broker()
+    begin(path, again).take_back()
+    assert again.got == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "topics"),
+    [
+        (["values = on", "valuesretain = on"], {DATA, SUM}),
+        (["retain = on", "sum = on"], {PAC}),
+        (["retain = on"], {SUM, PAC}),
+        (["sum = on", "values = on"], {DATA, SUM, PAC}),
+        (["valuesretain = on"], {DATA, SUM, PAC}),
+        (list(EVERYTHING), set()),
+        ([*EVERYTHING, "topic = roof"], {DATA, SUM, PAC}),
+        ([*EVERYTHING, "commandtopic = orders"], {LIMIT}),
+        ([*EVERYTHING[:-1], "control = off"], {LIMIT}),
+    ],
+)
+def test_only_what_is_not_to_be_kept_any_more_is_taken_back(path, lines, topics):
+    begin(path, Broker(), *EVERYTHING).note(SERIAL, 3)
+    broker = Broker()
+    begin(path, broker, *lines).take_back()
+    assert set(broker.got) & {DATA, SUM, PAC, *([LIMIT] if "commands = on" in lines else [])} == topics
+
+
+def test_lost_connection_and_little_room_take_it_back_later(path):
+    begin(path, Broker(), *EVERYTHING).note(SERIAL, 3)
+    broker = Broker(room=3)
+    retained = begin(path, broker)
+    retained.take_back()
+    retained.take_back()  # another inverter's connection
+    assert len(broker.got) == 3
+    broker.answer(acknowledged=False)
+    assert len(broker.got) == 3, "there is no connection"
+    retained.take_back()
+    while retained.left:
+        broker.answer()
+    assert broker.got[3:] == sorted({*optional_topics("goodwe", "goodwe-command", SERIAL), SUM})
+    assert not Path(path).exists()
+
+
+def test_what_was_acknowledged_before_a_crash_is_not_taken_back_again(path):
+    begin(path, Broker(), *EVERYTHING).note(SERIAL, 3)
+    broker = Broker(room=3)
+    retained = begin(path, broker)
+    retained.take_back()
+    broker.room = 0
+    broker.answer()
+    broker = Broker()
+    begin(path, broker).take_back()
+    assert len(broker.got) == len(optional_topics("goodwe", "goodwe-command", SERIAL)) + 1 - 3
+
+
+def test_broker_that_answers_at_once_is_told_each_once(path):
+    begin(path, Broker(), *EVERYTHING).note(SERIAL, 3)
+    got = []
+
+    def publish(message, done) -> bool:
+        got.append(message.topic)
+        done(True)
+        return True
+
+    retained = Retained(path, options(), publish=publish, worker=SimpleNamespace(do=at_once))
+    retained.take_back()
+    assert (len(got), len(set(got)), retained.left) == (len(got), len(got), 0)
+
+
+def test_inverters_of_earlier_starts_stay_in_the_file(path):
+    begin(path, Broker(), "retain = on").note(SERIAL, 3)
+    retained = begin(path, Broker(), "retain = on")
+    retained.note(OTHER, 1)
+    retained.note(OTHER, 1)
+    assert load(path) == {DATA, f"goodwe/{OTHER}/data"}
+
+
+def test_damaged_file_takes_back_nothing_of_others(path):
+    begin(path, Broker(), "retain = on").note(SERIAL, 3)
+    with open(path, "ab") as file:
+        file.write(
+            b"other/things\n#\ngoodwe/+/data\ngoodwe//data\n\xff/x/data\na/b/c/state\nhomeassistant/status\n"
+        )
+    broker = Broker()
+    begin(path, broker).take_back()
+    assert broker.got == [DATA]
+
+
+def test_disk_that_takes_nothing_is_said_once(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    retained = begin(str(tmp_path / "file" / "state.retained"), Broker(), "retain = on")
+    retained.note(SERIAL, 3)
+    retained.note(OTHER, 1)
+    assert sum("cannot save" in message for message in caplog.messages) == 1
+    assert retained.saved
+
+
+def test_single_phase_inverter_has_no_topics_of_other_phases(path):
+    begin(path, Broker(), *EVERYTHING).note(OTHER, 1)
+    assert f"goodwe/{OTHER}/vac1" in load(path)
+    assert f"goodwe/{OTHER}/vac2" not in load(path)
+
+
+def test_no_statefile_no_file():
+    assert path_beside("") == ""
+    assert is_kept(options("retain = on"), DATA)
