@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from .config import Config
 from .errors import RestartError
-from .ladder import Ladder
 from .link import Link
 from .loop import NEVER, Loop, Timer
 from .outputs import Context, Fanout, make_outputs
+from .place import Place
 from .protocol.bus import Bus
 from .readings.clock import clock_is_right
 from .readings.ledger import REPEAT_EVERY, Ledger
@@ -34,15 +34,6 @@ def outputs(config: Config, loop: Loop, random: Random, actions: "App") -> Fanou
     poll = config.inverter.pollinterval / 1000
     silence = 3 * poll if config.inverter.offlinevalues == "keep" else max(REPEAT_EVERY, poll)
     return make_outputs(config, Context(loop, random, time.time, actions, config, silence))
-
-
-class _Place:
-    """Where an inverter is plugged in: what is remembered of it while links come and go."""
-
-    def __init__(self, ladder: Ladder) -> None:
-        self.ladder = ladder
-        self.trouble: str | None = None
-        """Why it cannot be opened, as said in the log."""
 
 
 class _Loss(NamedTuple):
@@ -97,7 +88,7 @@ class App(Timer):
         )
         self._wall_clock = wall_clock
         self._closing: list[Link] = []
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
         """By the name of the device."""
         self._losses: deque[_Loss] = deque(maxlen=LOSSES_KEPT)
         self._stopping = False
@@ -216,18 +207,14 @@ class App(Timer):
     def _unplugged(self, name: str) -> None:
         if name in self._links:
             self._links[name].stop("unplugged", gone=True)
-        place = self._places.get(name)
-        if place is not None:
-            if place.ladder.steps:  # perhaps it is our own reset: the pauses go on when it is back
-                place.ladder.deadline = NEVER
-            else:
-                del self._places[name]
+        if name in self._places and not self._places[name].unplugged():
+            del self._places[name]
 
     def _plugged(self, wire: Wire) -> None:
         link = Link(
             wire,
             Bus(self._config.inverter.pollinterval / 1000, capacity=wire.capacity),
-            ladder=self._place(wire.name).ladder,
+            place=self._place(wire.name),
             publish=self._ledger.handle,
             clock=self._loop.clock,
             wall_clock=self._wall_clock,
@@ -238,12 +225,10 @@ class App(Timer):
         self._loop.add(link)
         link.open()
 
-    def _place(self, name: str) -> _Place:
-        place = self._places.get(name)
-        if place is None:
-            ladder = Ladder(reset_allowed=self._config.inverter.usbreset)
-            place = self._places[name] = _Place(ladder)
-        return place
+    def _place(self, name: str) -> Place:
+        if name not in self._places:
+            self._places[name] = Place(reset_allowed=self._config.inverter.usbreset)
+        return self._places[name]
 
     def _ended(self, link: Link, reason: str) -> None:
         self._links.pop(link.name, None)
@@ -257,7 +242,7 @@ class App(Timer):
             self._cannot_open(link.name, reason, place)
         self._finder.ended(link.name, self._loop.clock(), was_open=link.was_open)
 
-    def _cannot_open(self, name: str, reason: str, place: _Place) -> None:
+    def _cannot_open(self, name: str, reason: str, place: Place) -> None:
         """Say why, once for each reason: it is tried again until it works."""
         if reason and place.trouble != reason:
             log.warning("%s", reason)

@@ -13,6 +13,8 @@ FIRST_PAUSE = 120.0
 """Seconds for the session's own rungs: its sweep is over after 73."""
 LONGEST_PAUSE = 900.0
 """An inverter that answers only after a reset does so for the first light, too."""
+LEFT_ALONE = 10.0
+"""Seconds that an inverter has for its first reading when it registers just before a step is due."""
 
 
 class Step(Enum):
@@ -34,11 +36,22 @@ class Ladder:
         """When `step()` is to be called."""
         self._reset_allowed = reset_allowed
         self._pause = FIRST_PAUSE
+        self._latest = NEVER
+        """Until when the step can be put off."""
 
     def silent(self, now: float) -> None:
         """The wire was opened, or the inverter went silent: the session has its time."""
         if self.deadline == NEVER:
             self.deadline = now + self._pause
+            self._latest = self.deadline + LEFT_ALONE
+
+    def registered(self, now: float) -> None:
+        """It has an address: it is not interrupted now, though that alone is no answer."""
+        self.deadline = min(max(self.deadline, now + LEFT_ALONE), max(self.deadline, self._latest))
+
+    def pause(self) -> None:
+        """The wire is not there: nothing is due until `silent()` says that it is."""
+        self.deadline = NEVER
 
     def heard(self) -> None:
         """The inverter answered a query: back to the ground."""

@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 from .errors import DeviceError
 from .events import Answer, Event, Found, Happening, Offline, Online, Reading, Refused, Send, Unanswered
-from .ladder import Ladder, Step
+from .ladder import Step
+from .place import Place
 from .protocol.bus import Bus
 from .protocol.fields import ALL_ZERO
 from .protocol.frame import Frame
-from .tally import Tally
 from .times import NEVER
 from .traffic import Line, Traffic
 from .transport import Wire
@@ -35,14 +35,17 @@ class Link:
         wire: Wire,
         bus: Bus,
         *,
-        ladder: Ladder,
+        place: Place,
         publish: Callable[[Happening], None],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         lost: Callable[[str, list[Line]], None],
         ended: Callable[["Link", str], None],
     ) -> None:
-        """`clock` only grows; `wall_clock` gives seconds since 1970, for readings.
+        """`wire` leads to the inverters that `bus` talks to, `place` remembers them between two links.
+
+        `publish` is told what happened. `clock` only grows; `wall_clock` gives seconds since 1970, for
+        readings.
 
         `lost` is called when an inverter is, with the reason and the traffic before it; `ended` once, with
         the reason, empty if the device simply is not there.
@@ -50,10 +53,11 @@ class Link:
         self.closed = False
         self.was_open = False
         self.name = wire.name
-        self.tally = Tally()
+        self.tally = place.tally
         self._wire = wire
         self._bus = bus
-        self._ladder = ladder
+        self._ladder = place.ladder
+        self._registrations = place.registrations
         self._traffic = Traffic()
         self._lost = lost
         self._publish = publish
@@ -162,8 +166,25 @@ class Link:
         self._ladder.trouble = reason
 
     def _log_step(self, text: str, *arguments: object) -> None:
-        """A whole night of the same steps is told once."""
-        log.log(logging.INFO if self._ladder.steps <= 1 else logging.DEBUG, text, *arguments)
+        """A whole night of the same steps is told once, and none of an inverter that comes and goes."""
+        told = self._ladder.steps <= 1 and not self._registrations.counted
+        log.log(logging.INFO if told else logging.DEBUG, text, *arguments)
+
+    def _log_registration(self, text: str, *arguments: object) -> None:
+        log.log(logging.DEBUG if self._registrations.counted else logging.INFO, text, *arguments)
+
+    def _log_found(self, serial: str, now: float) -> None:
+        begun = self._registrations.begins(now)
+        if begun.counted_before:
+            log.info("%s: %d registrations more until an hour ago", self.name, begun.counted_before)
+        if begun.first_counted:
+            log.warning("%s registers again and again; counted from now on. Is its cable sound?", serial)
+        self._log_registration("New inverter found with serial id: %s. Register address.", serial)
+
+    def _log_reading(self, serial: str, now: float) -> None:
+        counted = self._registrations.reading(now)
+        if counted:
+            log.info("%s stays registered now, after %d times more", serial, counted)
 
     def _carry_out(self, events: list[Event], now: float) -> None:
         for event in events:
@@ -176,17 +197,19 @@ class Link:
                     self._refused(reason, detail, times, now)
                 case Reading():
                     self._ladder.heard()
+                    self._log_reading(event.serial, now)
                     self._publish(event._replace(when=self._wall_clock()))
                 case Found(serial):
-                    log.info("New inverter found with serial id: %s. Register address.", serial)
+                    self._log_found(serial, now)
                     self._publish(event)
                 case Online():
-                    log.info("Inverter now online.")
+                    self._log_registration("Inverter now online.")
+                    self._ladder.registered(now)
                     self._publish(event)
                 case Answer() | Unanswered():
                     self._publish(event)
                 case Offline(_, address, reason):
-                    log.info("Marking inverter @ address %d offline (%s)", address, reason)
+                    self._log_registration("Marking inverter @ address %d offline (%s)", address, reason)
                     self._ladder.silent(now)
                     self._lost(reason, self._traffic.before(now))
                     self._publish(event)

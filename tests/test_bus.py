@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from goodwe.events import Answer, Found, Offline, Online, Reading, Refused, Send, Unanswered
 from goodwe.protocol import fields
-from goodwe.protocol.bus import FIRST_ADDRESS, LAST_ADDRESS, Bus
+from goodwe.protocol.bus import FIRST_ADDRESS, LAST_ADDRESS, REMEMBERED, Bus
 from goodwe.protocol.frame import Frame, frame
 
 from .captures import data, raw
@@ -315,6 +315,22 @@ def test_silent_wire_is_swept_once_after_a_minute():
     assert [address for _, address in sweep] == list(range(1, 127))
     assert 60.0 <= sweep[0][0] < 61.0
     assert sweep[-1][0] - sweep[0][0] == pytest.approx(12.5)
+
+
+def test_each_silence_is_swept_once():
+    bus = online()
+    happened = run_until(bus, 3600.0)
+    lost = next(at for at, event in happened if isinstance(event, Offline))
+    assert lost == pytest.approx(10.85)
+    bus.receive(REGISTER_REQUEST, 3600.0)
+    bus.receive(CONFIRM, 3600.1)
+    run_until(bus, 3600.6)
+    bus.receive(READING, 3600.7)
+    happened += run_until(bus, 7200.0)
+    # 42 hex is removed by no other step
+    sweeps = [at for at, event in happened if event == sent("remove_register", 0x42)]
+    second = next(at for at, event in happened if isinstance(event, Offline) and at > 3600.0)
+    assert [pytest.approx(lost + 66.5, abs=2.0), pytest.approx(second + 66.5, abs=2.0)] == sweeps
 
 
 def test_usual_removes_are_repeated_while_it_stays_silent():
@@ -688,6 +704,43 @@ def test_wire_that_has_seen_more_serials_than_there_are_addresses():
     assert all(FIRST_ADDRESS <= address <= LAST_ADDRESS for address in given_out)
     assert bus._address_of("499") == given_out[-1], "it keeps its own"
     assert len(set(bus._addresses.values())) == len(bus._addresses)
+
+
+def test_longest_wire_gives_each_inverter_an_address_of_its_own():
+    # 0B to 7E without the vendor's: 7F is where an inverter without an address listens
+    bus = Bus(2.5, capacity=LAST_ADDRESS - FIRST_ADDRESS)
+    given_out = {}
+    for n in range(LAST_ADDRESS - FIRST_ADDRESS):
+        bus._sessions[str(n)] = None
+        given_out[str(n)] = bus._address_of(str(n))
+    assert sorted(given_out.values()) == [a for a in range(0x0B, 0x7F) if a != 0x11]
+    assert {serial: bus._address_of(serial) for serial in given_out} == given_out
+
+
+def test_device_that_invents_a_serial_each_time_makes_no_search_longer():
+    bus = searching()
+    now = 0.35
+    for n in range(300):
+        serial = f"1{n:04}DTU166W0157"
+        found, allocated = bus.receive(answer("register_request", 0x7F, serial.encode()), now)
+        assert found == Found(serial, allocated.frame.data[-1])
+        removes = []
+        while (event := bus.tick(bus.deadline)[-1]) != OFF_LINE_QUERY:
+            removes += [event] if event.frame.name == "remove_register" else []
+        assert 3 <= len(removes) <= REMEMBERED + 2
+        now = bus.deadline - 0.4
+    assert len(bus._addresses) == REMEMBERED
+
+
+def test_inverter_keeps_its_address_while_few_others_come():
+    bus = Bus(2.5)
+    address = bus._address_of(SERIAL)
+    for n in range(REMEMBERED - 1):
+        bus._address_of(str(n))
+    assert bus._address_of(SERIAL) == address
+    for n in range(REMEMBERED - 1):
+        bus._address_of(str(100 + n))
+    assert bus._address_of(SERIAL) == address, "seen lately, it is not the one that is forgotten"
 
 
 # anything at all

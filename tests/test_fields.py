@@ -234,6 +234,19 @@ def test_short_payload_is_refused(decode):
         decode(bytes(11))
 
 
+@pytest.mark.parametrize(
+    ("code", "country"),
+    [
+        *((0, "Italy"), (69, "Cyprus"), (70, "Australia"), (73, "Australia, Victoria"), (129, "Estonia")),
+        *((74, ""), (128, ""), (130, ""), (255, "")),
+    ],
+)
+def test_safety_country_in_words_to_the_ends_of_the_table(code, country):
+    assert fields.safety_country(code) == country
+    told = fields.decode_id(fields.encode_id({"safetyCountry": code}))
+    assert told["safetyCountry"] == code
+
+
 def test_serial_of_nothing_but_blanks_is_refused():
     with pytest.raises(FieldError, match="nothing but blanks"):
         fields.decode_serial(b" " * 16)

@@ -9,12 +9,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = [
-    ["times", "errors", "events", "tally", "protocol", "protocol.frame", "protocol.fields", "readings"],
+    ["times"],
+    ["errors", "events", "tally", "protocol", "protocol.frame", "protocol.fields", "readings"],
     ["protocol.bus", "protocol.simulator", "protocol.identity", "protocol.texts"],
-    ["readings.plausibility", "ladder", "traffic"],
+    ["readings.plausibility", "ladder", "traffic", "registrations"],
     ["config.parsers"],
     ["config.file"],
-    ["protocol.scripts", "loop", "config", "readings.state", "readings.clock"],
+    ["place", "protocol.scripts", "loop", "config", "readings.state", "readings.clock"],
     ["transport.wire", "outputs"],
     ["transport.hidraw"],
     ["transport.udev", "transport.standin"],
@@ -42,7 +43,7 @@ FLOORS = [
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 SAME_FLOOR = {("events", "protocol.fields"), ("events", "protocol.frame"), ("protocol.fields", "errors")}
-PURE = [module for floor in FLOORS[:3] for module in floor] + ["protocol.scripts"]
+PURE = [module for floor in FLOORS[:4] for module in floor] + ["protocol.scripts"]
 NO_CLOCK_NO_IO = {"time", "datetime", "os", "socket", "select", "threading", "logging", "subprocess", "io"}
 
 

@@ -115,6 +115,19 @@ def test_doubled_first_header_byte_does_not_hide_a_frame():
     assert split(b"\xaa" + good.encode()) == [good]
 
 
+@pytest.mark.parametrize("second", [n for n in range(256) if n != 0x55])
+def test_header_byte_before_anything_else_is_no_header(second):
+    stray = bytes([0xAA, second])
+    query = frame("query_running_info", 0x80, 0x0B)
+    splitter = Splitter(either_way)
+    assert [packet.frame for packet in splitter.feed(stray + query.encode())] == [query]
+    assert (splitter.checksum_errors, splitter.partial_frames, splitter.collecting) == (0, 0, False)
+    # alone: given up as soon as the byte behind it shows that it is none
+    assert splitter.feed(stray) == []
+    assert splitter.collecting == (second == 0xAA)
+    assert splitter.take_skipped() == (stray[:1] if second == 0xAA else stray)
+
+
 def test_destination_without_bit_7_is_not_for_an_ap():
     ours = Frame(0x80, 0x0B, 1, 0x01)
     assert split(ours.encode(), to_the_ap) == []

@@ -5,16 +5,17 @@ import errno
 import pytest
 
 from goodwe.errors import DeviceError
-from goodwe.events import Answer, Found, Offline, Online, Reading
-from goodwe.ladder import Ladder
+from goodwe.events import Answer, Found, Offline, Online, Reading, Resting
 from goodwe.link import Link
 from goodwe.loop import NEVER
+from goodwe.place import Place
 from goodwe.protocol.bus import Bus
 from goodwe.protocol.frame import frame
 from goodwe.tally import Tally
 
 from .captures import data
 from .fakes import Clock, Wire
+from .test_ledger import Books
 
 SERIAL = "15000DTU166W0157"
 
@@ -23,7 +24,13 @@ class Plugged:
     """A link on a wire whose other end is this test."""
 
     def __init__(
-        self, wire: Wire | None = None, *, open_it: bool = True, ladder: Ladder | None = None, start=0.0
+        self,
+        wire: Wire | None = None,
+        *,
+        open_it: bool = True,
+        place: Place | None = None,
+        start=0.0,
+        publish=None,
     ) -> None:
         self.wire = wire or Wire()
         self.clock = Clock(start)
@@ -33,8 +40,8 @@ class Plugged:
         self.link = Link(
             self.wire,
             Bus(2.5),
-            ladder=ladder or Ladder(reset_allowed=False),
-            publish=self.published.append,
+            place=place or Place(reset_allowed=False),
+            publish=publish or self.published.append,
             clock=self.clock,
             wall_clock=lambda: 1_700_000_000.0 + self.clock(),
             lost=lambda reason, traffic: self.losses.append((reason, traffic)),
@@ -124,10 +131,10 @@ def test_silence_is_offline():
 def test_inverter_that_is_never_heard_has_its_node_opened_again_and_again(caplog):
     """wish 17: no state without an exit, for ever, with growing pauses."""
     caplog.set_level("INFO")
-    ladder = Ladder(reset_allowed=False)
+    place = Place(reset_allowed=False)
     now, lasted = 0.0, []
     for _ in range(8):
-        plugged = Plugged(ladder=ladder, start=now)
+        plugged = Plugged(place=place, start=now)
         while not plugged.ended:
             plugged.run(plugged.link.deadline)
         assert plugged.ended == ["silent"]
@@ -141,10 +148,10 @@ def test_inverter_that_is_never_heard_has_its_node_opened_again_and_again(caplog
 
 
 def test_every_second_step_resets_the_port_where_that_is_allowed():
-    ladder = Ladder(reset_allowed=True)
+    place = Place(reset_allowed=True)
     resets = []
     for n in range(6):
-        plugged = Plugged(ladder=ladder, start=n * 1000.0)
+        plugged = Plugged(place=place, start=n * 1000.0)
         while not plugged.ended:
             plugged.run(plugged.link.deadline)
         resets.append(plugged.wire.resets)
@@ -152,11 +159,11 @@ def test_every_second_step_resets_the_port_where_that_is_allowed():
 
 
 def test_port_that_cannot_be_reset_is_said_once(caplog):
-    ladder = Ladder(reset_allowed=True)
+    place = Place(reset_allowed=True)
     for n in range(6):
         wire = Wire()
         wire.reset_error = DeviceError("no right to write to /dev/bus/usb/001/002; see usbreset")
-        plugged = Plugged(wire, ladder=ladder, start=n * 1000.0)
+        plugged = Plugged(wire, place=place, start=n * 1000.0)
         while not plugged.ended:
             plugged.run(plugged.link.deadline)
     said = [message for message in caplog.messages if "cannot reset" in message]
@@ -164,30 +171,30 @@ def test_port_that_cannot_be_reset_is_said_once(caplog):
 
 
 def test_inverter_that_answers_is_left_in_peace_and_its_next_silence_begins_at_the_bottom():
-    ladder = Ladder(reset_allowed=True)
+    place = Place(reset_allowed=True)
     for n in range(3):
-        plugged = Plugged(ladder=ladder, start=n * 1000.0)
+        plugged = Plugged(place=place, start=n * 1000.0)
         while not plugged.ended:
             plugged.run(plugged.link.deadline)
-    assert ladder.steps == 3
-    plugged = Plugged(ladder=ladder)
+    assert place.ladder.steps == 3
+    plugged = Plugged(place=place)
     plugged.register()
-    assert ladder.deadline == 900.0, "an address alone is no answer to a query"
+    assert place.ladder.deadline == 900.0, "an address alone is no answer to a query"
     plugged.read()
-    assert (ladder.steps, ladder.deadline) == (0, NEVER)
+    assert (place.ladder.steps, place.ladder.deadline) == (0, NEVER)
     plugged.run(30.0)
     (offline,) = [event for event in plugged.published if isinstance(event, Offline)]
     assert offline.reason == "no answer"
-    assert ladder.deadline == pytest.approx(10.81 + 120.0)
+    assert place.ladder.deadline == pytest.approx(10.81 + 120.0)
 
 
 def test_booting_inverter_that_sends_zeros_is_heard():
-    ladder = Ladder(reset_allowed=False)
-    plugged = Plugged(ladder=ladder)
+    place = Place(reset_allowed=False)
+    plugged = Plugged(place=place)
     plugged.register()
     plugged.run(0.9)
     plugged.hear("running_info", 0x0B, bytes(46))
-    assert ladder.deadline == NEVER
+    assert place.ladder.deadline == NEVER
 
 
 def test_last_minute_before_a_loss_is_kept():
@@ -323,3 +330,30 @@ def test_tally_begins_anew_after_ten_quiet_minutes():
     assert tally.add("all-zero reading", 1700.0, 3)
     assert str(tally) == "all-zero reading: 3, wrong checksum: 4"
     assert str(Tally()) == "none"
+
+
+def test_inverter_that_registered_and_never_gave_a_reading_goes_away_without_a_trace():
+    books = Books()
+    plugged = Plugged(publish=books.ledger.handle)
+    plugged.register()
+    plugged.run(60.0)
+    assert [type(event) for event in books.take()] == [Found, Online], "nobody was told that it was here"
+    plugged.link.stop("unplugged", gone=True)
+    assert (books.take(), books.ledger.deadline) == ([], NEVER)
+
+
+def test_offline_is_said_once_while_it_registers_in_vain():
+    books = Books()
+    plugged = Plugged(publish=books.ledger.handle)
+    plugged.register()
+    plugged.read()
+    plugged.run(3.4)
+    plugged.hear("running_info", 0x0B, data("usb-running-66"))
+    assert [type(event) for event in books.take()] == [Found, Online, Reading]
+    for losses in range(1, 6):
+        plugged.run(plugged.clock.now + 12.0)
+        assert len(plugged.losses) == losses
+        plugged.hear("register_request", 0x7F, SERIAL.encode())
+        plugged.hear("address_confirm", 0x0B)
+    told = [type(event) for event in books.take()]
+    assert (told.count(Offline), told.count(Resting), told.count(Found)) == (1, 1, 5)

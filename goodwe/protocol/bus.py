@@ -35,6 +35,9 @@ FIRST_ADDRESS = 0x0B
 VENDOR_ADDRESS = 0x11
 """The address that the vendor's program gives (PROTOCOL 3)."""
 LAST_ADDRESS = 0x7E
+REMEMBERED = 4
+"""So many inverters, for each one that a wire can carry, get the same address again when they return: a
+device that invents a serial each time would have all addresses removed before each search."""
 
 ANSWER_TIME = 0.5
 """Within so many seconds an answer begins; after it the query is repeated (PROTOCOL 4)."""
@@ -125,6 +128,7 @@ class Bus:
         """`interval` is the time in seconds between two queries of one inverter."""
         self._interval = interval
         self._capacity = capacity
+        self._most_addresses = min(REMEMBERED * capacity, LAST_ADDRESS - FIRST_ADDRESS)
         self._splitter = Splitter()
         self._addresses: dict[str, int] = {}
         """Serial to address; kept when an inverter goes, so that it gets the same again."""
@@ -442,13 +446,16 @@ class Bus:
         return [*events, Found(serial, address), *self._ask(query, now)]
 
     def _address_of(self, serial: str) -> int:
-        """The one that it had, or a free one; when there is none, that of an inverter that is not here."""
-        if serial not in self._addresses:
-            taken = {*self._addresses.values(), VENDOR_ADDRESS}
-            free = [a for a in range(FIRST_ADDRESS, LAST_ADDRESS + 1) if a not in taken]
+        """The one that it had, or a free one; few are remembered of inverters that are not here."""
+        address = self._addresses.pop(serial, None)
+        if address is None:
             gone = [other for other in self._addresses if other not in self._sessions]
-            self._addresses[serial] = free[0] if free else self._addresses.pop(gone[0])
-        return self._addresses[serial]
+            for other in gone[: max(0, len(self._addresses) + 1 - self._most_addresses)]:
+                del self._addresses[other]
+            taken = {*self._addresses.values(), VENDOR_ADDRESS}
+            address = next(a for a in range(FIRST_ADDRESS, LAST_ADDRESS + 1) if a not in taken)
+        self._addresses[serial] = address  # the last one seen is the last to be forgotten
+        return address
 
     def _address_confirm(self, session: Session, now: float) -> list[Event]:
         self._query = None
