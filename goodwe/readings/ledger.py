@@ -38,6 +38,8 @@ class _Book:
         self.judge = Judge(serial, memory.account)
         self.interview = Interview(serial, memory.identity)
         self.online = False
+        self.said_away = False
+        """True from when it was said to be away until it is read again, though it may register in vain."""
         self.repeat = NEVER
         """When it is spoken for again; NEVER while it speaks for itself."""
         self.doubt = NEVER
@@ -100,6 +102,7 @@ class Ledger(Timer):
         for serial, book in self._books.items():
             account = book.judge.account
             if account is not None and not _forgotten(account.when, now):
+                book.said_away = True
                 self._publish(Remembered(serial, account.inverter_type))
                 for info in book.interview.identity.infos(serial):
                     self._tell(info, book)
@@ -170,7 +173,8 @@ class Ledger(Timer):
                 if energy != book.energy:
                     book.energy = energy
                     self._save_soon(now)
-                book.online, book.repeat, book.doubt = True, NEVER, now.elapsed + self._doubt_after
+                book.online, book.said_away = True, False
+                book.repeat, book.doubt = NEVER, now.elapsed + self._doubt_after
                 if self._ask is not None:
                     power = fields.number(reading.values, "pac")
                     for question in book.interview.reading(power, now.elapsed):
@@ -222,8 +226,8 @@ class Ledger(Timer):
             return  # nothing was ever published of it
         now = self._moment()
         book.doubt = NEVER
-        if book.online or book.repeat == NEVER:
-            book.online = False
+        if not book.said_away:
+            book.online, book.said_away = False, True
             self._publish(Offline(serial, address, reason))
             self._speak_for(book, now)
         self._save_soon(now)
