@@ -21,7 +21,7 @@ from .pidfile import AlreadyRunning, Holder, PidFile, PidFileError, has_words, i
 log = logging.getLogger(__name__)
 
 READY = b"\0"
-"""What the daemon says through the pipe when it is up; anything else is why it is not."""
+"""The daemon's word through the pipe when it is up; anything else is why it is not."""
 READY_WITHIN = 60.0
 KILLED_WITHIN = 5.0
 NUMBER_WITHIN = 2.0
@@ -50,9 +50,12 @@ class Daemon:
         err: TextIO = sys.stderr,
         grace: float = 10.0,
     ) -> None:
-        """`grace` is how many seconds `stop` waits for a clean end before it kills."""
+        """`pidfile` is the path of the pid file; `out` and `err` are written to in place of the streams.
+
+        `grace` is how many seconds `stop` waits for a clean end before it kills.
+        """
         self.detached = False
-        """Whether this is the background process, without a terminal."""
+        """True in the background process, which has no terminal."""
         self.notifier = Notifier("", None)
         self._pidfile = PidFile(os.path.abspath(pidfile))
         self._out = out
@@ -238,13 +241,13 @@ class Daemon:
             raise AlreadyRunning(pid)
 
     def _is_older(self, pid: int | None) -> bool:
-        """Whether that process is a version without a lock; a stale number can be that of our own shell."""
+        """True if that process is a version without a lock; a stale number can be that of our own shell."""
         if pid is None or not any(has_words(pid, words) for words in self.older_ones):
             return False
         return not is_family(pid)
 
     def _remove_stale(self) -> bool:
-        """Whether there was a file that nobody holds and that we may remove."""
+        """Remove the pid file if nobody holds it; False without one, and where we may not."""
         try:
             return self._pidfile.remove_stale()
         except PidFileError:
@@ -259,7 +262,7 @@ class Daemon:
         return code
 
     def _flush(self) -> None:
-        """What is still in a buffer would be written by each of the forked processes."""
+        """Write all buffers out: each of the forked processes would write them again."""
         for stream in (self._out, self._err, sys.stdout, sys.stderr):
             if stream is not None:  # closed by whoever started us
                 stream.flush()

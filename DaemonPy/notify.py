@@ -9,13 +9,17 @@ class Notifier:
     """Speaks to the socket that systemd names in NOTIFY_SOCKET; without one it is silent."""
 
     def __init__(self, address: str, watchdog_interval: float | None) -> None:
+        """`address` is the path of systemd's socket, with @ in front for an abstract one; empty for none.
+
+        `watchdog_interval` is in seconds, None if systemd wants no signs of life.
+        """
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog_interval = watchdog_interval
         """Seconds between two signs of life, half of what systemd allows; None if it wants none."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], pid: int) -> "Notifier":
-        """What systemd told this process, whose number is `pid`."""
+        """Made of the environment that systemd gave to this process, whose number is `pid`."""
         address = environ.get("NOTIFY_SOCKET", "")
         allowed = environ.get("WATCHDOG_USEC", "")
         for_us = environ.get("WATCHDOG_PID", str(pid)) == str(pid)

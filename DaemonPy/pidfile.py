@@ -26,15 +26,16 @@ class AlreadyRunning(PidFileError):
     """Somebody holds the lock."""
 
     def __init__(self, pid: int | None) -> None:
+        """`pid` is the number of the holder, None if it is not known."""
         super().__init__(f"already running, pid {'unknown' if pid is None else pid}")
         self.pid = pid
 
 
 class Holder(NamedTuple):
-    """What a look at the file shows."""
+    """The state of the file at one moment."""
 
     locked: bool
-    """Whether a process holds it."""
+    """True while a process holds it."""
     pid: int | None
     """The number in it; None without a file or with something else in it."""
     exists: bool
@@ -152,7 +153,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def is_family(pid: int) -> bool:
-    """Whether that is this process, or one that it descends from."""
+    """True for this process, and for one that it descends from."""
     at = os.getpid()
     while at not in (0, pid):
         at = _parent(at)
@@ -170,7 +171,7 @@ def _parent(pid: int) -> int:
 
 
 def has_words(pid: int, words: frozenset[str]) -> bool:
-    """Whether the command line of that process has each of the words as an argument or as its last part."""
+    """True if the command line of that process has each word as an argument or as the last part of one."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             arguments = file.read().decode(errors="replace").split("\0")

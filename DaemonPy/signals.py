@@ -18,6 +18,7 @@ class Wakeup:
     """Takes the given signals; only in the main thread."""
 
     def __init__(self, signals: Iterable[signal.Signals]) -> None:
+        """`signals` do nothing from now on but make this readable."""
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)

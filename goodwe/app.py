@@ -152,7 +152,7 @@ class App(Timer):
 
     @staticmethod
     def _try(step: Callable[[], object]) -> bool:
-        """Whether it could be done."""
+        """True if it could be done; else the log has why not."""
         try:
             step()
         except Exception:  # on the way out; the first failure is the one that is raised

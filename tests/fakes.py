@@ -34,7 +34,7 @@ def fanout(loop: Host, *outputs: Any) -> Fanout:
 
 
 class Nodes:
-    """What udev would say, told by the test; readable like a netlink socket."""
+    """Nodes that come and go as the test says; readable like a netlink socket."""
 
     def __init__(self, *paths: str) -> None:
         self.paths = set(paths)
@@ -87,7 +87,7 @@ class Wire:
         self.open_error: Exception | None = None
         self.write_error: OSError | None = None
         self.late = False
-        """Whether open() answers only when the test calls `finish_open`."""
+        """True if open() answers only when the test calls `finish_open`."""
         self.is_closed = False
         self.resets = 0
         self.reset_error: Exception | None = None

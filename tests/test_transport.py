@@ -514,8 +514,12 @@ def test_dialer_waits_while_it_is_connected():
     dialer.tick(0.0)
     assert dialer.deadline == NEVER
     assert dialer.poll_for() is None
+    assert dialer.status(5.0) == {"state": "in_use", "device": "unix:/inv.sock", "next_look_seconds": None}
+    dialer.ended("unix:/inv.sock", 5.0, was_open=False)
+    assert dialer.status(5.5) == {"state": "calling", "device": "unix:/inv.sock", "next_look_seconds": 0.5}
     dialer.close()
     assert dialer.closed
+    assert dialer.status(6.0)["state"] == "closed"
 
 
 # nodes by udev
@@ -828,10 +832,10 @@ def test_node_that_was_unplugged_begins_anew(nodes):
     nodes.unplug("/dev/hidraw0")
     told.finder.ready(21.0)
     assert told.finder.status(21.0) == {
+        "state": "watching",
         "device": None,
         "nodes": [],
         "failures": {},
-        "has_news": True,
         "next_look_seconds": 30.0,
     }
 
@@ -847,6 +851,10 @@ def test_no_inverter_is_one_line_in_the_log(nodes, caplog):
 def test_finder_waits_for_news_where_there_is_any(nodes):
     told = Told(nodes)
     assert told.finder.poll_for() == (nodes.fileno(), select.POLLIN)
-    assert Told(UdevNodes(Context(), lambda: None, IDS, "")).finder.poll_for() is None
+    silent = Told(UdevNodes(Context(), lambda: None, IDS, "")).finder
+    assert silent.poll_for() is None
+    assert silent.status(0.0)["state"] == "looking"
+    assert told.finder.status(0.0)["state"] == "watching"
     told.finder.close()
     assert told.finder.closed
+    assert told.finder.status(0.0)["state"] == "closed"

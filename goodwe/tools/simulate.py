@@ -35,7 +35,7 @@ class Socket:
     """The node: a listening socket that is there while the cable is plugged in."""
 
     def __init__(self, path: str, plugged: Callable[[socket.socket], None]) -> None:
-        """Raises ListenError."""
+        """`path` is where to listen; `plugged` is called with each connection. Raises ListenError."""
         self.closed = False
         self.deadline = NEVER
         self._path = path
@@ -123,6 +123,7 @@ class Cable:
     """One connection of the program, from plugged in to pulled."""
 
     def __init__(self, connection: socket.socket, port: Port, is_awake: Callable[[float], bool]) -> None:
+        """`connection` is the program's, `port` the inverter's end; asleep (`is_awake`) it hears nothing."""
         self.closed = False
         self._connection = connection
         self._port = port
@@ -163,7 +164,7 @@ class Simulation(Timer):
     """One inverter on one roof: joins day, inverter, port and socket, and plays what happens to them."""
 
     def __init__(self, options: argparse.Namespace, loop: Loop) -> None:
-        """Raises ListenError."""
+        """`options` are those of `parse`, `loop` runs it. Raises ListenError."""
         self.closed = False
         self._options = options
         self._loop = loop

@@ -383,11 +383,11 @@ class NodeFinder:
 
     def status(self, now: float) -> dict[str, Any]:
         return {
+            "state": "closed" if self.closed else "watching" if self._nodes.fileno() >= 0 else "looking",
             "device": self._only or None,
             "nodes": sorted(self._known),
             "failures": dict(sorted(self._failures.items())),
-            "has_news": self._nodes.fileno() >= 0,
-            "next_look_seconds": max(0.0, self.deadline - now) if self.deadline > -NEVER else 0.0,
+            "next_look_seconds": max(0.0, self.deadline - now),
         }
 
     def _look(self, now: float) -> None:

@@ -66,7 +66,7 @@ class StandIn:
         return self._socket
 
     def _explained(self, error: OSError) -> Exception:
-        """What a person can do about it; the error itself where that is nothing but to wait."""
+        """A DeviceError that says what a person can do; the error itself where that is to wait."""
         if isinstance(error, PermissionError):
             return DeviceError(
                 f"cannot open {self.name}: permission denied. Its user must be given the right to write to"
@@ -114,8 +114,9 @@ class StandInFinder(Timer):
         self.closed = True
 
     def status(self, now: float) -> dict[str, Any]:
-        waiting = self.deadline not in (NEVER, -NEVER)
+        in_use = self.deadline == NEVER
         return {
+            "state": "closed" if self.closed else "in_use" if in_use else "calling",
             "device": f"unix:{self._path}",
-            "next_look_seconds": max(0.0, self.deadline - now) if waiting else None,
+            "next_look_seconds": None if in_use else max(0.0, self.deadline - now),
         }

@@ -1,4 +1,4 @@
-"""What every transport has: a way for bytes, and something that finds it.
+"""The two interfaces of a transport: a way for bytes, and something that finds it.
 
 A `Finder` is a part of the loop that tells which wires are there; a `Wire` carries bytes, and knows nothing
 of their meaning.
