@@ -249,3 +249,11 @@ def test_the_demo_needs_nothing_that_has_to_be_compiled(built, machine, wanted):
         if row.marker and row.marker.evaluate({"extra": "demo", "platform_machine": machine})
     ]
     assert [row.name for row in brokers] == (["amqtt"] if wanted else [])
+
+
+def test_hooks_of_pre_commit_are_the_checks_of_ci():
+    run = (ROOT / ".ci" / "run").read_text("utf-8").partition('step "checks"')[2].partition("\nstep ")[0]
+    checks = [line for line in run.splitlines() if line.startswith(".venv/bin/") and "pip" not in line]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text("utf-8").splitlines()
+    assert [line.partition("entry: ")[2] for line in hooks if "entry: " in line] == checks
+    assert len(checks) > 2

@@ -6,7 +6,7 @@ import pytest
 
 from goodwe.protocol import fields
 from goodwe.protocol.frame import ACCEPTED, Frame, Splitter, frame
-from goodwe.protocol.simulator import PLAIN, REFUSED, Day, Habits, Inverter, Port
+from goodwe.protocol.simulator import REFUSED, Day, Habits, Inverter, Port
 
 from .captures import raw
 
@@ -250,7 +250,10 @@ def test_answers_do_not_mix():
 
 def test_plain_has_no_habits():
     plain = Port(
-        registered(), lambda now: measure(), PLAIN._replace(delay=0.0, report_interval=0.0), Random(1)
+        registered(),
+        lambda now: measure(),
+        Habits(leading_zeros=False, stale_tail=False, delay=0.0, report_interval=0.0),
+        Random(1),
     )
     plain.write(wrapped(to("query_running_info", 0x0B)), 1.0)
     assert b"".join(plain.reports(1.0)).startswith(b"\xaa\x55")

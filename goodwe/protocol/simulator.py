@@ -291,9 +291,6 @@ class Habits(NamedTuple):
     report_interval: float = 0.01
 
 
-PLAIN = Habits(leading_zeros=False, stale_tail=False)
-
-
 class Port:
     """The USB side of an inverter: writes to a hidraw node in, 8-byte reports out."""
 

@@ -17,14 +17,14 @@ from random import Random
 
 from goodwe.protocol import fields
 from goodwe.protocol.frame import Splitter
-from goodwe.protocol.simulator import PLAIN, Day, Inverter, Port
+from goodwe.protocol.simulator import Day, Habits, Inverter, Port
 
 from ..broker import Mosquitto, Subscriber, wait_for
 from ..captures import raw
 
 GOODWE = str(Path(__file__).parents[2] / "GoodWe.py")
 NOON = 43200.0
-QUICK = PLAIN._replace(delay=0.0, report_interval=0.01)
+QUICK = Habits(leading_zeros=False, stale_tail=False, delay=0.0, report_interval=0.01)
 
 
 class Roof:
