@@ -477,6 +477,64 @@ def test_outage_arrives_once_in_order_and_the_file_is_empty(house):
     assert house.backlog.deadline == NEVER, "nothing is due any more"
 
 
+def status(house) -> dict:
+    """Without what is nothing."""
+    return {key: value for key, value in house.backlog.status(house.now).items() if value or key == "kept"}
+
+
+def test_status_says_how_many_wait_and_what_became_of_the_others(house, path):
+    assert status(house) == {"state": "empty", "kept": None}
+    for n in range(30):
+        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+    house.run(1.0)
+    assert status(house) == {"state": "waiting", "kept": 30, "added": 30}
+    house.link()
+    house.run(0.1, acknowledge=False)
+    assert status(house) == {"state": "sending", "kept": 30, "added": 30, "under_way": MOST_UNDER_WAY}
+    house.run(60.0)
+    assert status(house) == {"state": "empty", "kept": 0, "added": 30, "sent_again": 30}
+    house.live("live")
+    assert status(house)["unacknowledged"] == 1
+    house.backlog.stop()
+    assert status(house)["state"] == "stopping"
+    house.worker.work()
+    assert status(house)["state"] == "closed"
+    assert store(path).next(10, [])[0].data == "live"
+
+
+def test_status_names_the_disks_trouble_until_it_is_over(path):
+    house = House(path, kept=Full(path))
+    house.backlog.keep(SERIAL, 1.7e9, "one")
+    house.run(1.0)
+    assert status(house)["state"] == "in trouble"
+    assert status(house)["troubles"]["add"] == "database or disk is full"
+    assert status(house)["lost"] == 1
+    house.store.full = False
+    for n in range(TRIM_EVERY + 1):
+        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+    house.run(1.0)
+    assert status(house)["state"] == "waiting"
+    assert json.dumps(house.backlog.status(0.0))
+
+
+def test_what_is_kept_is_known_without_counting(path):
+    kept = store(path, oldest=DAY)
+    assert kept.kept is None
+    numbers = [kept.add(SERIAL, 1.7e9 + hours * 3600, str(hours)) for hours in range(30)]
+    assert kept.kept == 30
+    kept.delete([*numbers[20:25], 10**6])
+    assert kept.kept == 25
+    kept.trim(1.7e9 + 34 * 3600)
+    assert kept.kept == kept.count() == 15
+    meddle(path, "UPDATE readings SET data = X'78' WHERE number = 11")
+    kept.next(1, [])
+    assert kept.kept == kept.count() == 14
+    kept.close()
+    again = store(path)
+    again.next(1, [])
+    assert again.kept == 14
+
+
 def test_rate_is_kept(path):
     house = House(path, rate=5.0)
     for n in range(100):
@@ -603,6 +661,10 @@ class Full:
         self.full = True
         self._store = store(path)
         self._refused = refused
+
+    @property
+    def kept(self):
+        return self._store.kept
 
     def __getattr__(self, name):
         def method(*arguments):

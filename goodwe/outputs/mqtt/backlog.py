@@ -12,7 +12,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ...loop import NEVER, Host, Timer, Worker
 from .store import TRIM_EVERY, Kept, Store
@@ -83,6 +83,10 @@ class Backlog(Timer):
         self._added = 0
         self._lost = 0
         """Readings that could not even be kept."""
+        self._dropped = 0
+        """Readings that were too many or too old."""
+        self._sent_again = 0
+        """Readings of the file that were acknowledged."""
         self._troubles: dict[str, str] = {}
         """What is done with the file to why it failed the last time."""
         self._told_dropped = False
@@ -112,6 +116,30 @@ class Backlog(Timer):
             self._delete_acknowledged()
         self._worker.do(self._store.close, self._stopped)
         self._worker.finish()
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Plain values for a person; `kept` is null before the file was looked at."""
+        return {
+            "state": self._state,
+            "kept": self._store.kept,
+            "under_way": len(self._under_way),
+            "unacknowledged": len(self._live),
+            "added": self._added,
+            "sent_again": self._sent_again,
+            "dropped": self._dropped,
+            "lost": self._lost,
+            "troubles": dict(self._troubles),
+        }
+
+    @property
+    def _state(self) -> str:
+        if self.closed or self._stopping:
+            return "closed" if self.closed else "stopping"
+        if self._troubles:
+            return "in trouble"
+        if self._under_way or self._acknowledged:
+            return "sending"
+        return "waiting" if self._store.kept else "empty"
 
     # what the loop wants of a part
 
@@ -209,6 +237,7 @@ class Backlog(Timer):
     def _sent(self, number: int, acknowledged: bool) -> None:
         self._under_way.discard(number)
         if acknowledged:
+            self._sent_again += 1
             self._acknowledged.add(number)
             self.linked()
 
@@ -239,6 +268,7 @@ class Backlog(Timer):
             self._do("trim", lambda: self._store.trim(now), self._trimmed)
 
     def _trimmed(self, dropped: int) -> None:
+        self._dropped += dropped
         if dropped and not self._told_dropped:
             log.warning("The backlog is full, or its oldest readings too old: %d are dropped now", dropped)
         self._told_dropped = dropped > 0

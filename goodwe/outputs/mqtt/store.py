@@ -87,6 +87,8 @@ class Store:
         """The largest number seen: none is given twice, also not by the file that follows a damaged one."""
         self._deleted: deque[int] = deque(maxlen=REMEMBERED)
         """The numbers that were deleted last."""
+        self.kept: int | None = None
+        """How many are kept, for whoever wants to show it: also in another thread, and None before a look."""
         self._connection: sqlite3.Connection | None = None
 
     def add(self, serial: str, taken: float, data: str) -> int:
@@ -102,7 +104,7 @@ class Store:
         self._do(lambda connection: self._delete(connection, numbers))
 
     def count(self) -> int:
-        """How many are kept."""
+        """How many are kept; counts them."""
         return self._do(_count)
 
     def trim(self, now: float) -> int:
@@ -121,7 +123,11 @@ class Store:
             insert = "INSERT INTO readings (serial, taken, data) VALUES (?, ?, ?)"
             number = int(connection.execute(insert, (serial, taken, blob)).lastrowid or 0)
         self._highest = max(self._highest, number)
+        self._changed(1)
         return number
+
+    def _changed(self, by: int) -> None:
+        self.kept = None if self.kept is None else self.kept + by
 
     def _next(self, connection: sqlite3.Connection, count: int, besides: list[int]) -> list[Kept]:
         readings: list[Kept] = []
@@ -154,9 +160,10 @@ class Store:
         if not numbers:
             return
         with connection:
-            connection.executemany("DELETE FROM readings WHERE number = ?", [(number,) for number in numbers])
+            one = "DELETE FROM readings WHERE number = ?"
+            self._changed(-connection.executemany(one, [(number,) for number in numbers]).rowcount)
         self._deleted.extend(numbers)
-        if not _count(connection):
+        if not connection.execute("SELECT 1 FROM readings LIMIT 1").fetchone():
             connection.executescript("PRAGMA incremental_vacuum")
 
     def _trim(self, connection: sqlite3.Connection, now: float) -> int:
@@ -173,6 +180,7 @@ class Store:
                 dropped += connection.execute(
                     f"DELETE FROM readings WHERE number IN ({oldest})", (count,)
                 ).rowcount
+        self._changed(-dropped)
         return dropped
 
     def _do(self, call: Callable[[sqlite3.Connection], T]) -> T:
@@ -211,6 +219,7 @@ class Store:
             except OSError as error:
                 raise OSError(error.errno, f"{error.strerror}: {self._advice}") from error
             self._connection = self._connected()
+            self.kept = _count(self._connection)
         return self._connection
 
     def _connected(self) -> sqlite3.Connection:
