@@ -1,7 +1,9 @@
 """Wheel, sdist and checkout as pip installs them, also beside the other project's library called `goodwe`."""
 
+import atexit
 import fnmatch
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -249,6 +252,17 @@ def test_the_demo_needs_nothing_that_has_to_be_compiled(built, machine, wanted):
         if row.marker and row.marker.evaluate({"extra": "demo", "platform_machine": machine})
     ]
     assert [row.name for row in brokers] == (["amqtt"] if wanted else [])
+
+
+def test_32_bit_system_on_a_64_bit_kernel_is_not_taken_for_a_64_bit_one(monkeypatch):
+    asked = {}
+    setuptools = SimpleNamespace(setup=asked.update, find_packages=lambda *_, **__: [])
+    monkeypatch.setitem(sys.modules, "setuptools", setuptools)
+    monkeypatch.setattr(atexit, "register", lambda *_, **__: None)
+    monkeypatch.setattr(sys, "maxsize", 2**31 - 1)  # as on armhf, where the kernel may say aarch64
+    runpy.run_path(str(ROOT / "setup.py"))
+    assert asked["extras_require"]["demo"] == []
+    assert not [row for row in asked["extras_require"]["test"] if row.startswith("amqtt")]
 
 
 def test_hooks_of_pre_commit_are_the_checks_of_ci():
