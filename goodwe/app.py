@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .config import Config
 from .errors import RestartError
@@ -46,6 +46,15 @@ class _Loss(NamedTuple):
     now: float
     """The same on the clock of the traffic."""
     traffic: list[Line]
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Plain values: where, why, and how long ago on the clock of the traffic."""
+        return {
+            "name": self.name,
+            "reason": self.reason,
+            "lost_epoch": self.epoch,
+            "lost_seconds": max(0.0, now - self.now),
+        }
 
 
 class App(Timer):
@@ -170,6 +179,17 @@ class App(Timer):
             log.info("%s was lost at %s (%s); the minute before:", loss.name, when, loss.reason)
             for line in loss.traffic:
                 log.info("%s %+.3f s %s %s", loss.name, line.when - loss.now, line.direction, line.data.hex())
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Plain values by the keys of snapshot.py; `now` is on the loop's clock."""
+        return {
+            "finder": self._finder.status(now),
+            "links": [link.status(now) for link in self._links.values()],
+            "places": [{"name": name, **place.status(now)} for name, place in sorted(self._places.items())],
+            "losses": [loss.status(now) for loss in self._losses],
+            "outputs": self._fanout.status(now),
+            "dropped": list(self._fanout.dropped),
+        }
 
     # what the loop wants of a part
 

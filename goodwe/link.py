@@ -9,6 +9,7 @@ import logging
 import os
 import select
 from collections.abc import Callable
+from typing import Any
 
 from .errors import DeviceError
 from .events import Answer, Event, Found, Happening, Offline, Online, Reading, Refused, Send, Unanswered
@@ -100,6 +101,10 @@ class Link:
     def stop(self, reason: str, *, gone: bool) -> None:
         """End it from outside: udev says that the device is gone, or the program ends."""
         self._end(self._clock(), reason, gone=gone)
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Plain values: the wire, and how the bus on it stands."""
+        return {"name": self.name, "wire": self._wire.status(now)}
 
     def ask_again(self, serial: str) -> bool:
         """Query this inverter soon; False if it is not registered on this wire."""

@@ -1,5 +1,7 @@
 """A place where an inverter is plugged in: what is remembered of it while links come and go."""
 
+from typing import Any
+
 from .ladder import Ladder
 from .registrations import Registrations
 from .tally import Tally
@@ -17,6 +19,10 @@ class Place:
         self.trouble: str | None = None
         """Why it cannot be opened, as said in the log."""
         self._reset_allowed = reset_allowed
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Plain values: why it cannot be opened, None if it can; bad input by reason."""
+        return {"trouble": self.trouble, "refused": dict(self.tally.counts)}
 
     def unplugged(self) -> bool:
         """Nothing is there any more; False when nothing needs to be remembered of it either."""

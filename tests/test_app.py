@@ -19,6 +19,7 @@ from goodwe.errors import DeviceError, RestartError
 from goodwe.events import Offline, Online, Reading
 from goodwe.loop import NEVER, Loop, Timer
 from goodwe.protocol.simulator import Day, Habits, Inverter, Port
+from goodwe.snapshot import Snapshot
 from goodwe.tools import decode
 from goodwe.transport import TRANSPORTS, Ids, find
 from goodwe.transport.hidraw import NodeFinder, wrap
@@ -42,6 +43,9 @@ class Recorder:
 
     def stop(self, now):
         self.events.append("goodbye")
+
+    def status(self, now):
+        return {"events": len(self.events)}
 
     def of(self, kind, serial=None):
         return [e for e in self.events if isinstance(e, kind) and serial in (None, e.serial)]
@@ -360,6 +364,39 @@ def test_minute_before_a_loss_can_be_had(running, caplog):
         "query_running_info",
         "running_info",
     }
+
+
+def test_status_tells_of_finder_links_places_and_losses(running):
+    def status():
+        asked = []
+        running.loop.post(lambda: asked.append(running.app.status(running.loop.clock())))
+        return wait_for(lambda: asked, "an answer")[0]
+
+    assert status()["finder"]["state"] == "watching"
+    assert (status()["links"], status()["places"], status()["losses"]) == ([], [], [])
+    assert status()["dropped"] == []
+    assert list(status()["outputs"]) == ["Recorder"]
+    running.open_errors["/dev/hidraw1"] = DeviceError("cannot open /dev/hidraw1: permission denied")
+    running.nodes.plug("/dev/hidraw1")
+    roof = running.plug("/dev/hidraw0", ONE)
+    wait_for(lambda: running.readings(ONE), "a reading")
+    wait_for(lambda: any(place["trouble"] for place in status()["places"]), "one cannot be opened")
+    told = status()
+    assert [link["wire"]["name"] for link in told["links"] if link["name"] == "/dev/hidraw0"] == [
+        "/dev/hidraw0"
+    ]
+    assert [(place["name"], place["trouble"]) for place in told["places"]] == [
+        ("/dev/hidraw0", None),
+        ("/dev/hidraw1", "cannot open /dev/hidraw1: permission denied"),
+    ]
+    before = time.time()
+    roof.pull()
+    wait_for(lambda: running.recorder.of(Offline), "offline")
+    (loss,) = status()["losses"]
+    assert (loss["name"], loss["reason"]) == ("/dev/hidraw0", "unplugged (Input/output error)")
+    assert before <= loss["lost_epoch"] <= time.time()
+    assert 0.0 <= loss["lost_seconds"] < PATIENCE
+    assert Snapshot(status()).json()
 
 
 def test_stop_says_offline_for_each(running):
