@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -315,6 +316,19 @@ def test_outage_arrives_exactly_once_byte_for_byte(run, tmp_path, protocol):
     subscriber.until(DATA)
     subscriber.until(ONLINE, "1")
     subscriber.nothing(0.5)
+    subscriber.close()
+    mosquitto.stop()
+
+
+def test_backlog_goes_out_with_qos_1_and_nobody_keeps_it(run, tmp_path):
+    port = free_port()
+    running = run(port, backlog=str(tmp_path / "b.db"), backlograte=1000)
+    running.tell(Found(SERIAL, 11), *kept(5))
+    mosquitto = Mosquitto(tmp_path, port=port).start()
+    subscriber = Subscriber(port)
+    collect(subscriber, 4)
+    sent = re.findall(rf"Received PUBLISH from \S+ \(d0, q(\d), r(\d), m\d+, '{BACKLOG}'", mosquitto.log)
+    assert set(sent) == {("1", "0")}
     subscriber.close()
     mosquitto.stop()
 

@@ -419,6 +419,10 @@ def test_absurd_clock_ends_nothing(when, localtime):
         assert re.fullmatch(r"\d{14}", message["runningInfo"]["timestamp"])
 
 
+def test_time_that_is_none_is_1970():
+    assert milliseconds(math.nan) == 0
+
+
 def test_time_beyond_what_the_system_knows_is_that_of_greenwich():
     assert iso_time(milliseconds(2.0**31), no_time_after_2038) == "2038-01-19T03:14:08.000+00:00"
     message = shown(reading("usb-running-66", 2.0**31), no_time_after_2038)
