@@ -1,4 +1,4 @@
-"""What the README says of the tests: each feature has one, and each that is named is there."""
+"""Each feature of FEATURES.md has a test that is there; the samples read what is sent."""
 
 import importlib
 import json
@@ -17,12 +17,13 @@ from .test_outputs import reading
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+SAMPLES = (ROOT / "goodwe" / "outputs" / "mqtt" / "SAMPLES.md").read_text("utf-8")
+FEATURES = (ROOT / "tests" / "FEATURES.md").read_text("utf-8")
 SCENARIOS = re.compile(r"`tests/(system|neighbours)` ((?:s\d\d(?:, | to )?)+)")
 
 
 def rows() -> list[str]:
-    table = README.split("## What it does")[1].split("\n## ")[0]
-    return [line for line in table.splitlines() if line.startswith("| ")][1:]
+    return [line for line in FEATURES.splitlines() if line.startswith("| ")][1:]
 
 
 def named_tests() -> list[str]:
@@ -46,7 +47,7 @@ def test_each_named_test_is_there(name):
     assert not test or callable(getattr(module, test))
 
 
-@pytest.mark.parametrize(("folder", "names"), SCENARIOS.findall(README))
+@pytest.mark.parametrize(("folder", "names"), SCENARIOS.findall(FEATURES))
 def test_each_named_scenario_is_there(folder, names):
     if folder == "system":
         there = {path.name[:3] for path in (ROOT / "tests/system/scenarios").glob("s*.py")}
@@ -58,9 +59,9 @@ def test_each_named_scenario_is_there(folder, names):
 # the samples: played against the real programs by hand; here that they read what is sent
 
 
-def block(language: str, heading: str) -> str:
+def block(language: str, heading: str, text: str = SAMPLES) -> str:
     """The first code block in that language behind the heading."""
-    return README.split(heading)[1].split(f"```{language}\n")[1].split("```")[0]
+    return text.split(heading)[1].split(f"```{language}\n")[1].split("```")[0]
 
 
 def last_words() -> tuple[dict, dict]:
@@ -75,7 +76,7 @@ def message(event: Reading | Resting) -> dict:
 
 
 def test_example_of_the_json_is_what_is_sent():
-    shown = json.loads(block("json", "The JSON of a three-phase inverter"))
+    shown = json.loads(block("json", "The JSON of a three-phase inverter", README))
     sent, _ = last_words()
     assert sent["time"] == shown["time"]
     assert sent["lastSeen"] == shown["lastSeen"]
@@ -109,3 +110,14 @@ def test_telegraf_sample_stores_under_the_moment_that_the_message_speaks_of():
     )
     assert (before, after) == (1_700_000_039.6, 1_700_000_339.6)
     assert all(key in last_words()[0]["runningInfo"] for key in parser["object"][0]["included_keys"])
+
+
+# links
+
+
+@pytest.mark.parametrize(
+    "document", [*ROOT.glob("*.md"), *ROOT.glob("goodwe/**/*.md")], ids=lambda path: path.name
+)
+def test_each_link_to_a_file_of_ours_leads_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text("utf-8")):
+        assert "://" in target or (document.parent / target).exists(), target
