@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 
-from .home import NeighbourError
+from .home import NeighbourError, root
 from .rabbit import PROGRAMS
 from .scenarios import SCENARIOS
 
@@ -18,10 +18,14 @@ NEEDED = {"mmdebstrap": "mmdebstrap", "mosquitto": "mosquitto", "unshare": "util
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.neighbours", description=__doc__)
     parser.add_argument("--only", metavar="NAME[,NAME]", help=f"some of {', '.join(SCENARIOS)}")
+    parser.add_argument("--build", action="store_true", help="build what Home Assistant runs in, and end")
     options = parser.parse_args()
     try:
         _check_host()
         chosen = _chosen(options.only)
+        if options.build:
+            root()
+            return 0
     except NeighbourError as error:
         print(f"neighbours: {error}", file=sys.stderr)
         return 2

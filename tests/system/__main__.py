@@ -154,6 +154,7 @@ def main() -> int:
         "--suite", choices=image.SUITES, default=next(iter(image.SUITES)), help="Debian's release"
     )
     parser.add_argument("--keep", action="store_true", help="keep console and disk of the run, and say where")
+    parser.add_argument("--build", action="store_true", help="build the guest if there is none, and end")
     parser.add_argument("--shell", action="store_true", help="no scenarios: a shell in the guest")
     options = parser.parse_args()
     try:
@@ -174,6 +175,8 @@ def main() -> int:
 def run(options: argparse.Namespace, folder: Path) -> int:
     """One run with its files in `folder`."""
     guest = image.guest(options.suite)
+    if options.build:
+        return 0
     image.wheels(folder / "wheels", image.SUITES[options.suite].python)
     image.project_disk(folder / "project.ext4", folder / "wheels")
     if options.shell:
