@@ -18,7 +18,7 @@ from .protocol.bus import Bus
 from .readings.clock import clock_is_right
 from .readings.ledger import REPEAT_EVERY, Ledger
 from .traffic import Line
-from .transport import Ids, Make, Wire, find
+from .transport import Find, Ids, Wire, find
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class App(Timer):
         *,
         wall_clock: Callable[[], float],
         clock_right: Callable[[], bool] = clock_is_right,
-        find: Make = find,
+        find: Find = find,
     ) -> None:
         """`config` is in force, `loop` runs the parts. `outputs` makes the outputs, given what they may ask.
 

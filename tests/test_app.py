@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from goodwe import config
+from goodwe import config, transport
 from goodwe.app import App
 from goodwe.errors import DeviceError, RestartError
 from goodwe.events import Offline, Online, Reading
@@ -21,7 +21,7 @@ from goodwe.loop import NEVER, Loop, Timer
 from goodwe.protocol.simulator import Day, Habits, Inverter, Port
 from goodwe.snapshot import Snapshot
 from goodwe.tools import decode
-from goodwe.transport import TRANSPORTS, Ids, find
+from goodwe.transport import TRANSPORTS, Ids
 from goodwe.transport.hidraw import NodeFinder, wrap
 
 from .broker import PATIENCE, wait_for
@@ -180,6 +180,9 @@ class ToyFinder(Timer):
         return {"state": "toy"}
 
 
+find = ToyFinder
+
+
 @pytest.fixture
 def running():
     running = Running()
@@ -192,8 +195,8 @@ ONE, TWO = "15000DSN000W0001", "15000DSN000W0002"
 
 
 def test_transport_from_the_outside_is_a_row_of_the_table(monkeypatch):
-    monkeypatch.setitem(TRANSPORTS, "toy:", ToyFinder)
-    running = Running(find=lambda device, ids, **calls: find(f"toy:{ONE}", ids, **calls))
+    monkeypatch.setitem(TRANSPORTS, "toy:", __name__)
+    running = Running(find=lambda device, ids, **calls: transport.find(f"toy:{ONE}", ids, **calls))
     wait_for(lambda: running.readings(ONE) >= 2, "readings")
     running.stop()
     assert running.recorder.of(Offline, ONE)

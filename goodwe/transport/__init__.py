@@ -1,16 +1,23 @@
 """Which transport a `device` of the configuration means.
 
-A new transport is a file with a `Wire` and a `Finder`, and a row in `TRANSPORTS`.
+A new transport is a file with a `Wire`, a `Finder` and a function `find`, and a row in `TRANSPORTS`.
 """
 
 from collections.abc import Callable
+from importlib import import_module
 
-from .wire import Finder, Ids, Make, Wire
+from .wire import Find, Finder, Ids, Wire
 
-__all__ = ["STAND_IN", "TRANSPORTS", "Finder", "Ids", "Make", "Wire", "find"]
+__all__ = ["STAND_IN", "TRANSPORTS", "Find", "Finder", "Ids", "Wire", "find"]
 
 STAND_IN = "unix:"
 """Begins a `device` that is a stand-in's socket and not a node (CONTRACT 8)."""
+
+TRANSPORTS = {
+    STAND_IN: f"{__name__}.standin",
+    "": f"{__name__}.udev",
+}
+"""The beginning of a `device`, and the module whose `find` is for it; the longest that fits counts."""
 
 
 def find(
@@ -21,47 +28,7 @@ def find(
     plugged: Callable[[Wire], None],
     unplugged: Callable[[str], None],
 ) -> Finder:
-    """The finder for `device`, by the way that begins; arguments and errors as in `Make`."""
+    """The finder for `device`; arguments and errors as in `Find`. Only its transport is imported."""
     beginning = max((known for known in TRANSPORTS if device.startswith(known)), key=len)
-    return TRANSPORTS[beginning](device, ids, post=post, plugged=plugged, unplugged=unplugged)
-
-
-def _stand_in(
-    device: str,
-    ids: Ids,
-    *,
-    post: Callable[[Callable[[], None]], None],
-    plugged: Callable[[Wire], None],
-    unplugged: Callable[[str], None],
-) -> Finder:
-    from .standin import StandInFinder
-
-    return StandInFinder(device.removeprefix(STAND_IN), plugged)
-
-
-def _hidraw(
-    device: str,
-    ids: Ids,
-    *,
-    post: Callable[[Callable[[], None]], None],
-    plugged: Callable[[Wire], None],
-    unplugged: Callable[[str], None],
-) -> Finder:
-    from .hidraw import NodeFinder, NodeOpener
-    from .udev import udev_nodes
-
-    return NodeFinder(
-        udev_nodes(ids, device),
-        NodeOpener(ids),
-        post=post,
-        plugged=plugged,
-        unplugged=unplugged,
-        only=device,
-    )
-
-
-TRANSPORTS: dict[str, Make] = {STAND_IN: _stand_in, "": _hidraw}
-"""The beginning of a `device`, and what is made for it; the longest that fits counts.
-
-Each imports its files when it is wanted, and not before.
-"""
+    found: Find = import_module(TRANSPORTS[beginning]).find
+    return found(device, ids, post=post, plugged=plugged, unplugged=unplugged)

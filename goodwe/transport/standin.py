@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import DeviceError
 from ..loop import NEVER, Timer
 from .hidraw import READ_SIZE, wrap
-from .wire import Wire
+from .wire import Ids, Wire
 
 
 class StandIn:
@@ -120,3 +120,15 @@ class StandInFinder(Timer):
             "device": f"unix:{self._path}",
             "next_look_seconds": None if in_use else max(0.0, self.deadline - now),
         }
+
+
+def find(
+    device: str,
+    ids: Ids,
+    *,
+    post: Callable[[Callable[[], None]], None],
+    plugged: Callable[[Wire], None],
+    unplugged: Callable[[str], None],
+) -> StandInFinder:
+    """The finder of the stand-in that `device` names, as `Find` has it; a socket has no USB numbers."""
+    return StandInFinder(device.removeprefix("unix:"), plugged)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import DeviceError, StartError
-from .hidraw import RESCAN_EVERY
-from .wire import Ids
+from .hidraw import RESCAN_EVERY, NodeFinder, NodeOpener
+from .wire import Ids, Wire
 
 if TYPE_CHECKING:
     import pyudev
@@ -174,3 +174,22 @@ def hid_ids(device: "pyudev.Device") -> Ids | None:
     except ValueError:
         return None
     return Ids(vendor, product)
+
+
+def find(
+    device: str,
+    ids: Ids,
+    *,
+    post: Callable[[Callable[[], None]], None],
+    plugged: Callable[[Wire], None],
+    unplugged: Callable[[str], None],
+) -> NodeFinder:
+    """The finder of hidraw nodes, as `Find` has it: of the one at `device`, or of all for an empty one."""
+    return NodeFinder(
+        udev_nodes(ids, device),
+        NodeOpener(ids),
+        post=post,
+        plugged=plugged,
+        unplugged=unplugged,
+        only=device,
+    )

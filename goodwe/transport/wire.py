@@ -69,8 +69,8 @@ class Finder(Part, Protocol):
         """Plain values: what it looks for, what it knows, when it looks again."""
 
 
-class Make(Protocol):
-    """Makes the finder of a transport. Raises StartError when something needed is missing."""
+class Find(Protocol):
+    """The function `find` of a transport: makes its finder. Raises StartError when something is missing."""
 
     def __call__(
         self,
