@@ -66,6 +66,9 @@ class Host(Protocol):
     def post(self, step: Callable[[], None]) -> None:
         """Call `step` in the loop's thread, soon; any thread may ask for it."""
 
+    def call(self, step: Callable[[], None]) -> None:
+        """Call `step` now, as if the loop did."""
+
 
 class Group:
     """A host for what the program can do without: parts and steps that fall together.
@@ -90,9 +93,9 @@ class Group:
 
     def post(self, step: Callable[[], None]) -> None:
         """Call `step` soon, unless the group is closed then."""
-        self._host.post(lambda: self.run(step))
+        self._host.post(lambda: self.call(step))
 
-    def run(self, step: Callable[[], None]) -> None:
+    def call(self, step: Callable[[], None]) -> None:
         """Call `step` now; what it raises closes the group."""
         if self.closed:
             return
@@ -131,10 +134,10 @@ class _Optional:
         return self._ask(self._checked_poll_for, otherwise=None)
 
     def ready(self, now: float) -> None:
-        self._group.run(lambda: self._part.ready(now))
+        self._group.call(lambda: self._part.ready(now))
 
     def tick(self, now: float) -> None:
-        self._group.run(lambda: self._part.tick(now))
+        self._group.call(lambda: self._part.tick(now))
 
     def _checked_poll_for(self) -> tuple[int, int] | None:
         wanted = self._part.poll_for()
@@ -148,7 +151,7 @@ class _Optional:
         if not self._group.closed:
             try:
                 return question()
-            except Exception as error:  # as in Group.run
+            except Exception as error:  # as in Group.call
                 self._group.fail(error)
         return otherwise
 
@@ -176,6 +179,10 @@ class Loop:
         """Call `step` in the loop's thread, soon. The one method that other threads may call."""
         self._posted.append(step)
         os.eventfd_write(self._bell, 1)
+
+    def call(self, step: Callable[[], None]) -> None:
+        """Call `step` now."""
+        step()
 
     def run(self, until: Callable[[], bool]) -> None:
         """Turn until `until()` is true; it is asked before each sleep."""

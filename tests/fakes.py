@@ -26,10 +26,10 @@ def _itself(output: Any, host: Host) -> Any:
 
 
 def fanout(loop: Host, *outputs: Any) -> Fanout:
-    """Of these outputs, by the names of their classes."""
+    """Of these outputs, by their numbers."""
     made = Fanout(loop)
-    for output in outputs:
-        made.add(type(output).__name__, partial(_itself, output))
+    for number, output in enumerate(outputs):
+        made.add(str(number), partial(_itself, output))
     return made
 
 

@@ -5,11 +5,11 @@ import time
 from random import Random
 from typing import Any
 
-from goodwe.config import MqttSettings, parse
+from goodwe.config import Config, MqttSettings, parse
 from goodwe.events import Happening, Reading
 from goodwe.loop import Loop
-from goodwe.outputs.mqtt import MqttOutput
-from goodwe.outputs.mqtt.homeassistant import Announcer
+from goodwe.outputs import Context
+from goodwe.outputs.mqtt import make
 from goodwe.protocol import fields
 
 from .broker import PATIENCE, wait_for
@@ -29,20 +29,20 @@ def reading(when: float = 1_700_000_000.0, serial: str = SERIAL, **values: Any) 
     return Reading(serial, 11, 3, {**VALUES, **values}, when)
 
 
-def announcer(**changes: Any) -> Announcer:
-    """Of a program with these changes to [mqtt]."""
-    config, _ = parse("", "test")
-    mqtt = config.mqtt._replace(**changes)
-    return Announcer(config.homeassistant, mqtt, silence=300.0, follows_online=False)
+def config(mqtt: MqttSettings, *, discovery: bool = False) -> Config:
+    """Of a program with these settings of MQTT."""
+    text = f"[homeassistant]\ndiscovery = {'on' if discovery else 'off'}\n"
+    return parse(text, "test")[0]._replace(mqtt=mqtt)
 
 
 class Running:
     """An output on a loop of its own thread, as the program has it."""
 
-    def __init__(self, mqtt: MqttSettings, **options: Any) -> None:
-        """`options` of MqttOutput."""
+    def __init__(self, mqtt: MqttSettings, *, discovery: bool = False, actions: Any = None) -> None:
+        """`actions` are what commands can do."""
         self.loop = Loop(time.monotonic)
-        self.output = MqttOutput(mqtt, loop=self.loop, random=Random(1), **options)
+        context = Context(self.loop, Random(1), time.time, actions, config(mqtt, discovery=discovery), 300.0)
+        self.output = make(mqtt, context)
         self._stop = False
         self._thread = threading.Thread(target=lambda: self.loop.run(until=lambda: self._stop), daemon=True)
         self._thread.start()
@@ -77,5 +77,15 @@ class Running:
 
 
 def serving(running: Running, serial: str = SERIAL) -> None:
-    """Wait until the inverter's connection has its will."""
-    wait_for(lambda: running.output._inverters[serial].connection.serving, "connected with the will")
+    """Let the inverter have its connection, and wait until that has its will."""
+
+    def connect() -> None:
+        running.output.known(serial)
+
+    running.loop.post(connect)
+    wait_for(lambda: running.output.pool.of(serial) is not None, "connected with the will")
+
+
+def feature(running: Running, name: str) -> Any:
+    """A feature of the output, by its module."""
+    return running.output._features._kept[name][1]

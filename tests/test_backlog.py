@@ -456,8 +456,15 @@ class House:
             self.backlog.tick(self.now)
         self.now = end
 
+    def keep(self, serial, taken, text):
+        """There is no link, and then another reading comes: this one is one of many in the file."""
+        live = self.backlog.take(serial, taken, text)
+        self.backlog.keep(live)
+        self.backlog.told(live, False)
+
     def live(self, text):
-        return self.backlog.published(SERIAL, 1.7e9 + self.now, text)
+        live = self.backlog.take(SERIAL, 1.7e9 + self.now, text)
+        return lambda acknowledged: self.backlog.told(live, acknowledged)
 
 
 @pytest.fixture
@@ -467,7 +474,7 @@ def house(path):
 
 def test_outage_arrives_once_in_order_and_the_file_is_empty(house):
     for n in range(100):
-        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+        house.keep(SERIAL, 1.7e9 + n, str(n))
     house.run(5.0)
     assert house.arrived == [], "there is no link"
     house.link()
@@ -538,7 +545,7 @@ def test_what_is_kept_is_known_without_counting(path):
 def test_rate_is_kept(path):
     house = House(path, rate=5.0)
     for n in range(100):
-        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+        house.keep(SERIAL, 1.7e9 + n, str(n))
     house.link()
     house.run(10.0)
     assert 45 <= len(house.arrived) <= 60
@@ -546,7 +553,7 @@ def test_rate_is_kept(path):
 
 def test_few_are_under_way_so_that_live_ones_pass(house):
     for n in range(100):
-        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+        house.keep(SERIAL, 1.7e9 + n, str(n))
     house.link()
     house.run(60.0, acknowledge=False)
     assert len(house.sent) == MOST_UNDER_WAY
@@ -554,7 +561,7 @@ def test_few_are_under_way_so_that_live_ones_pass(house):
 
 def test_what_was_under_way_when_the_link_broke_comes_again_first(house):
     for n in range(30):
-        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+        house.keep(SERIAL, 1.7e9 + n, str(n))
     house.link()
     house.run(0.1, acknowledge=False)
     house.acknowledge(3)
@@ -610,7 +617,7 @@ def test_answer_that_comes_before_the_disk_has_done_its_part(house, acknowledged
 
 def test_file_that_is_read_while_a_live_reading_goes_into_it_sends_it_not_twice(house):
     house.linked = True
-    house.backlog.keep(SERIAL, 1.7e9, "old")
+    house.keep(SERIAL, 1.7e9, "old")
     house.live("live")
     house.now += PATIENCE
     house.backlog.linked()
@@ -622,7 +629,7 @@ def test_file_that_is_read_while_a_live_reading_goes_into_it_sends_it_not_twice(
 def test_restart_goes_on_where_it_was(path):
     house = House(path)
     for n in range(20):
-        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+        house.keep(SERIAL, 1.7e9 + n, str(n))
     house.link()
     house.run(0.1, acknowledge=False)
     house.acknowledge(4)
@@ -648,7 +655,7 @@ def test_full_file_drops_the_oldest_and_says_so(path, caplog):
     house = House(path, kept=store(path, largest=50_000))
     noise = random.Random(1)
     for n in range(3 * TRIM_EVERY + 1):
-        house.backlog.keep(SERIAL, 1.7e9 + n, noise.randbytes(100).hex())
+        house.keep(SERIAL, 1.7e9 + n, noise.randbytes(100).hex())
         house.worker.work()
     assert sum("The backlog is full" in message for message in caplog.messages) == 1
     assert house.store.count() < 1000
@@ -678,7 +685,7 @@ class Full:
 def test_full_disk_is_said_once_and_what_comes_later_is_kept(path, caplog):
     house = House(path, kept=Full(path))
     for n in range(10):
-        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+        house.keep(SERIAL, 1.7e9 + n, str(n))
         house.worker.work()
     done = house.live("live")
     done(True)
@@ -687,7 +694,7 @@ def test_full_disk_is_said_once_and_what_comes_later_is_kept(path, caplog):
     assert sum("database or disk is full; live values go on" in message for message in caplog.messages) == 1
     assert sum("could not be kept" in message for message in caplog.messages) == 1
     house.store.full = False
-    house.backlog.keep(SERIAL, 1.7e9, "later")
+    house.keep(SERIAL, 1.7e9, "later")
     house.link()
     house.run(5.0)
     assert house.arrived == ["later"]
@@ -700,7 +707,7 @@ def test_what_cannot_be_deleted_is_not_sent_again(path, caplog):
     house = House(path, kept=Full(path, ["delete", "add"]))
     house.store.full = False
     for n in range(30):
-        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+        house.keep(SERIAL, 1.7e9 + n, str(n))
     house.worker.work()
     house.store.full = True
     house.link()
@@ -715,7 +722,7 @@ def test_what_cannot_be_deleted_is_not_sent_again(path, caplog):
 
 def test_file_that_could_not_be_read_is_read_later(path):
     house = House(path, kept=Full(path, ["next"]))
-    house.backlog.keep(SERIAL, 1.7e9, "one")
+    house.keep(SERIAL, 1.7e9, "one")
     house.link()
     house.run(10.0)
     house.store.full = False
@@ -741,7 +748,7 @@ def test_live_readings_that_cannot_be_kept_are_not_held_for_ever(path, acknowled
 def test_link_that_breaks_while_the_disk_hangs_is_no_end(house):
     waiting = [house.live(str(n)) for n in range(5)]
     for n in range(MOST_JOBS):
-        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+        house.keep(SERIAL, 1.7e9 + n, str(n))
     lost = house.backlog._lost
     for done in waiting:
         done(False)
@@ -784,6 +791,6 @@ def test_reading_that_is_acknowledged_while_the_file_is_read_is_not_sent_again(h
 
 def test_disk_that_hangs_does_not_fill_the_memory(house, caplog):
     for n in range(3 * MOST_JOBS):
-        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+        house.keep(SERIAL, 1.7e9 + n, str(n))
     assert len(house.worker.jobs) <= MOST_JOBS + 10
     assert "could not be kept" in caplog.text

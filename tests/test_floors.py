@@ -16,6 +16,7 @@ FLOORS = [
     ["config.parsers"],
     ["config.file"],
     ["place", "protocol.scripts", "loop", "config", "readings.state", "readings.clock"],
+    ["guard"],
     ["transport.wire", "outputs"],
     ["transport.hidraw"],
     ["transport.udev", "transport.standin"],
@@ -24,13 +25,17 @@ FLOORS = [
     ["outputs.mqtt.tls", "outputs.mqtt.backoff", "outputs.mqtt.suspects", "outputs.mqtt.terms"],
     ["outputs.mqtt.client", "outputs.mqtt.advice"],
     ["outputs.mqtt.attempt"],
+    ["outputs.mqtt.connection", "outputs.mqtt.homeassistant", "outputs.mqtt.retained"],
+    ["outputs.mqtt.pool"],
+    ["outputs.mqtt.feature"],
     [
-        "outputs.mqtt.connection",
         "outputs.mqtt.backlog",
         "outputs.mqtt.commands",
-        "outputs.mqtt.homeassistant",
+        "outputs.mqtt.discovery",
+        "outputs.mqtt.sums",
+        "outputs.mqtt.values",
     ],
-    ["outputs.mqtt.retained", "outputs.mqtt.sums", "outputs.mqtt.values"],
+    ["outputs.mqtt.output"],
     ["link", "readings.ledger", "outputs.mqtt"],
     ["snapshot"],
     ["app"],
@@ -108,6 +113,21 @@ def test_the_daemon_package_knows_only_the_standard_library():
 def test_only_the_service_knows_the_daemon_package():
     knowing = {module for module, path in modules().items() if "DaemonPy" in imports(path, module)}
     assert knowing == {"service"}
+
+
+def test_outputs_do_not_import_each_other():
+    for module, path in modules().items():
+        if module.startswith("outputs."):
+            own = ".".join(module.split(".")[:2])
+            others = {name[1:] for name in imports(path, module) if name.startswith(".outputs.")}
+            assert all(other == own or other.startswith(f"{own}.") for other in others), module
+
+
+def test_nothing_below_the_outputs_knows_one_of_them():
+    """They are found by their sections; only tools, for a person at a terminal, may want one in particular."""
+    for module, path in modules().items():
+        if not module.startswith(("outputs.", "tools.")) and module not in ("cli", "service"):
+            assert not any(name.startswith(".outputs.") for name in imports(path, module)), module
 
 
 def test_the_daemon_loads_no_tools():

@@ -94,11 +94,13 @@ import sys, time
 from random import Random
 from goodwe.events import Found, Reading
 from goodwe.loop import Loop
-from goodwe.outputs.mqtt import MqttOutput
+from goodwe.outputs import Context
+from goodwe.outputs.mqtt import make
 from goodwe.config import parse
 loop = Loop(time.monotonic)
-mqtt = parse(f"[mqtt]\\nserver = 127.0.0.1\\nport = {sys.argv[1]}\\n", "test")[0].mqtt
-output = MqttOutput(mqtt, loop=loop, random=Random(1))
+off = "[homeassistant]\\ndiscovery = off\\n"
+config = parse(f"{off}[mqtt]\\nserver = 127.0.0.1\\nport = {sys.argv[1]}\\n", "test")[0]
+output = make(config.mqtt, Context(loop, Random(1), time.time, None, config, 300.0))
 for serial in sys.argv[2:]:
     output.handle(Found(serial, 11))
     output.handle(Reading(serial, 11, 1, {"pac": 1, "workMode": 1, "errorMessage": []}, 1.7e9))
@@ -219,7 +221,7 @@ def test_listener_that_never_answers_is_given_up(run, caplog):
         running = run(listener.getsockname()[1])
         running.tell(Found(SERIAL, 11))
         assert running.tell(reading()) < 0.2
-        connection = running.output._connections[0]
+        connection = running.output.pool._first
         wait_for(lambda: connection.state is State.GREETING, "connected")
         assert connection.deadline - time.monotonic() < broker_module.CONNACK_WITHIN + 0.1
         running.loop.post(lambda: connection.tick(time.monotonic()))
@@ -324,7 +326,7 @@ def test_idle_connection_is_kept_alive(run, mosquitto):
     running.tell(Found(SERIAL, 11))
     serving(running)
     wait_for(lambda: "Received PINGREQ" in mosquitto.log, "a ping")
-    assert running.output._inverters[SERIAL].connection.serving
+    assert running.output.pool.of(SERIAL) is not None
 
 
 def test_nothing_piles_up_while_the_broker_is_away(run):
@@ -332,10 +334,10 @@ def test_nothing_piles_up_while_the_broker_is_away(run):
     running.tell(Found(SERIAL, 11))
     for n in range(1000):
         running.tell(reading(pac=n))
-    inverter = running.output._inverters[SERIAL]
-    assert inverter.unsent.values["pac"] == 999
-    assert not inverter.connection.serving
-    assert inverter.connection.status(0.0)["unacknowledged"] == 0
+    inverter = running.output.inverters[SERIAL]
+    assert inverter.newest.values["pac"] == 999
+    assert running.output.pool.any() is None
+    assert running.output.pool.status(0.0)[SERIAL]["unacknowledged"] == 0
     running.stop()
 
 

@@ -12,14 +12,14 @@ import time
 import pytest
 
 from goodwe.events import Answer, Found, Info, Offline, Reading, Remembered, Resting
-from goodwe.outputs import mqtt as mqtt_module
+from goodwe.outputs.mqtt import discovery
 from goodwe.outputs.mqtt.client import MQTT5, paho_client
 from goodwe.outputs.mqtt.payload import data_json
 from goodwe.outputs.mqtt.store import Store
 from goodwe.protocol.simulator import Day
 
 from .broker import PATIENCE, Amqtt, Mosquitto, Subscriber, free_port, needs_amqtt, wait_for
-from .mqtt import DATA, ONLINE, OTHER, SERIAL, VALUES, announcer, reading, serving
+from .mqtt import DATA, ONLINE, OTHER, SERIAL, VALUES, feature, reading, serving
 from .proxy import Proxy
 
 CONFIG = f"homeassistant/device/goodwe_{SERIAL}/config"
@@ -52,7 +52,7 @@ def broker(request, tmp_path):
 
 def test_announced_once_with_the_first_values_and_retained(run, broker):
     subscriber = Subscriber(broker.port)
-    running = run(broker.port, {"announcer": announcer()})
+    running = run(broker.port, {"discovery": True})
     running.tell(Found(SERIAL, 11))
     serving(running)
     running.tell(reading(), reading(), reading())
@@ -65,7 +65,7 @@ def test_announced_once_with_the_first_values_and_retained(run, broker):
 
 
 def test_what_it_tells_about_itself_is_announced(run, mosquitto, subscriber):
-    running = run(mosquitto.port, {"announcer": announcer()})
+    running = run(mosquitto.port, {"discovery": True})
     running.tell(Found(SERIAL, 11))
     serving(running)
     running.tell(reading(), Info(SERIAL, "idInfo", {"modelName": "GW6000-DT"}))
@@ -77,9 +77,9 @@ def test_what_it_tells_about_itself_is_announced(run, mosquitto, subscriber):
 
 def test_home_assistant_that_starts_gets_all_again(run, broker, monkeypatch):
     """wish 9: after restarting Home Assistant all entities are dead until the bridge restarts."""
-    monkeypatch.setattr(mqtt_module, "BIRTH_DELAY", 0.2)
-    monkeypatch.setattr(mqtt_module, "REPEAT_AFTER", 0.2)
-    running = run(broker.port, {"announcer": announcer()})
+    monkeypatch.setattr(discovery, "BIRTH_DELAY", 0.2)
+    monkeypatch.setattr(discovery, "REPEAT_AFTER", 0.2)
+    running = run(broker.port, {"discovery": True})
     running.tell(Found(SERIAL, 11))
     serving(running)
     running.tell(reading(), Offline(SERIAL, 11, "unplugged"), resting())
@@ -101,9 +101,9 @@ def test_home_assistant_that_starts_gets_all_again(run, broker, monkeypatch):
 
 def test_home_assistant_that_starts_gets_no_old_reading_for_a_new_one(run, mosquitto, monkeypatch):
     """With offlinevalues = keep nothing is said of an inverter that is away."""
-    monkeypatch.setattr(mqtt_module, "BIRTH_DELAY", 0.0)
-    monkeypatch.setattr(mqtt_module, "REPEAT_AFTER", 0.2)
-    running = run(mosquitto.port, {"announcer": announcer()})
+    monkeypatch.setattr(discovery, "BIRTH_DELAY", 0.0)
+    monkeypatch.setattr(discovery, "REPEAT_AFTER", 0.2)
+    running = run(mosquitto.port, {"discovery": True})
     running.tell(Found(SERIAL, 11))
     serving(running)
     running.tell(reading(), Offline(SERIAL, 11, "unplugged"))
@@ -117,14 +117,14 @@ def test_home_assistant_that_starts_gets_no_old_reading_for_a_new_one(run, mosqu
 
 
 def test_inverter_that_is_only_remembered_is_announced(run, mosquitto, subscriber):
-    running = run(mosquitto.port, {"announcer": announcer()})
+    running = run(mosquitto.port, {"discovery": True})
     running.tell(Remembered(SERIAL, 3))
     subscriber.until(CONFIG)
     subscriber.until(ONLINE, "0")
 
 
 def test_broker_that_lost_its_memory_is_told_again(run, mosquitto):
-    running = run(mosquitto.port, {"announcer": announcer()})
+    running = run(mosquitto.port, {"discovery": True})
     running.tell(Found(SERIAL, 11), reading())
     serving(running)
     mosquitto.stop()
@@ -273,7 +273,7 @@ def test_megabyte_and_a_storm_of_commands_disturb_no_reading(run, mosquitto, sub
     slowest = max(running.tell(reading()) for _ in range(20))
     assert slowest < 0.2
     subscriber.until(DATA)
-    assert running.output._inverters[SERIAL].connection.serving
+    assert running.output.pool.of(SERIAL) is not None
     person.disconnect()
     person.loop_stop()
 
@@ -291,6 +291,11 @@ def kept(count, start=NOW):
 
 def expected(readings):
     return [data_json(one, language="en", infos={}, with_id=True) for one in readings]
+
+
+def newest_first(payloads):
+    """As they come over a new connection: what is true now, then what was."""
+    return [payloads[-1], *payloads[:-1]]
 
 
 def collect(subscriber, count, topics=(BACKLOG,)):
@@ -311,7 +316,9 @@ def test_outage_arrives_exactly_once_byte_for_byte(run, tmp_path, protocol):
     running.tell(Found(SERIAL, 11), *readings)
     mosquitto = Mosquitto(tmp_path, port=port).start()
     subscriber = Subscriber(port)
-    assert collect(subscriber, 200) == expected(readings)
+    assert subscriber.next()[:2] == (DATA, expected(readings)[-1])
+    assert subscriber.next()[:2] == (ONLINE, "1")
+    assert collect(subscriber, 199) == expected(readings)[:-1]
     running.tell(reading(NOW + 1000))
     subscriber.until(DATA)
     subscriber.until(ONLINE, "1")
@@ -355,15 +362,16 @@ def test_readings_of_a_link_that_looks_alive_are_not_lost(run, mosquitto, subscr
     running.tell(Found(SERIAL, 11))
     serving(running)
     running.tell(reading(NOW - 1))
-    wait_for(lambda: not running.output._backlog._live, "acknowledged")
+    wait_for(lambda: not feature(running, "backlog")._backlog._live, "acknowledged")
     subscriber.until(ONLINE, "1")
     proxy.stall()
     readings = kept(5)
     running.tell(*readings)
-    wait_for(lambda: not running.output._inverters[SERIAL].connection.serving, "the loss is noticed")
+    wait_for(lambda: running.output.pool.of(SERIAL) is None, "the loss is noticed")
     proxy.cut()
     proxy.flow()
-    assert collect(subscriber, 5) == expected(readings)
+    assert collect(subscriber, 5, (DATA, BACKLOG)) == newest_first(expected(readings))
+    subscriber.nothing(0.5)
     proxy.close()
 
 
@@ -382,7 +390,7 @@ def test_acknowledgements_that_are_lost_bring_the_same_id_again(run, mosquitto, 
     running.tell(Found(SERIAL, 11))
     serving(running)
     running.tell(reading(NOW - 1))
-    wait_for(lambda: not running.output._backlog._live, "acknowledged")
+    wait_for(lambda: not feature(running, "backlog")._backlog._live, "acknowledged")
     subscriber.until(ONLINE, "1")
     proxy.stalled_down = True
     readings = kept(5)
@@ -390,29 +398,33 @@ def test_acknowledgements_that_are_lost_bring_the_same_id_again(run, mosquitto, 
     live = collect(subscriber, 5, (DATA,))
     proxy.cut()
     proxy.flow()
-    again = collect(subscriber, 5)
-    assert live == again == expected(readings)
-    assert [json.loads(text)["id"] for text in again] == [f"{SERIAL}-{int(NOW + n) * 1000}" for n in range(5)]
+    again = collect(subscriber, 5, (DATA, BACKLOG))
+    assert live == expected(readings)
+    assert again == newest_first(live)
+    assert [json.loads(text)["id"] for text in live] == [f"{SERIAL}-{int(NOW + n) * 1000}" for n in range(5)]
     proxy.close()
 
 
 PROGRAM = """
 import sys, time
 from random import Random
-from goodwe.events import Found, Reading
+from goodwe.events import Reading, Remembered
 from goodwe.loop import Loop
-from goodwe.outputs.mqtt import MqttOutput
+from goodwe.outputs import Context
+from goodwe.outputs.mqtt import make
 from goodwe.config import parse
 port, path, count, start = sys.argv[1:]
 text = f"[mqtt]\\nserver = 127.0.0.1\\nport = {port}\\nbacklog = {path}\\nbacklograte = 40\\n"
+text += "[homeassistant]\\ndiscovery = off\\n"
 loop = Loop(time.monotonic)
-output = MqttOutput(parse(text, "test")[0].mqtt, loop=loop, random=Random(1))
+config = parse(text, "test")[0]
+output = make(config.mqtt, Context(loop, Random(1), time.time, None, config, 300.0))
 serial = "1006KDTU13500023"
-output.handle(Found(serial, 11))
+output.handle(Remembered(serial, 3))
 for n in range(int(count)):
     values = {"pac": n, "workMode": 1, "errorMessage": []}
     output.handle(Reading(serial, 11, 3, values, float(start) + n))
-output._backlog._do("count", lambda: None, lambda _: print("kept", flush=True))
+output._features._kept["backlog"][1]._backlog._do("count", lambda: None, lambda _: print("kept", flush=True))
 loop.run(until=lambda: False)
 """
 
@@ -458,11 +470,11 @@ def test_fourteen_days_replay_byte_for_byte(run, tmp_path):
     running.tell(Found(SERIAL, 11))
     for start in range(0, len(readings), 200):
         running.tell(*readings[start : start + 200])
-        wait_for(lambda: not running.output._backlog._jobs, "the disk has them")
+        wait_for(lambda: not feature(running, "backlog")._backlog._jobs, "the disk has them")
     mosquitto = Mosquitto(tmp_path, port=port, lines="allow_anonymous true\nmax_queued_messages 0\n").start()
-    subscriber = Subscriber(port, BACKLOG)
-    replayed = collect(subscriber, len(readings))
-    assert replayed == expected(readings)
+    subscriber = Subscriber(port)
+    replayed = collect(subscriber, len(readings), (DATA, BACKLOG))
+    assert replayed == newest_first(expected(readings))
     assert len(replayed) == 14 * 14 * 60
     subscriber.close()
     mosquitto.stop()
@@ -472,12 +484,12 @@ def test_backlog_of_an_inverter_that_is_gone_is_sent_all_the_same(run, tmp_path)
     port, path = free_port(), str(tmp_path / "b.db")
     running = run(port, backlog=path)
     running.tell(Found(OTHER, 11), reading(NOW, serial=OTHER))
-    wait_for(lambda: not running.output._backlog._jobs, "kept")
+    wait_for(lambda: not feature(running, "backlog")._backlog._jobs, "kept")
     running.stop()
     mosquitto = Mosquitto(tmp_path, port=port).start()
     subscriber = Subscriber(port)
     again = run(port, backlog=path)
-    again.tell(Found(SERIAL, 11))
+    serving(again)
     subscriber.until(f"goodwe/{OTHER}/backlog")
     subscriber.close()
     mosquitto.stop()

@@ -21,7 +21,7 @@ from goodwe.outputs.mqtt.connection import State
 
 from .authority import CA
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
-from .mqtt import DATA, ONLINE, OTHER, SERIAL, announcer, reading, serving
+from .mqtt import DATA, ONLINE, OTHER, SERIAL, feature, reading, serving
 from .proxy import Proxy
 
 KINDS = [
@@ -99,8 +99,8 @@ def test_many_acknowledgements_at_once_are_all_seen(run, both, tmp_path):
     running.tell(Found(SERIAL, 11))
     serving(running)
     running.tell(*(reading(1.7e9 + n, pac=n) for n in range(50)))
-    wait_for(lambda: not running.output._connections[0]._attempt.unacknowledged, "every acknowledgement")
-    assert running.output._backlog._live == []
+    wait_for(lambda: not running.output.pool._first._attempt.unacknowledged, "every acknowledgement")
+    assert feature(running, "backlog")._backlog._live == []
     running.stop()
 
 
@@ -109,11 +109,14 @@ import sys, time
 from random import Random
 from goodwe.events import Found, Reading
 from goodwe.loop import Loop
-from goodwe.outputs.mqtt import MqttOutput
+from goodwe.outputs import Context
+from goodwe.outputs.mqtt import make
 from goodwe.config import parse
 loop = Loop(time.monotonic)
-mqtt = parse("[mqtt]\\nserver = 127.0.0.1\\nport = %s\\nprotocol = %s\\n" % tuple(sys.argv[1:3]), "test")[0].mqtt
-output = MqttOutput(mqtt, loop=loop, random=Random(1))
+off = "[homeassistant]\\ndiscovery = off\\n"
+text = off + "[mqtt]\\nserver = 127.0.0.1\\nport = %s\\nprotocol = %s\\n" % tuple(sys.argv[1:3])
+config = parse(text, "test")[0]
+output = make(config.mqtt, Context(loop, Random(1), time.time, None, config, 300.0))
 for serial in sys.argv[3:]:
     output.handle(Found(serial, 11))
     output.handle(Reading(serial, 11, 1, {"pac": 1, "workMode": 1, "errorMessage": []}, 1.7e9))
@@ -210,7 +213,7 @@ def test_two_programs_with_one_client_id_are_recognised_and_calm_down(
     first, second = run(mosquitto.port, protocol=protocol), run(mosquitto.port, protocol=protocol)
     wait_for(lambda: "another program connects as goodwe-usb" in caplog.text, "recognised")
     for running in (first, second):
-        connection = running.output._connections[0]
+        connection = running.output.pool._first
         wait_for(
             lambda c=connection: (
                 (c.status(time.monotonic())["next_try_seconds"] or 0.0) > 20.0 or c.state is State.CONNECTED
@@ -247,7 +250,7 @@ def test_cluster_that_drops_us_from_each_node_in_turn_is_no_second_program(run, 
     running = run(port, server=hosts)
     wait_for(lambda: taken.qsize() == 4, "the fourth connection, a pause later", 5.0)
     assert "another program" not in caplog.text
-    connection = running.output._connections[0]
+    connection = running.output.pool._first
     wait_for(lambda: connection.state is State.CONNECTED, "it stands")
     for listener in listeners:
         listener.close()
@@ -301,9 +304,7 @@ def test_broker_that_resets_right_after_its_welcome_is_one_that_is_lost(run, cap
     """The write of SUBSCRIBE fails, or that of the announcement, or of the first values."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(PATIENCE)
-        running = run(
-            listener.getsockname()[1], {"announcer": announcer(), "actions": object()}, commands=True
-        )
+        running = run(listener.getsockname()[1], {"discovery": True, "actions": object()}, commands=True)
         if found:
             running.tell(Found(SERIAL, 11), reading())
         for _ in range(2):
@@ -321,16 +322,15 @@ def test_broker_that_resets_right_after_its_welcome_is_one_that_is_lost(run, cap
 def test_link_that_is_lost_by_the_announcement_loses_no_reading(
     run, mosquitto, subscriber, tmp_path, backlog
 ):
-    running = run(
-        mosquitto.port, {"announcer": announcer()}, backlog=str(tmp_path / "b.db") if backlog else ""
-    )
+    running = run(mosquitto.port, {"discovery": True}, backlog=str(tmp_path / "b.db") if backlog else "")
     running.tell(Found(SERIAL, 11))
     serving(running)
-    connection = running.output._inverters[SERIAL].connection
+    connection = running.output.pool.of(SERIAL)
     running.loop.post(lambda: connection._attempt.client.socket().shutdown(socket.SHUT_WR))
     running.tell(reading(time.time(), pac=4711))
-    topic = f"goodwe/{SERIAL}/backlog" if backlog else DATA
-    assert json.loads(subscriber.until(topic)[1])["runningInfo"]["pac"] == 4711
+    assert json.loads(subscriber.until(DATA)[1])["runningInfo"]["pac"] == 4711
+    subscriber.until(ONLINE, "1")
+    subscriber.nothing(0.5)
 
 
 def test_online_finds_room_however_much_waits_for_its_acknowledgement(run, mosquitto):
@@ -352,7 +352,7 @@ def test_what_is_not_acknowledged_does_not_pile_up(run, mosquitto):
     serving(running)
     mosquitto.freeze()
     running.tell(*(reading(pac=n) for n in range(2 * broker_module.MOST_UNACKNOWLEDGED)))
-    connection, sizes = running.output._inverters[SERIAL].connection, []
+    connection, sizes = running.output.pool.of(SERIAL), []
     running.loop.post(lambda: sizes.append(len(connection._attempt.unacknowledged)))
     wait_for(lambda: sizes, "counted, where it is changed")
     (waiting,) = sizes

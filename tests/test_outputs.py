@@ -113,7 +113,7 @@ class House:
 
 def assert_one_was_dropped(house, caplog):
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert record.getMessage() == "Output bad failed and is left out until the next start; the others go on"
+    assert record.getMessage() == "Output bad failed and is left out until the next start; all else goes on"
     assert record.exc_info[0] is ZeroDivisionError
     assert house.bad.was_closed
     assert house.good.events == [EVENT, EVENT]
@@ -257,7 +257,7 @@ def test_library_that_is_missing_is_one_line_that_names_the_extra(tmp_path, monk
     fanout = toys.make()
     (record,) = caplog.records
     why = "waitress_of_nobody is not installed; run pip install 'goodwe-usb-logger[web]'"
-    assert (record.getMessage(), record.exc_info) == (f"[web] is left out: {why}", None)
+    assert (record.getMessage(), record.exc_info) == (f"Output web is left out: {why}", None)
     assert fanout.dropped == [{"part": "web", "error": why}]
     assert fanout.status(0.0) == {"toy": {}}
 
@@ -280,7 +280,7 @@ def test_output_that_cannot_begin_keeps_no_other_from_it(text, tmp_path, monkeyp
     toys.loop.turn()
     assert toys.config.told == [EVENT]
     (record,) = caplog.records
-    assert record.getMessage() == "[bad] is left out: it failed when it began"
+    assert record.getMessage() == "Output bad is left out: it failed when it began"
     assert record.exc_info is not None
     assert [one["part"] for one in fanout.dropped] == ["bad"]
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import StartError
 from ..events import Happening
-from ..loop import Group, Host
+from ..guard import Guard
+from ..loop import Host
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -80,87 +81,52 @@ class Context:
     """The longest time in seconds between two events about an inverter, as long as the program lives."""
 
 
-class _Member:
-    """An output that is on."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.output: Output | None = None
-        self.group: Group | None = None
-
-
 class Fanout:
     """Gives each event to every output. One that fails is logged in full, closed and dropped."""
 
     def __init__(self, loop: Host) -> None:
         """`loop` runs the outputs' parts."""
-        self._loop = loop
-        self._members: list[_Member] = []
-        self.dropped: list[dict[str, str]] = []
-        """Each `part` that is left out, with its `error`."""
+        self._guard: Guard[Output] = Guard(loop, "Output", self._lost_one)
         self._stopping = False
 
     def add(self, name: str, make: Callable[[Host], Output]) -> None:
         """Add the output that `make` gives for its share of the loop; raises what `make` raises."""
-        member = _Member(name)
-        member.group = Group(self._loop, partial(self._drop, member))
-        try:
-            member.output = make(member.group)
-        except BaseException:
-            member.group.close()
-            raise
-        self._members.append(member)
+        self._guard.add(name, make)
+
+    def add_if_it_begins(self, name: str, make: Callable[[Host], Output]) -> None:
+        """As `add`, but one that cannot be made is said and left out. Raises StartError if it says so."""
+        self._guard.add_if_it_begins(name, make)
 
     def handle(self, event: Happening) -> None:
         """Give `event` to all. Raises RuntimeError when the last output has failed."""
-        for member in list(self._members):
-            self._run(member, lambda output: output.handle(event))
+        self._guard.each(lambda output: output.handle(event))
 
     def stop(self, now: float) -> None:
         """Tell all that the program ends."""
         self._stopping = True
-        for member in list(self._members):
-            self._run(member, lambda output: output.stop(now))
+        self._guard.each(lambda output: output.stop(now))
 
     @property
     def stopped(self) -> bool:
         """Whether all have said what they had to say."""
-        waiting: list[str] = []
-        for member in list(self._members):
-            self._run(member, lambda output: None if output.stopped else waiting.append(member.name))  # noqa: B023 (called at once)
-        return not waiting
+        return all(self._guard.ask(lambda output: output.stopped).values())
 
     @property
     def empty(self) -> bool:
         """Whether there is nobody to give anything to."""
-        return not self._members
+        return not len(self._guard)
+
+    @property
+    def dropped(self) -> list[dict[str, str]]:
+        """Each `part` that is left out, with its `error`."""
+        return self._guard.dropped
 
     def status(self, now: float) -> dict[str, Any]:
         """The state of each output by its name."""
-        states: dict[str, Any] = {}
-        for member in list(self._members):
-            self._run(member, lambda output: states.update({member.name: output.status(now)}))  # noqa: B023
-        return states
+        return self._guard.ask(lambda output: output.status(now))
 
-    def _run(self, member: _Member, step: Callable[[Output], None]) -> None:
-        group, output = member.group, member.output
-        if group is not None and output is not None:
-            group.run(lambda: step(output))
-
-    def _drop(self, member: _Member, error: Exception) -> None:
-        log.error(
-            "Output %s failed and is left out until the next start; the others go on",
-            member.name,
-            exc_info=error,
-        )
-        self.dropped.append({"part": member.name, "error": f"{type(error).__name__}: {error}"})
-        self._members = [other for other in self._members if other is not member]
-        try:
-            if member.output is not None:
-                member.output.close()
-        except Exception as second:  # said in full above; this is what follows from it
-            log.error("Output %s could not be closed: %s", member.name, second)
-        if not self._members and not self._stopping:
+    def _lost_one(self, error: Exception) -> None:
+        if self.empty and not self._stopping:
             # A program that reads for nobody looks healthy and is not; whoever watches it starts it again.
             raise RuntimeError("no output is left") from error
 
@@ -183,25 +149,13 @@ def make_outputs(config: "Config", context: Context) -> Fanout:
     fanout = Fanout(context.loop)
     for name in names():
         settings = getattr(config, name, None)
-        if settings is None or not getattr(settings, "enabled", True):
-            continue
-        try:
-            make = load(name).make
-            fanout.add(name, lambda host: make(settings, replace(context, loop=host)))  # noqa: B023 (called at once)
-        except StartError:
-            raise
-        except Exception as error:  # one output that cannot begin keeps no other from it
-            fanout.dropped.append({"part": name, "error": _left_out(name, error)})
+        if settings is not None and getattr(settings, "enabled", True):
+            fanout.add_if_it_begins(name, partial(_make, name, settings, context))
     if fanout.dropped and fanout.empty:
         raise StartError(f"no output can begin: {'; '.join(one['error'] for one in fanout.dropped)}")
     return fanout
 
 
-def _left_out(name: str, error: Exception) -> str:
-    """Log why an output could not be made, and return it in a few words."""
-    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("goodwe"):
-        why = f"{error.name} is not installed; run pip install 'goodwe-usb-logger[{name}]'"
-        log.error("[%s] is left out: %s", name, why)
-        return why
-    log.error("[%s] is left out: it failed when it began", name, exc_info=error)
-    return f"{type(error).__name__}: {error}"
+def _make(name: str, settings: Any, context: Context, loop: Host) -> Output:
+    output: Output = load(name).make(settings, replace(context, loop=loop))
+    return output

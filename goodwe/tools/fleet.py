@@ -10,13 +10,14 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple
 
-from ..config import MqttSettings
+from ..config import MqttSettings, parse
 from ..errors import GoodWeError
-from ..events import Found, Reading
+from ..events import Reading, Remembered
 from ..loop import NEVER, Loop, Timer
-from ..outputs.mqtt import MqttOutput
+from ..outputs import Context
 from ..outputs.mqtt.advice import reason_of
 from ..outputs.mqtt.client import new_client
+from ..outputs.mqtt.output import MqttOutput
 from ..outputs.mqtt.tls import tls_for
 from ..protocol.fields import RUNNING, Values
 from ..protocol.simulator import Day
@@ -50,6 +51,10 @@ class Count(NamedTuple):
         return f"{self.sent} readings sent, {self.arrived} arrived; {rate:.1f} a second"
 
 
+SILENCE = 300.0
+"""Seconds between two readings of the real program at the most; here it is less."""
+
+
 class _Site:
     """One logger on one roof."""
 
@@ -66,14 +71,16 @@ class _Site:
             sum=False,
             retain=False,
         )
-        self.output = MqttOutput(own, loop=loop, random=Random(number))
+        nothing, _ = parse("", "no configuration")
+        context = Context(loop, Random(number), time.time, None, nothing, SILENCE)
+        self.output = MqttOutput(own, context, ["values"] if own.values else [])
         self._day = Day(1, seed=number)
-        self.output.handle(Found(self.serial, 11))
+        self.output.handle(Remembered(self.serial))
 
     @property
     def connected(self) -> bool:
         """Whether its readings go out."""
-        return self.output.connected
+        return self.output.pool.all_stand
 
     def read(self, epoch: float) -> None:
         """A reading at that time, in seconds since 1970."""

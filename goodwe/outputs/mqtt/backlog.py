@@ -1,7 +1,7 @@
 """Readings that no broker took, sent when one does (CONTRACT 6, WISHES 4).
 
     live       goes out with QoS 1; what is not acknowledged within two seconds goes into the file, too
-    no link    into the file at once
+    no link    into the file at once; the newest of an inverter goes out live all the same, when there is one
     link       out of the file, the oldest first, some at a time; each is deleted when it is acknowledged
 
 So nothing is lost by an outage, a restart, or a kill -9 during one; what was under way when the link broke
@@ -14,7 +14,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from ...events import Reading
 from ...loop import NEVER, Host, Timer, Worker
+from .feature import Feature, Hub, Inverter
+from .message import Message
 from .store import TRIM_EVERY, Kept, Store
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,8 @@ PATIENCE = 2.0
 """Seconds in which a live reading is to be acknowledged; else it is kept as well."""
 MOST_UNDER_WAY = 10
 """Readings of the file that wait for their acknowledgement; fewer than paho has, so that live ones pass."""
+LIVE_FIRST_WITHIN = 5.0
+"""Seconds after the first connection within which those of other inverters carry their live values first."""
 RETRY_AFTER = 60.0
 """Seconds after which a disk that refused something is asked again."""
 MOST_JOBS = 1000
@@ -92,15 +97,27 @@ class Backlog(Timer):
         self._told_dropped = False
         self._stopping = False
 
-    def keep(self, serial: str, taken: float, data: str) -> None:
-        """There is no link: into the file."""
-        self._add(serial, taken, data, lambda number: None, self._lose)
-
-    def published(self, serial: str, taken: float, data: str) -> Callable[[bool], None]:
-        """It was published; what is returned is to be told whether it was acknowledged."""
+    def take(self, serial: str, taken: float, data: str) -> Live:
+        """A reading is published, or waits to be: `told` what becomes of it, or `keep` it until then."""
         live = Live(serial, taken, data, self._clock() + PATIENCE)
         self._live.append(live)
-        return lambda acknowledged: self._told(live, acknowledged)
+        return live
+
+    def keep(self, live: Live) -> None:
+        """Into the file with it, whatever becomes of it: that may take long, or be a power cut."""
+        self._spill(live)
+
+    def told(self, live: Live, acknowledged: bool) -> None:
+        """It was acknowledged, or never will be; then it waits in the file like all others."""
+        live.acknowledged = acknowledged
+        if live.due < NEVER:
+            self._live.remove(live)
+            if not acknowledged:
+                self._spill(live)
+        elif live.number is not None:
+            self._settle(live)
+        elif not acknowledged:  # one of the file, as soon as it is there
+            self._live.remove(live)
 
     def linked(self) -> None:
         """There is a link, and something to do with it: send what waits, as fast as the rate allows."""
@@ -159,15 +176,6 @@ class Backlog(Timer):
                 self._fetch()
 
     # live readings
-
-    def _told(self, live: Live, acknowledged: bool) -> None:
-        live.acknowledged = acknowledged
-        if live.due < NEVER:
-            self._live.remove(live)
-            if not acknowledged:
-                self._spill(live)
-        elif live.number is not None:
-            self._settle(live)
 
     def _spill(self, live: Live) -> None:
         if live.due < NEVER:
@@ -307,3 +315,87 @@ class Backlog(Timer):
         self.closed = True
         if self._lost:
             log.warning("%d readings could not be kept in the backlog", self._lost)
+
+
+class _Receipt:
+    """What becomes of a reading, told to the backlog; what that raises is the feature's own."""
+
+    def __init__(self, backlog: Backlog, live: Live, call: Callable[[Callable[[], None]], None]) -> None:
+        """`call` makes a call for the feature."""
+        self._backlog = backlog
+        self._live = live
+        self._call = call
+
+    def wait(self) -> None:
+        self._call(lambda: self._backlog.keep(self._live))
+
+    def told(self, acknowledged: bool) -> None:
+        self._call(lambda: self._backlog.told(self._live, acknowledged))
+
+
+class BacklogFeature(Feature):
+    """Takes the readings on their way, and sends what waits behind the live values of all inverters."""
+
+    def __init__(self, hub: Hub) -> None:
+        settings, loop = hub.settings, hub.context.loop
+        self._hub = hub
+        self._clock = loop.clock
+        self._backlog = Backlog(
+            Store(
+                settings.backlog,
+                largest=settings.backlogsize * 1_000_000,
+                oldest=settings.backlogdays * 86400.0,
+            ),
+            rate=settings.backlograte,
+            send=self._send,
+            loop=loop,
+            wall_clock=hub.context.wall_clock,
+        )
+        loop.add(self._backlog)
+        self._live_first_until = NEVER
+        """When inverters whose connection does not stand yet are waited for no longer."""
+        self._send_at = NEVER
+
+    @property
+    def deadline(self) -> float:
+        return self._send_at
+
+    @property
+    def stopped(self) -> bool:
+        return self._backlog.closed
+
+    def take(self, reading: Reading, data: str) -> _Receipt:
+        live = self._backlog.take(reading.serial, reading.when, data)
+        return _Receipt(self._backlog, live, self._hub.context.loop.call)
+
+    def caught_up(self, inverter: Inverter) -> None:
+        if self._hub.pool.standing == 1:  # the first of them
+            self._live_first_until = self._clock() + LIVE_FIRST_WITHIN
+        if self._may_send():
+            self._backlog.linked()
+        else:
+            self._send_at = self._live_first_until
+
+    def tick(self, now: float) -> None:
+        self._send_at = NEVER
+        self._backlog.linked()
+
+    def stop(self, now: float) -> None:
+        self._backlog.stop()
+
+    def close(self) -> None:
+        self._backlog.stop()
+
+    def _may_send(self) -> bool:
+        return self._hub.pool.all_stand or self._clock() >= self._live_first_until
+
+    def _send(self, kept: Kept, done: Callable[[bool], None]) -> bool:
+        if not self._may_send():
+            return False
+        topic = f"{self._hub.settings.topic}/{kept.serial}/backlog"
+        return self._hub.publish(kept.serial, Message(topic, kept.data, 1), done)
+
+
+def make(hub: Hub) -> BacklogFeature:
+    """The feature, of `backlog` in the section [mqtt]."""
+    return BacklogFeature(hub)

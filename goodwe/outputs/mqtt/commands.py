@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import simplejson
 
 from ...config import is_below
-from ...events import Answer, Unanswered
+from ...errors import StartError
+from ...events import Answer, Happening, Offline, Reading, Resting, Unanswered
 from ...protocol.frame import ACCEPTED
 from ...tally import Tally
 from .. import Actions
+from .feature import ALL, Feature, Hub, Inverter
 from .message import Message, Received
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ALL = "all"
 REPLY = "reply"
 LARGEST = 1024
 """Bytes of a payload that is looked at."""
@@ -71,7 +72,7 @@ class _Budget:
         return True
 
 
-class Commands:
+class Commands(Feature):
     """Takes commands, has them carried out, and replies. Times are seconds on a clock that only grows."""
 
     def __init__(
@@ -102,10 +103,32 @@ class Commands:
         self._limits: dict[str, str] = {}
         """Serial to the limit that is known; `None`, as Home Assistant has it, where it is not."""
 
-    def topics(self, serial: str) -> list[str]:
-        """What to subscribe to for an inverter, or for `all`: what is no command gets a reply, too."""
+    def subscriptions(self, serial: str) -> list[str]:
+        """All below an inverter, or `all`: what is no command gets a reply, too."""
         self._listening.add(serial)
         return [f"{self._root}/{serial}/+"]
+
+    def handle(self, event: Happening) -> None:
+        match event:
+            case Reading(serial):
+                self.online(serial, is_online=True)
+            case Resting(serial) | Offline(serial):
+                self.online(serial, is_online=False)
+            case Answer() | Unanswered():
+                self.answered(event)
+
+    def caught_up(self, inverter: Inverter) -> None:
+        self.say_state(inverter.serial)
+
+    def forget(self, inverter: Inverter) -> None:
+        serial = inverter.serial
+        self._listening.discard(serial)
+        self._limits.pop(serial, None)
+        self._instructed_at.pop(serial, None)
+        self._kept = {topic for topic in self._kept if not is_below(topic, f"{self._root}/{serial}")}
+
+    def status(self, now: float) -> dict[str, Any]:
+        return {"refused": dict(self._tally.counts), "limits": dict(self._limits)}
 
     def online(self, serial: str, *, is_online: bool) -> None:
         """The inverter came or went; when it comes, nobody knows what limit it has."""
@@ -126,18 +149,15 @@ class Commands:
             self._limits[serial] = limit
             self.say_state(serial)
 
-    def received(self, message: Received, now: float) -> None:
-        """Somebody has published something on one of the topics."""
+    def received(self, message: Received, now: float) -> bool:
         root, serial, name = (["", "", *message.topic.rsplit("/", 2)])[-3:]
         if root != self._root or serial not in self._listening:
-            # Of a broker that delivers what nobody asked for; neither the log nor memory is its to fill.
-            if self._tally.add("not subscribed to", now):
-                log.warning(
-                    "A command on a topic that is not subscribed to; dropped, and counted from now on"
-                )
-            return
-        if name == REPLY:  # our own
-            return
+            return False  # of a broker that delivers what nobody asked for
+        if name != REPLY:  # which is our own
+            self._heard(message, serial, name, now)
+        return True
+
+    def _heard(self, message: Received, serial: str, name: str, now: float) -> None:
         is_known = name in COMMANDS and not message.retained
         if not (self._known_ones if is_known else self._others).take(now):
             if self._tally.add("too many commands", now):
@@ -277,3 +297,16 @@ def _per_cent(value: Any) -> int:
     if digits is None or int(digits[1]) > 100:
         raise CommandError("the value must be a whole number of per cent, 0 to 100")
     return int(digits[1])
+
+
+def make(hub: Hub) -> Commands:
+    """The feature, of `commands` in the section [mqtt]. Raises StartError without anybody to obey."""
+    actions = hub.context.actions
+    if actions is None:
+        raise StartError("commands in [mqtt] need a program that obeys them")
+
+    def announce() -> None:
+        for inverter in hub.inverters.values():
+            hub.tell_anew(inverter)
+
+    return Commands(hub.settings, actions, announce=announce, publish=hub.publish)

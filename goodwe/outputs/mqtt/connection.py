@@ -239,6 +239,11 @@ class Connection:
             "counts": dict(self._counts),
         }
 
+    def close(self) -> None:
+        """Without goodbye: the broker publishes the will."""
+        if not self.closed:
+            self._close()
+
     # what the loop wants of a part
 
     @property

@@ -6,6 +6,7 @@ import simplejson
 
 from ...events import Happening, Offline, Reading, Remembered, Resting
 from ...protocol import fields
+from .feature import ALL, Feature, Hub, Inverter
 from .message import Message
 from .payload import iso_time, milliseconds
 
@@ -47,6 +48,11 @@ class Plant:
                 return None
         return self._message()
 
+    def forget(self, serial: str) -> None:
+        """This inverter is none of the plant any more."""
+        self._readings.pop(serial, None)
+        self._online.discard(serial)
+
     def _message(self) -> Message:
         readings = [reading for reading in self._readings.values() if reading is not None]
         missing = sorted(self._readings.keys() - self._online)
@@ -59,3 +65,32 @@ class Plant:
         if self._wall_clock is not None:
             message["time"] = iso_time(milliseconds(self._wall_clock()))
         return Message(self._topic, simplejson.dumps(message, sort_keys=True, indent=4))
+
+
+class Sums(Feature):
+    """Publishes the sum whenever it changes, and to each new connection."""
+
+    def __init__(self, plant: Plant, hub: Hub) -> None:
+        """`plant` adds up."""
+        self._plant = plant
+        self._hub = hub
+        self._last: Message | None = None
+
+    def handle(self, event: Happening) -> None:
+        message = self._plant.handle(event)
+        if message is not None:
+            settings = self._hub.settings
+            self._last = message._replace(qos=settings.qos, retain=settings.retain)
+            self._hub.publish(ALL, self._last)
+
+    def caught_up(self, inverter: Inverter) -> None:
+        if self._last is not None:
+            self._hub.publish(ALL, self._last)
+
+    def forget(self, inverter: Inverter) -> None:
+        self._plant.forget(inverter.serial)
+
+
+def make(hub: Hub) -> Sums:
+    """The feature, of `sum` in the section [mqtt]."""
+    return Sums(Plant(hub.settings.topic, hub.context.wall_clock), hub)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ...events import Reading, Resting
 from ...protocol import fields
 from ...protocol.fields import Field
+from .feature import Feature, Hub, Inverter
 from .message import Message
 
 if TYPE_CHECKING:
@@ -49,3 +50,29 @@ class Values:
         # 0 is always exact: a power of 3 W that has gone is not 3 W.
         moved = abs(number - sent) > row.dead_band + ROUNDING or (number == 0 != sent)
         return moved or now - when >= self._settings.valuesheartbeat
+
+
+class ValueTopics(Feature):
+    """Publishes behind each reading which of its values have changed."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._clock = hub.context.loop.clock
+        self._by_serial: dict[str, Values] = {}
+
+    def renew(self, inverter: Inverter) -> None:
+        self._by_serial.pop(inverter.serial, None)
+
+    forget = renew
+
+    def published(self, inverter: Inverter, reading: Reading | Resting) -> None:
+        values = self._by_serial.setdefault(inverter.serial, Values(inverter.topic, self._hub.settings))
+        for message in values.messages(reading, self._clock()):
+            if not self._hub.pool.publish(inverter.serial, message):
+                values.forget()  # with the next reading all of them again
+                return
+
+
+def make(hub: Hub) -> ValueTopics:
+    """The feature, of `values` in the section [mqtt]."""
+    return ValueTopics(hub)

@@ -1,0 +1,104 @@
+"""What the program can do without: each with a share of the loop; one that fails is dropped alone."""
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+from .errors import StartError
+from .loop import Group, Host
+
+log = logging.getLogger(__name__)
+
+
+class Closable(Protocol):
+    """Anything that a guard can keep."""
+
+    def close(self) -> None:
+        """It has failed: give back what it holds, without a word."""
+
+
+T = TypeVar("T", bound=Closable)
+V = TypeVar("V")
+
+
+class Guard(Generic[T]):
+    """Optional things by name. What one of them raises is logged in full, it is closed and dropped."""
+
+    def __init__(self, host: Host, what: str, dropped: Callable[[Exception], None] = lambda error: None):
+        """`host` runs their parts; `what` they are is said in the log; `dropped` is called after a loss."""
+        self.dropped: list[dict[str, str]] = []
+        """Each `part` that is left out, with its `error`."""
+        self._host = host
+        self._what = what
+        self._after = dropped
+        self._kept: dict[str, tuple[Group, T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def add(self, name: str, make: Callable[[Host], T]) -> None:
+        """Keep what `make` gives for its share of the loop; raises what `make` raises."""
+        group = Group(self._host, partial(self._failed, name))
+        try:
+            self._kept[name] = group, make(group)
+        except BaseException:
+            group.close()
+            raise
+
+    def add_if_it_begins(self, name: str, make: Callable[[Host], T]) -> None:
+        """As `add`, but one that cannot be made is said and left out. Raises StartError if it says so."""
+        try:
+            self.add(name, make)
+        except StartError:
+            raise
+        except Exception as error:  # one that cannot begin keeps no other from it
+            missing = _missing_library(error)
+            if missing:
+                why = f"{missing} is not installed; run pip install 'goodwe-usb-logger[{name}]'"
+                log.error("%s %s is left out: %s", self._what, name, why)
+                self.dropped.append({"part": name, "error": why})
+            else:
+                log.error("%s %s is left out: it failed when it began", self._what, name, exc_info=error)
+                self._note(name, error)
+
+    def _note(self, name: str, error: Exception) -> None:
+        self.dropped.append({"part": name, "error": f"{type(error).__name__}: {error}"})
+
+    def each(self, call: Callable[[T], object]) -> None:
+        """Call it for each, in the order in which they were added."""
+        self.ask(call)
+
+    def ask(self, question: Callable[[T], V]) -> dict[str, V]:
+        """The answer of each by its name; of one that fails, none."""
+        answers: dict[str, V] = {}
+        for name, (group, thing) in list(self._kept.items()):
+            group.call(partial(_ask, question, name, thing, answers))
+        return answers
+
+    def _failed(self, name: str, error: Exception) -> None:
+        log.error(
+            "%s %s failed and is left out until the next start; all else goes on",
+            self._what,
+            name,
+            exc_info=error,
+        )
+        self._note(name, error)
+        _, thing = self._kept.pop(name)
+        try:
+            thing.close()
+        except Exception as second:  # said in full above; this is what follows from it
+            log.error("%s %s could not be closed: %s", self._what, name, second)
+        self._after(error)
+
+
+def _missing_library(error: Exception) -> str:
+    """Name of the library of somebody else that is missing; empty if it is something else."""
+    library = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    is_ours = library == __name__.partition(".")[0] or library in sys.stdlib_module_names
+    return "" if is_ours else library
+
+
+def _ask(question: Callable[[T], V], name: str, thing: T, answers: dict[str, V]) -> None:
+    answers[name] = question(thing)

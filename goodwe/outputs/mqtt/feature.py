@@ -1,0 +1,135 @@
+"""What can be switched on around the readings: one small interface, a file for each."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...events import Happening, Reading, Resting
+from ...protocol.fields import Values
+from ...times import NEVER
+from .. import Context
+from .message import Message, Received
+
+if TYPE_CHECKING:
+    from ...config import MqttSettings
+    from .pool import Pool
+
+ALL = "all"
+"""In place of a serial: every inverter, or the program itself."""
+
+
+class Receipt(Protocol):
+    """What a feature wants to know of a reading."""
+
+    def wait(self) -> None:
+        """There is no connection for it now; it is still the first to go."""
+
+    def told(self, acknowledged: bool) -> None:
+        """Whether a broker has acknowledged it. It is not published again."""
+
+
+@dataclass
+class Inverter:
+    """What is to be said of one inverter."""
+
+    serial: str
+    topic: str
+    """The one above all of its own."""
+    online: bool | None = None
+    """None before the first event about it: until then nothing is published."""
+    phases: int = 0
+    """0 until it is known."""
+    infos: dict[str, Values] = field(default_factory=dict)
+    """What it told about itself, by published name."""
+    newest: Reading | Resting | None = None
+    """What was said last and is still true: the first thing that a new connection carries."""
+    has_arrived: bool = False
+    """Whether a broker has acknowledged the newest; then no other connection needs it."""
+    receipt: "Receipt | None" = None
+    """Who is told what becomes of the newest while it waits for a connection."""
+    seen: float = 0.0
+    """When something last happened to it, on the loop's clock."""
+
+
+class Feature:
+    """Something around the readings. What it does not need, it does not define.
+
+    Times are seconds on the loop's clock. A feature that raises is dropped; the readings go on.
+    """
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` is to be called."""
+        return NEVER
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is left to be done after `stop`."""
+        return True
+
+    def subscriptions(self, serial: str) -> list[str]:
+        """Topics that the connection of this inverter subscribes to; for `all`, one connection does."""
+        return []
+
+    def received(self, message: Received, now: float) -> bool:
+        """Somebody has published something; True if it was for this feature."""
+        return False
+
+    def renew(self, inverter: Inverter) -> None:
+        """Who listens may know nothing of it: a new connection, or a Home Assistant that starts."""
+
+    def prepare(self, inverter: Inverter) -> None:
+        """Something is going to be said of it, or it has told more about itself."""
+
+    def take(self, reading: Reading, data: str) -> "Receipt | None":
+        """A reading is on its way to a broker, as this text; what is returned is told what becomes of it."""
+        return None
+
+    def published(self, inverter: Inverter, reading: Reading | Resting) -> None:
+        """Its data have just gone out; whether it is online follows."""
+
+    def handle(self, event: Happening) -> None:
+        """This happened, and what MQTT says of it has been said, or waits for a connection."""
+
+    def caught_up(self, inverter: Inverter) -> None:
+        """Over a new connection, what is true now has been said: all else may follow."""
+
+    def forget(self, inverter: Inverter) -> None:
+        """It has been away for long and gives its place to another."""
+
+    def tick(self, now: float) -> None:
+        """The deadline has passed."""
+
+    def stop(self, now: float) -> None:
+        """The connections are gone, and the program ends."""
+
+    def close(self) -> None:
+        """It has failed: give back what it holds, without a word."""
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Plain values for a person."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Hub:
+    """What a feature is made with."""
+
+    settings: "MqttSettings"
+    context: Context
+    """Its loop is the feature's own share."""
+    pool: "Pool"
+    inverters: Mapping[str, Inverter]
+    tell_anew: Callable[[Inverter], None]
+    """Who listens may know nothing of the inverter: `renew` and `prepare` all features."""
+    say_again: Callable[[Inverter], None]
+    """Publish once more what is said of an inverter that is away."""
+
+    def publish(self, serial: str, message: Message, done: Callable[[bool], None] | None = None) -> bool:
+        """On the inverter's own connection, or else on any, as Connection.publish does; False if none stands.
+
+        What `done` raises is the feature's own.
+        """
+        call = self.context.loop.call
+        guarded = None if done is None else lambda acknowledged: call(lambda: done(acknowledged))
+        return self.pool.publish_any(serial, message, guarded)

@@ -1,0 +1,291 @@
+"""Readings and availability to MQTT (CONTRACT 1), and around them what is switched on.
+
+A reading goes out when it comes. What waits for a connection is `Inverter.newest`: each new connection
+carries it first, unless a broker has acknowledged it before, and whatever else waits comes behind it.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ...events import Happening, Info, Offline, Reading, Remembered, Resting
+from ...guard import Guard
+from ...loop import Host, Timer
+from ...times import NEVER
+from .. import Context, Output
+from .client import paho_client
+from .connection import Connection, ConnectionLog
+from .feature import ALL, Feature, Hub, Inverter, Receipt
+from .message import Message, Received, Will
+from .payload import data_json
+from .pool import Pool
+from .tls import tls_for
+
+if TYPE_CHECKING:
+    from ...config import MqttSettings
+
+log = logging.getLogger(__name__)
+
+ONLINE, OFFLINE = "1", "0"
+MOST_INVERTERS = 64
+"""Each has a connection: a device that claims new serials for ever must not take every descriptor."""
+
+
+class MqttOutput(Timer, Output):
+    """Publishes `<topic>/<serial>/data` and `<topic>/<serial>/online`. A part of the loop."""
+
+    def __init__(
+        self,
+        settings: "MqttSettings",
+        context: Context,
+        features: list[str],
+        client_factory: Callable[..., Any] = paho_client,
+    ) -> None:
+        """`features` are modules of this package that have a `make`; `client_factory` makes paho's clients.
+
+        Raises StartError when the TLS files of `settings` cannot be used.
+        """
+        self.closed = False
+        self._settings = settings
+        self._context = context
+        self._clock = context.loop.clock
+        self._client_factory = client_factory
+        tls_for(settings)
+        self._connection_log = ConnectionLog()
+        self.inverters: dict[str, Inverter] = {}
+        self.pool = Pool(self._dial, settings.clientid, self._heard)
+        self._features: Guard[Feature] = Guard(context.loop, "MQTT's")
+        for name in features:
+            self._features.add_if_it_begins(name, partial(self._make_feature, name))
+        self.pool.listen(self._subscriptions(ALL))
+        self._stopping = False
+        self._turned_away = 0
+        """Events about inverters beyond the most that there can be."""
+        self._unasked = 0
+        """Messages on topics that nothing here has subscribed to."""
+        context.loop.add(self)
+
+    def handle(self, event: Happening) -> None:
+        match event:
+            case Reading(serial) | Resting(serial):
+                inverter = self.known(serial)
+                if inverter is None:
+                    return
+                inverter.online = isinstance(event, Reading)
+                inverter.phases = event.inverter_type
+                self._is_newest(inverter, event)
+                self._say(inverter)
+            case Offline(serial) if serial in self.inverters:
+                inverter = self.inverters[serial]
+                if inverter.online is not None:
+                    inverter.online = False
+                    self._is_newest(inverter, None)
+                    self._say(inverter)
+            case Remembered(serial, phases):
+                inverter = self.known(serial)
+                if inverter is None:
+                    return
+                inverter.online = False
+                inverter.phases = phases
+                self._say(inverter)
+            case Info(serial, kind, values) if serial in self.inverters:
+                inverter = self.inverters[serial]
+                inverter.infos[kind] = values
+                self._features.each(lambda feature: feature.prepare(inverter))
+        self._features.each(lambda feature: feature.handle(event))
+
+    def stop(self, now: float) -> None:
+        self._stopping = True
+        for inverter in self.inverters.values():
+            if inverter.online:
+                inverter.online = False
+                self._is_newest(inverter, None)
+                self._say(inverter)
+        self.pool.stop(now)
+
+    @property
+    def stopped(self) -> bool:
+        return self.pool.closed and all(self._features.ask(lambda feature: feature.stopped).values())
+
+    def close(self) -> None:
+        self.closed = True
+        self._features.each(lambda feature: feature.close())
+        self.pool.close()
+
+    def status(self, now: float) -> dict[str, Any]:
+        return {
+            "state": "stopping" if self._stopping else "running",
+            "inverters": {serial: _status(inverter, now) for serial, inverter in self.inverters.items()},
+            "connections": self.pool.status(now),
+            "features": self._features.ask(lambda feature: feature.status(now)),
+            "dropped": list(self._features.dropped),
+            "turned_away": self._turned_away,
+            "unasked": self._unasked,
+        }
+
+    # what the loop wants of a part
+
+    @property
+    def deadline(self) -> float:
+        if self._stopping:
+            return -NEVER if self.pool.closed else NEVER
+        return min([NEVER, *self._features.ask(lambda feature: feature.deadline).values()])
+
+    def tick(self, now: float) -> None:
+        if self._stopping:
+            self.closed = True
+            self._features.each(lambda feature: feature.stop(now))
+            return
+        self._features.each(lambda feature: feature.tick(now) if now >= feature.deadline else None)
+
+    # inverters and connections
+
+    def known(self, serial: str) -> Inverter | None:
+        """The inverter with this serial; a new one gets a connection. None if there are too many."""
+        inverter = self.inverters.get(serial)
+        if inverter is None:
+            if len(self.inverters) >= MOST_INVERTERS and not self._make_room():
+                self._turned_away += 1
+                if self._turned_away == 1:
+                    log.warning("%s is inverter number %d; it is left out", serial, MOST_INVERTERS + 1)
+                return None
+            topic = f"{self._settings.topic}/{serial}"
+            inverter = self.inverters[serial] = Inverter(serial, topic)
+            will = Will(f"{topic}/online", OFFLINE)
+            self.pool.open(serial, will, self._subscriptions(serial), partial(self._connected, inverter))
+        inverter.seen = self._clock()
+        return inverter
+
+    def _make_room(self) -> bool:
+        """Let the one go that has been away for the longest time; False if none is away."""
+        away = [i for i in self.inverters.values() if not i.online and not self.pool.is_first(i.serial)]
+        if not away:
+            return False
+        inverter = min(away, key=lambda one: one.seen)
+        self._is_newest(inverter, None)
+        self._features.each(lambda feature: feature.forget(inverter))
+        del self.inverters[inverter.serial]
+        self.pool.release(inverter.serial, self._clock())
+        return True
+
+    def _dial(self, client_id: str) -> Connection:
+        connection = Connection(
+            self._settings,
+            client_id,
+            loop=self._context.loop,
+            random=self._context.random,
+            client_factory=self._client_factory,
+            connection_log=self._connection_log,
+        )
+        self._context.loop.add(connection)
+        return connection
+
+    def _subscriptions(self, serial: str) -> list[str]:
+        wanted = self._features.ask(lambda feature: feature.subscriptions(serial))
+        return [topic for topics in wanted.values() for topic in topics]
+
+    def _connected(self, inverter: Inverter) -> None:
+        """Whoever is at the other end may know nothing of it."""
+        self._features.each(lambda feature: feature.renew(inverter))
+        self._say(inverter)
+        self._features.each(lambda feature: feature.caught_up(inverter))
+
+    def _heard(self, message: Received) -> None:
+        now = self._clock()
+        if not any(self._features.ask(lambda feature: feature.received(message, now)).values()):
+            self._unasked += 1
+
+    # what is published
+
+    def _say(self, inverter: Inverter) -> None:
+        """Say what is new, or after a connection how things stand: data first, then online."""
+        if inverter.online is None:
+            return
+        self._features.each(lambda feature: feature.prepare(inverter))
+        newest = inverter.newest
+        if newest is not None and not inverter.has_arrived and not self._publish_data(inverter, newest):
+            return
+        online = ONLINE if inverter.online else OFFLINE
+        self.pool.publish(inverter.serial, Message(f"{inverter.topic}/online", online, 1, retain=True))
+
+    def _is_newest(self, inverter: Inverter, reading: Reading | Resting | None) -> None:
+        """What is true of it from now on; what has waited until now will not be said as that any more."""
+        receipt, inverter.receipt = inverter.receipt, None
+        inverter.newest, inverter.has_arrived = reading, False
+        if receipt is not None:
+            receipt.told(False)
+
+    def _publish_data(self, inverter: Inverter, reading: Reading | Resting) -> bool:
+        """Whether the broker has it, or will; else it waits for the next connection."""
+        data = self._data(inverter, reading)
+        receipt, inverter.receipt = inverter.receipt, None
+        if receipt is None and isinstance(reading, Reading):
+            receipt = self._receipt(reading, data)
+        qos = self._settings.qos if receipt is None else max(1, self._settings.qos)
+        message = Message(f"{inverter.topic}/data", data, qos, self._settings.retain)
+        taken = self.pool.publish(inverter.serial, message, partial(self._told, inverter, reading, receipt))
+        if taken:
+            self._features.each(lambda feature: feature.published(inverter, reading))
+        else:
+            self._wait(inverter, receipt)
+        return taken
+
+    def _receipt(self, reading: Reading, data: str) -> Receipt | None:
+        receipts = self._features.ask(lambda feature: feature.take(reading, data)).values()
+        return next((receipt for receipt in receipts if receipt is not None), None)
+
+    def _told(
+        self, inverter: Inverter, reading: Reading | Resting, receipt: Receipt | None, acknowledged: bool
+    ) -> None:
+        """What became of a message with a QoS above 0; until that is known another may be the newest."""
+        if inverter.newest is reading:
+            inverter.has_arrived = acknowledged
+            if not acknowledged:
+                self._wait(inverter, receipt)
+                return
+        if receipt is not None:
+            receipt.told(acknowledged)
+
+    @staticmethod
+    def _wait(inverter: Inverter, receipt: Receipt | None) -> None:
+        inverter.receipt = receipt
+        if receipt is not None:
+            receipt.wait()
+
+    def _data(self, inverter: Inverter, reading: Reading | Resting) -> str:
+        with_id = bool(self._settings.backlog) and isinstance(reading, Reading)
+        return data_json(reading, language=self._settings.language, infos=inverter.infos, with_id=with_id)
+
+    def _tell_anew(self, inverter: Inverter) -> None:
+        self._features.each(lambda feature: feature.renew(inverter))
+        self._features.each(lambda feature: feature.prepare(inverter))
+
+    def _say_again(self, inverter: Inverter) -> None:
+        if not inverter.online and not self._stopping:
+            inverter.has_arrived = False
+            self._say(inverter)
+
+    # what is switched on
+
+    def _make_feature(self, name: str, host: Host) -> Feature:
+        hub = Hub(
+            self._settings,
+            replace(self._context, loop=host),
+            self.pool,
+            self.inverters,
+            tell_anew=self._tell_anew,
+            say_again=self._say_again,
+        )
+        feature: Feature = import_module(f"{__package__}.{name}").make(hub)
+        return feature
+
+
+def _status(inverter: Inverter, now: float) -> dict[str, Any]:
+    return {
+        "online": bool(inverter.online),
+        "seen_seconds": now - inverter.seen,
+        "is_waiting": inverter.newest is not None and inverter.receipt is not None,
+    }
