@@ -26,10 +26,10 @@ def _itself(output: Any, host: Host) -> Any:
 
 
 def fanout(loop: Host, *outputs: Any) -> Fanout:
-    """Of these outputs, by their numbers."""
+    """Of these outputs, by the names of their classes; those of further ones have a number behind them."""
     made = Fanout(loop)
     for number, output in enumerate(outputs):
-        made.add(str(number), partial(_itself, output))
+        made.add(f"{type(output).__name__}{number or ''}", partial(_itself, output))
     return made
 
 
