@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from .config import Config
 from .errors import RestartError
+from .events import Outcome
 from .link import Link
 from .loop import NEVER, Loop, Timer
 from .outputs import Context, Fanout, make_outputs
@@ -87,7 +88,7 @@ class App(Timer):
             config.inverter.statefile,
             loop=loop,
             publish=self._fanout.handle,
-            ask_again=self.poll,
+            poll=self.poll,
             ask=self.ask if self._asks_identity(config) else None,
             wall_clock=wall_clock,
             clock_right=clock_right,
@@ -201,19 +202,26 @@ class App(Timer):
 
     def poll(self, serial: str) -> bool:
         """Read this inverter soon."""
-        return any(link.ask_again(serial) for link in self._links.values())
+        return any(link.poll(serial) for link in self._links.values())
 
     def register(self, serial: str) -> bool:
         """Begin anew with this inverter."""
-        return any(link.register_again(serial) for link in self._links.values())
+        return any(link.register(serial) for link in self._links.values())
 
-    def ask(self, serial: str, question: str) -> bool:
-        """Put a question to this inverter in a pause between two readings; its Answer follows."""
-        return any(link.ask(serial, question) for link in self._links.values())
-
-    def instruct(self, serial: str, instruction: str, data: bytes) -> bool:
-        """Send this to the inverter in the next turn; its Answer follows."""
-        return any(link.ask(serial, instruction, data, urgent=True) for link in self._links.values())
+    def ask(
+        self,
+        serial: str,
+        question: str,
+        data: bytes = b"",
+        *,
+        urgent: bool = False,
+        answered: Callable[[Outcome], object],
+    ) -> bool:
+        """Put a question to this inverter, see `Ask`."""
+        return any(
+            link.ask(serial, question, data, urgent=urgent, answered=answered)
+            for link in self._links.values()
+        )
 
     @staticmethod
     def _asks_identity(config: Config) -> bool:

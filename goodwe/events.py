@@ -1,6 +1,7 @@
-"""What can happen: on a wire, in the order in which it happened; and what outputs are told of it."""
+"""The events of a wire, in the order in which they happen, and those of them that outputs are told of."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from .protocol.fields import Values
 from .protocol.frame import Frame
@@ -37,11 +38,11 @@ class Reading(NamedTuple):
     when: float = 0.0
     """Seconds since 1970 of reception; stamped where the reading leaves the link."""
     clock: str = ""
-    """What the inverter's own clock shows, as 2026-11-23T06:00:00; empty where the answer has none."""
+    """The inverter's own clock, as 2026-11-23T06:00:00; empty where the answer has none."""
 
 
 class Resting(NamedTuple):
-    """What is to be said of an inverter that is away: nothing flows, its totals stand."""
+    """An inverter that is away, as it is published: nothing flows, its totals stand."""
 
     serial: str
     address: int
@@ -71,7 +72,7 @@ class Unanswered(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What an inverter says about itself."""
+    """Facts about an inverter that it has told itself."""
 
     serial: str
     kind: str
@@ -103,7 +104,44 @@ class Refused(NamedTuple):
     times: int = 1
 
 
-Happening = Found | Online | Reading | Resting | Offline | Remembered | Info | Answer | Unanswered
-"""What an output is told of; the rest of the events stays on the wire."""
+Outcome = Answer | Unanswered
+"""How a question ended."""
 
-Event = Send | Found | Online | Reading | Offline | Refused | Answer | Unanswered
+
+class Reply(NamedTuple):
+    """A question has ended: whoever asked is to be told."""
+
+    answered: Callable[[Outcome], object]
+    outcome: Outcome
+
+
+class Ask(Protocol):
+    """Puts a question to an inverter."""
+
+    def __call__(
+        self,
+        serial: str,
+        question: str,
+        data: bytes = b"",
+        *,
+        urgent: bool = False,
+        answered: Callable[[Outcome], object],
+    ) -> bool:
+        """`answered` is called with what comes of it. False, and it is not, if the inverter is away.
+
+        An urgent question takes the next turn. Any other waits for a pause between two readings, and is
+        forgotten without a call when the inverter goes away before.
+        """
+
+
+class Entered(NamedTuple):
+    """The wire's bus is in another state now."""
+
+    state: str
+    """By its name."""
+
+
+Happening = Found | Online | Reading | Resting | Offline | Remembered | Info
+"""The events that an output is told of; the rest stays on the wire."""
+
+Event = Send | Found | Online | Reading | Offline | Refused | Reply | Entered

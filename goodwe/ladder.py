@@ -1,16 +1,17 @@
-"""What is tried when an inverter that is plugged in does not answer (PROTOCOL 2.5, 9.5 and 9.6).
+"""The steps taken while an inverter that is plugged in does not answer (PROTOCOL 2.5, 9.5 and 9.6).
 
-The first rungs are the session's: the query again, the registration anew, the sweep of all addresses. When
+The bus takes the first ones itself: the query again, the registration anew, the sweep of all addresses. When
 these have had their time, the node is closed and opened, then the port is reset if that is allowed, and so
 on for ever, with growing pauses. A night is silent, too: a step every quarter of an hour costs nothing.
 """
 
 from enum import Enum
+from typing import Any
 
 from .times import NEVER
 
 FIRST_PAUSE = 120.0
-"""Seconds for the session's own rungs: its sweep is over after 73."""
+"""Seconds for the steps of the bus itself: its sweep is over after 73."""
 LONGEST_PAUSE = 900.0
 """An inverter that answers only after a reset does so for the first light, too."""
 LEFT_ALONE = 10.0
@@ -18,16 +19,17 @@ LEFT_ALONE = 10.0
 
 
 class Step(Enum):
-    """What to do with the wire."""
+    """Something to try with the wire."""
 
     REOPEN = "open it again"
     RESET = "reset its port, and open it again"
 
 
 class Ladder:
-    """The rungs of one place where an inverter is plugged in. Times: seconds on a clock that only grows."""
+    """The steps for one place where an inverter is plugged in. Times: seconds on a clock that only grows."""
 
     def __init__(self, *, reset_allowed: bool) -> None:
+        """`reset_allowed`: every second step resets the port."""
         self.steps = 0
         """Taken since the inverter was last heard."""
         self.trouble = ""
@@ -39,8 +41,13 @@ class Ladder:
         self._latest = NEVER
         """Until when the step can be put off."""
 
+    def status(self, now: float) -> dict[str, Any]:
+        """Plain values: steps taken, seconds to the next (None when it is heard), why the last one failed."""
+        due = None if self.deadline == NEVER else max(0.0, self.deadline - now)
+        return {"steps": self.steps, "next_step_seconds": due, "trouble": self.trouble or None}
+
     def silent(self, now: float) -> None:
-        """The wire was opened, or the inverter went silent: the session has its time."""
+        """The wire was opened, or the inverter went silent: the bus has its time."""
         if self.deadline == NEVER:
             self.deadline = now + self._pause
             self._latest = self.deadline + LEFT_ALONE
@@ -54,13 +61,13 @@ class Ladder:
         self.deadline = NEVER
 
     def heard(self) -> None:
-        """The inverter answered a query: back to the ground."""
+        """The inverter answered a query: no step is due."""
         self.steps = 0
         self._pause = FIRST_PAUSE
         self.deadline = NEVER
 
     def step(self) -> Step:
-        """What to try now; `silent()` follows when the wire is open again."""
+        """The step to take now; `silent()` follows when the wire is open again."""
         self.steps += 1
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         self.deadline = NEVER

@@ -1,7 +1,17 @@
 """One wire and the bus on it, from plugged in to unplugged.
 
-Here the bytes of a device meet the protocol, readings get their time of day, and what happened is told:
-to the log as the diary of a day, to the outputs as events. And here the rungs of the ladder are climbed.
+Here the bytes of a device meet the protocol, readings get their time of day, and what happened is told: to
+the log as the story of a day, to the outputs as events. And here the steps of the ladder are taken.
+
+    plugged    nothing is done yet
+       | open
+    opening    the wire is asked to open itself -- it fails, or it ends: closing
+       | opened
+    open       the bus runs -- unplugged, silent for long, the program ends: closing
+       |
+    closing    the wire is asked to close itself
+       | closed
+    closed     the loop drops it
 """
 
 import errno
@@ -9,10 +19,23 @@ import logging
 import os
 import select
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from .errors import DeviceError
-from .events import Answer, Event, Found, Happening, Offline, Online, Reading, Refused, Send, Unanswered
+from .events import (
+    Entered,
+    Event,
+    Found,
+    Happening,
+    Offline,
+    Online,
+    Outcome,
+    Reading,
+    Refused,
+    Reply,
+    Send,
+)
 from .ladder import Step
 from .place import Place
 from .protocol.bus import Bus
@@ -26,6 +49,16 @@ log = logging.getLogger(__name__)
 
 GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ECONNREFUSED)
 """The node went between find and open, or the stand-in is not there yet: no trouble, only absence."""
+
+
+class State(Enum):
+    """The state of a link."""
+
+    PLUGGED = "plugged"
+    OPENING = "opening"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
 
 
 class Link:
@@ -51,9 +84,9 @@ class Link:
         `lost` is called when an inverter is, with the reason and the traffic before it; `ended` once, with
         the reason, empty if the device simply is not there.
         """
-        self.closed = False
-        self.was_open = False
         self.name = wire.name
+        self.opened_at: float | None = None
+        """None as long as it never was open."""
         self.tally = place.tally
         self._wire = wire
         self._bus = bus
@@ -65,19 +98,30 @@ class Link:
         self._clock = clock
         self._wall_clock = wall_clock
         self._ended = ended
-        self._stopping = False
-        self._open = False
+        self._state = State.PLUGGED
+        self._entered_at = clock()
 
     def open(self) -> None:
         """Begin: open the wire, which may take its time."""
+        self._enter(State.OPENING)
         self._wire.open(self._opened, self._failed)
 
     @property
+    def closed(self) -> bool:
+        """True when the wire has closed itself, so that the loop may drop the link."""
+        return self._state is State.CLOSED
+
+    @property
+    def was_open(self) -> bool:
+        """True when it is or was open."""
+        return self.opened_at is not None
+
+    @property
     def deadline(self) -> float:
-        return min(self._bus.deadline, self._ladder.deadline) if self._open else NEVER
+        return min(self._bus.deadline, self._ladder.deadline) if self._state is State.OPEN else NEVER
 
     def poll_for(self) -> tuple[int, int] | None:
-        return (self._wire.fileno(), select.POLLIN) if self._open else None
+        return (self._wire.fileno(), select.POLLIN) if self._state is State.OPEN else None
 
     def ready(self, now: float) -> None:
         try:
@@ -93,71 +137,97 @@ class Link:
         self._carry_out(self._bus.receive(data, now), now)
 
     def tick(self, now: float) -> None:
-        if self._open and now >= self._ladder.deadline:
-            self._climb(now)
-        if self._open:
+        if self._state is State.OPEN and now >= self._ladder.deadline:
+            self._take_step(now)
+        if self._state is State.OPEN:
             self._carry_out(self._bus.tick(now), now)
 
     def stop(self, reason: str, *, gone: bool) -> None:
         """End it from outside: udev says that the device is gone, or the program ends."""
         self._end(self._clock(), reason, gone=gone)
 
-    def status(self, now: float) -> dict[str, Any]:
-        """Plain values: the wire, and how the bus on it stands."""
-        return {"name": self.name, "wire": self._wire.status(now)}
-
-    def ask_again(self, serial: str) -> bool:
+    def poll(self, serial: str) -> bool:
         """Query this inverter soon; False if it is not registered on this wire."""
-        return self._bus.ask_again(serial)
+        return self._bus.poll(serial)
 
-    def ask(self, serial: str, question: str, data: bytes = b"", *, urgent: bool = False) -> bool:
-        """Put a question to this inverter; False if it is not registered on this wire."""
-        return self._bus.ask(serial, question, data, now=self._clock(), urgent=urgent)
+    def ask(
+        self,
+        serial: str,
+        question: str,
+        data: bytes = b"",
+        *,
+        urgent: bool = False,
+        answered: Callable[[Outcome], object],
+    ) -> bool:
+        """Put a question to this inverter, see `Ask`; False if it is not registered on this wire."""
+        return self._bus.ask(serial, question, data, now=self._clock(), urgent=urgent, answered=answered)
 
-    def register_again(self, serial: str) -> bool:
+    def register(self, serial: str) -> bool:
         """Begin anew with this inverter; False if it is not registered on this wire."""
         now = self._clock()
-        events = self._bus.register_again(serial, now)
+        events = self._bus.register(serial, now)
         self._carry_out(events, now)
         return bool(events)
 
+    def status(self, now: float) -> dict[str, Any]:
+        """Plain values: the state for so many seconds, the wire, the bus on it, ladder and traffic."""
+        return {
+            "name": self.name,
+            "wire": self._wire.status(now),
+            "state": self._state.value,
+            "state_seconds": now - self._entered_at,
+            "bus": self._bus.status(now),
+            "ladder": self._ladder.status(now),
+            "traffic": self._traffic.status(now),
+            "refused": dict(self.tally.counts),
+            "registrations_counted": self._registrations.counted,
+        }
+
+    def _enter(self, state: State) -> None:
+        """The one way from state to state."""
+        log.debug("%s is %s", self.name, state.value)
+        self._state, self._entered_at = state, self._clock()
+
     def _opened(self) -> None:
-        if self._stopping:
+        if self._state is State.CLOSING:  # it was stopped meanwhile
             self._wire.close(self._closed)
             return
         self._log_step("Opened %s", self.name)
-        self._open = self.was_open = True
-        now = self._clock()
+        self._enter(State.OPEN)
+        now = self.opened_at = self._clock()
         self._ladder.silent(now)
         self._carry_out(self._bus.start(now), now)
 
     def _failed(self, error: Exception) -> None:
         """It could not be opened."""
+        told = self._state is State.CLOSING  # it was stopped meanwhile
+        if not told:
+            self._enter(State.CLOSING)
         self._wire.close(self._closed)
-        if self._stopping:
+        if told:
             return
-        self._stopping = True
         absent = isinstance(error, OSError) and error.errno in GONE
         reason = str(error) if isinstance(error, DeviceError) else f"cannot open {self.name}: {error}"
         self._ended(self, "" if absent else reason)
 
     def _end(self, now: float, reason: str, *, gone: bool) -> None:
-        if self._stopping:
+        if self._state in (State.CLOSING, State.CLOSED):
             return
-        self._stopping = True
-        if self._open:  # else it is still being opened, and closed as soon as that is done
+        was_open = self._state is State.OPEN
+        if was_open:  # else it is still being opened, and closed as soon as that is done
             last_words = self._bus.stop(now, reason)
             self._carry_out([event for event in last_words if not (gone and isinstance(event, Send))], now)
-            self._open = False
+        self._enter(State.CLOSING)
+        if was_open:
             self._wire.close(self._closed)
             self._log_step("Closed %s: %s; refused input: %s", self.name, reason, self.tally)
         self._ended(self, reason if self.was_open or not gone else "")
 
     def _closed(self) -> None:
-        self.closed = True
+        self._enter(State.CLOSED)
 
-    def _climb(self, now: float) -> None:
-        """It has been silent for long: the next rung, after which the wire is opened anew."""
+    def _take_step(self, now: float) -> None:
+        """It has been silent for long: the next step, after which the wire is opened anew."""
         step = self._ladder.step()
         self._log_step("%s does not answer: %s, from now on every few minutes", self.name, step.value)
         if step is Step.RESET:
@@ -211,8 +281,10 @@ class Link:
                     self._log_registration("Inverter now online.")
                     self._ladder.registered(now)
                     self._publish(event)
-                case Answer() | Unanswered():
-                    self._publish(event)
+                case Reply(answered, outcome):
+                    answered(outcome)
+                case Entered(state):
+                    log.debug("%s: the bus is %s", self.name, state)
                 case Offline(_, address, reason):
                     self._log_registration("Marking inverter @ address %d offline (%s)", address, reason)
                     self._ladder.silent(now)

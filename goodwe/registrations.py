@@ -34,7 +34,7 @@ class Begun(NamedTuple):
 
 
 class Registrations:
-    """Those at one place where an inverter is plugged in. Times are seconds on a clock that only grows."""
+    """The registrations at one place where an inverter is plugged in. Times: seconds that only grow."""
 
     def __init__(self) -> None:
         self.counted = 0
@@ -48,7 +48,7 @@ class Registrations:
 
     @property
     def any(self) -> bool:
-        """Whether there ever was one."""
+        """True when there ever was one."""
         return self._begun_at > -NEVER
 
     def begins(self, now: float) -> Begun:

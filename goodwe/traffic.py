@@ -1,7 +1,7 @@
 """The last minute on a wire, kept for whoever wants to know why an inverter was lost."""
 
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SECONDS = 60.0
 MOST = 4096
@@ -19,7 +19,7 @@ class Line(NamedTuple):
 
 
 class Traffic:
-    """What went over one wire. Times are seconds on any clock that only grows."""
+    """The reports and frames of one wire. Times are seconds on any clock that only grows."""
 
     def __init__(self) -> None:
         self._lines: deque[Line] = deque(maxlen=MOST)
@@ -29,6 +29,11 @@ class Traffic:
         self._lines.append(Line(now, direction, data))
         while self._lines[0].when < now - SECONDS:
             self._lines.popleft()
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Plain values: how many lines are kept, and the age in seconds of the last of each direction."""
+        last = {line.direction: now - line.when for line in self._lines}
+        return {"lines": len(self._lines), "read_seconds": last.get("<"), "written_seconds": last.get(">")}
 
     def before(self, now: float) -> list[Line]:
         """The minute before `now`."""

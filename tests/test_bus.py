@@ -1,14 +1,28 @@
 """The AP's end of a wire: whole conversations with literal times."""
 
 import itertools
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goodwe.events import Answer, Found, Offline, Online, Reading, Refused, Send, Unanswered
+from goodwe.events import (
+    Answer,
+    Entered,
+    Found,
+    Offline,
+    Online,
+    Reading,
+    Refused,
+    Reply,
+    Send,
+    Unanswered,
+)
+from goodwe.protocol import bus as bus_module
 from goodwe.protocol import fields
-from goodwe.protocol.bus import FIRST_ADDRESS, LAST_ADDRESS, REMEMBERED, Bus
+from goodwe.protocol.bus import FIRST_ADDRESS, LAST_ADDRESS, REMEMBERED, State
+from goodwe.protocol.bus import Bus as RealBus
 from goodwe.protocol.frame import Frame, frame
 
 from .captures import data, raw
@@ -16,6 +30,47 @@ from .captures import data, raw
 SERIAL = "15000DTU166W0157"
 OTHER = "53600DSN201W0051"
 RUNNING = data("usb-running-66")
+
+
+def TOLD(outcome) -> None:
+    """Who asked; the bus hands it back and never calls it."""
+
+
+def answered(*answer: object) -> Reply:
+    return Reply(TOLD, Answer(*answer))
+
+
+def unanswered(*question: str) -> Reply:
+    return Reply(TOLD, Unanswered(*question))
+
+
+class Bus(RealBus):
+    """The bus, with the states that it enters in a list of their own."""
+
+    def __init__(self, interval: float, *, capacity: int = 1) -> None:
+        super().__init__(interval, capacity=capacity)
+        self.entered = []
+
+    def start(self, now):
+        return self._apart(super().start(now))
+
+    def receive(self, data, now):
+        return self._apart(super().receive(data, now))
+
+    def tick(self, now):
+        return self._apart(super().tick(now))
+
+    def register(self, serial, now):
+        return self._apart(super().register(serial, now))
+
+    def stop(self, now, reason):
+        return self._apart(super().stop(now, reason))
+
+    def _apart(self, events):
+        states = [State(event.state) for event in events if isinstance(event, Entered)]
+        assert states[-1:] in ([], [self._state])
+        self.entered += states
+        return [event for event in events if not isinstance(event, Entered)]
 
 
 def sent(name: str, destination: int, payload: bytes = b"") -> Send:
@@ -203,7 +258,7 @@ def test_silence_is_known_soon_at_a_long_poll_interval_too():
 
 def test_inverter_whose_next_reading_is_wanted_soon_is_asked_after_the_gap():
     bus = online()
-    bus.ask_again(SERIAL)
+    bus.poll(SERIAL)
     assert run_until(bus, 1.35) == [(1.35, QUERY)]
     bus.receive(READING, 1.4)
     assert run_until(bus, 3.85) == [(3.85, QUERY)]
@@ -211,9 +266,9 @@ def test_inverter_whose_next_reading_is_wanted_soon_is_asked_after_the_gap():
 
 def test_nobody_is_asked_again_who_is_not_there():
     bus = searching()
-    bus.ask_again(SERIAL)
+    bus.poll(SERIAL)
     bus.receive(REGISTER_REQUEST, 0.35)
-    bus.ask_again(SERIAL)
+    bus.poll(SERIAL)
     assert run_until(bus, 0.85) == [(0.85, allocate(SERIAL, 11))]
 
 
@@ -376,6 +431,70 @@ def test_suspended_machine_does_not_catch_up():
     assert run_until(bus, 1002.9) == [(1002.5, QUERY)]
 
 
+# the states
+
+
+def test_states_of_a_usual_day():
+    bus = Bus(2.5)
+    assert bus.status(0.0)["state"] == "idle"
+    bus.start(0.0)
+    run_until(bus, 0.3)
+    assert bus.entered == [State.CLEARING, State.SEARCHING]
+    bus.receive(REGISTER_REQUEST, 0.35)
+    bus.receive(CONFIRM, 0.4)
+    assert bus.entered[2:] == [State.ALLOCATED, State.REGISTERED]
+    run_until(bus, 0.85)
+    bus.receive(READING, 0.9)
+    run_until(bus, 11.2)
+    assert bus.entered[4:] == [State.CLEARING, State.SEARCHING]
+    bus.stop(11.2, "unplugged")
+    assert bus.entered[6:] == [State.IDLE]
+
+
+def test_states_of_an_address_that_is_never_confirmed():
+    bus = searching()
+    bus.receive(REGISTER_REQUEST, 0.35)
+    run_until(bus, 3.0)
+    assert bus.entered[2:] == [State.ALLOCATED, State.CLEARING, State.SEARCHING]
+
+
+def test_wire_with_room_for_more_goes_on_searching():
+    bus = Bus(2.5, capacity=2)
+    bus.start(0.0)
+    run_until(bus, 0.3)
+    bus.receive(REGISTER_REQUEST, 0.35)
+    bus.receive(CONFIRM, 0.4)
+    assert bus.entered[-2:] == [State.ALLOCATED, State.SEARCHING]
+    assert bus.status(0.4)["inverters"][SERIAL]["state"] == "registered"
+
+
+def test_status_is_plain_and_tells_all():
+    bus = online()
+    bus.ask(SERIAL, "query_id_info", now=1.0, answered=TOLD)
+    assert bus.status(1.2) == {
+        "state": "registered",
+        "state_seconds": pytest.approx(0.8),
+        "capacity": 1,
+        "searching_seconds": None,
+        "inverters": {
+            SERIAL: {
+                "address": 11,
+                "state": "registered",
+                "missed_rounds": 0,
+                "questions": ["query_id_info"],
+            }
+        },
+        "checksum_errors": 0,
+        "partial_frames": 0,
+    }
+    assert searching().status(5.3)["searching_seconds"] == pytest.approx(5.3)
+
+
+def test_diagram_has_the_words_of_the_states():
+    diagram = re.findall(r"^    (\w+) {2,}\w|^    (\w+) \w", bus_module.__doc__, re.M)
+    assert [first or second for first, second in diagram] == [state.value for state in State]
+
+
 # what does not count
 
 
@@ -480,16 +599,16 @@ ID_INFO = answer("id_info", 0x0B, bytes(64))
 
 def test_question_is_asked_in_the_pause_after_a_reading_and_delays_none():
     bus = online()
-    assert bus.ask(SERIAL, "query_id_info", now=1.0)
+    assert bus.ask(SERIAL, "query_id_info", now=1.0, answered=TOLD)
     assert run_until(bus, 1.35) == [(1.35, QUERY_ID)]
-    assert bus.receive(ID_INFO, 1.4) == [Answer(SERIAL, "query_id_info", bytes(64))]
+    assert bus.receive(ID_INFO, 1.4) == [answered(SERIAL, "query_id_info", bytes(64))]
     assert run_until(bus, 3.35) == [(3.35, QUERY)]
 
 
 def test_question_waits_for_a_pause_that_is_long_enough():
     bus = online()
     # 3.35 is the next query: what is asked later than 2.85 could make it late
-    assert bus.ask(SERIAL, "query_id_info", now=2.9)
+    assert bus.ask(SERIAL, "query_id_info", now=2.9, answered=TOLD)
     assert run_until(bus, 3.35) == [(3.35, QUERY)]
     bus.receive(READING, 3.4)
     assert run_until(bus, 3.85) == [(3.85, QUERY_ID)]
@@ -497,7 +616,7 @@ def test_question_waits_for_a_pause_that_is_long_enough():
 
 def test_tick_that_is_late_leaves_the_question_for_the_next_pause():
     bus = online()
-    bus.ask(SERIAL, "query_id_info", now=1.0)
+    bus.ask(SERIAL, "query_id_info", now=1.0, answered=TOLD)
     assert bus.tick(3.0) == []
     assert run_until(bus, 3.35) == [(3.35, QUERY)]
 
@@ -508,7 +627,7 @@ def test_question_is_never_asked_where_readings_leave_no_pause():
     run_until(bus, 0.3)
     bus.receive(REGISTER_REQUEST, 0.35)
     bus.receive(CONFIRM, 0.4)
-    bus.ask(SERIAL, "query_id_info", now=0.5)
+    bus.ask(SERIAL, "query_id_info", now=0.5, answered=TOLD)
     now = 0.5
     while now < 30.0:
         now = bus.deadline
@@ -525,8 +644,8 @@ def test_question_finds_its_pause_though_the_loop_is_never_on_time(interval, lat
     run_until(bus, 0.3)
     bus.receive(REGISTER_REQUEST, 0.35)
     bus.receive(CONFIRM, 0.4)
-    bus.ask(SERIAL, "query_id_info", now=0.5)
-    bus.ask(SERIAL, "query_setting_info", now=0.5)
+    bus.ask(SERIAL, "query_id_info", now=0.5, answered=TOLD)
+    bus.ask(SERIAL, "query_setting_info", now=0.5, answered=TOLD)
     now, answers, queries = 0.5, [], []
     while now < 20.0:
         now = bus.deadline + late
@@ -536,7 +655,7 @@ def test_question_finds_its_pause_though_the_loop_is_never_on_time(interval, lat
                 bus.receive(READING, now + 0.2)
             elif event == QUERY_ID:
                 answers += bus.receive(ID_INFO, now + 0.2)
-    assert answers == [Answer(SERIAL, "query_id_info", bytes(64))]
+    assert answers == [answered(SERIAL, "query_id_info", bytes(64))]
     # the second one is never answered: even so no reading is lost, and none is late by more than a blink
     assert len(queries) >= int(19.0 / interval)
     grid = [queries[0] + n * interval for n in range(len(queries))]
@@ -545,19 +664,19 @@ def test_question_finds_its_pause_though_the_loop_is_never_on_time(interval, lat
 
 def test_question_that_is_not_answered_is_asked_in_three_pauses_and_given_up():
     bus = online()
-    bus.ask(SERIAL, "query_id_info", now=1.0)
+    bus.ask(SERIAL, "query_id_info", now=1.0, answered=TOLD)
     happened = [
         (1.35, QUERY_ID),
         (1.85, QUERY_ID),
         (2.35, QUERY_ID),
-        (2.85, Unanswered(SERIAL, "query_id_info")),
+        (2.85, unanswered(SERIAL, "query_id_info")),
     ]
     assert run_until(bus, 3.35) == [*happened, (3.35, QUERY)]
 
 
 def test_answer_that_comes_slowly_gives_way_to_the_reading():
     bus = online()
-    bus.ask(SERIAL, "query_id_info", now=2.8)
+    bus.ask(SERIAL, "query_id_info", now=2.8, answered=TOLD)
     assert run_until(bus, 2.8) == [(2.8, QUERY_ID)]
     bus.receive(ID_INFO[:40], 3.25)
     happened = run_until(bus, 3.35)
@@ -566,61 +685,61 @@ def test_answer_that_comes_slowly_gives_way_to_the_reading():
 
 def test_answer_that_comes_after_the_next_query_counts():
     bus = online()
-    bus.ask(SERIAL, "query_id_info", now=2.8)
+    bus.ask(SERIAL, "query_id_info", now=2.8, answered=TOLD)
     assert run_until(bus, 3.35) == [(2.8, QUERY_ID), (3.35, QUERY)]
-    assert bus.receive(ID_INFO, 3.4) == [Answer(SERIAL, "query_id_info", bytes(64))]
+    assert bus.receive(ID_INFO, 3.4) == [answered(SERIAL, "query_id_info", bytes(64))]
     assert [type(event) for event in bus.receive(READING, 3.45)] == [Reading]
 
 
 def test_urgent_question_takes_the_next_turn():
     bus = online()
-    bus.ask(SERIAL, "query_id_info", now=3.3)
-    bus.ask(SERIAL, "limit_power", b"\x32", now=3.3, urgent=True)
+    bus.ask(SERIAL, "query_id_info", now=3.3, answered=TOLD)
+    bus.ask(SERIAL, "limit_power", b"\x32", now=3.3, urgent=True, answered=TOLD)
     assert run_until(bus, 3.3) == [(3.3, LIMIT)]
     assert bus.receive(answer("limit_power_answer", 0x0B, b"\x06"), 3.35) == [
-        Answer(SERIAL, "limit_power", b"\x06")
+        answered(SERIAL, "limit_power", b"\x06")
     ]
     assert run_until(bus, 3.8) == [(3.8, QUERY)]
 
 
 def test_urgent_question_beside_one_under_way_confuses_neither():
     bus = online()
-    bus.ask(SERIAL, "query_id_info", now=1.0)
+    bus.ask(SERIAL, "query_id_info", now=1.0, answered=TOLD)
     run_until(bus, 1.35)
-    bus.ask(SERIAL, "limit_power", b"\x32", now=1.4, urgent=True)
+    bus.ask(SERIAL, "limit_power", b"\x32", now=1.4, urgent=True, answered=TOLD)
     assert run_until(bus, 1.85) == [(1.85, LIMIT)]
-    assert bus.receive(ID_INFO, 1.9) == [Answer(SERIAL, "query_id_info", bytes(64))]
+    assert bus.receive(ID_INFO, 1.9) == [answered(SERIAL, "query_id_info", bytes(64))]
     assert bus.receive(answer("limit_power_answer", 0x0B, b"\x15"), 1.95) == [
-        Answer(SERIAL, "limit_power", b"\x15")
+        answered(SERIAL, "limit_power", b"\x15")
     ]
     assert run_until(bus, 3.35) == [(3.35, QUERY)]
 
 
 def test_urgent_question_of_an_inverter_that_goes_is_unanswered():
     bus = online()
-    bus.ask(SERIAL, "query_id_info", now=1.0)
-    bus.ask(SERIAL, "limit_power", b"\x32", now=1.0, urgent=True)
+    bus.ask(SERIAL, "query_id_info", now=1.0, answered=TOLD)
+    bus.ask(SERIAL, "limit_power", b"\x32", now=1.0, urgent=True, answered=TOLD)
     assert bus.stop(1.1, "unplugged") == [
         REMOVE_OURS,
-        Unanswered(SERIAL, "limit_power"),
+        unanswered(SERIAL, "limit_power"),
         Offline(SERIAL, 11, "unplugged"),
     ]
 
 
 def test_question_to_nobody_is_not_taken():
     bus = searching()
-    assert not bus.ask(SERIAL, "query_id_info", now=0.4)
+    assert not bus.ask(SERIAL, "query_id_info", now=0.4, answered=TOLD)
     bus.receive(REGISTER_REQUEST, 0.35)
-    assert not bus.ask(SERIAL, "query_id_info", now=0.4)
-    assert not registered().ask(OTHER, "query_id_info", now=0.5)
+    assert not bus.ask(SERIAL, "query_id_info", now=0.4, answered=TOLD)
+    assert not registered().ask(OTHER, "query_id_info", now=0.5, answered=TOLD)
 
 
 def test_inverter_that_is_to_register_again_does():
     bus = online()
-    assert bus.register_again(OTHER, 1.0) == []
+    assert bus.register(OTHER, 1.0) == []
     offline = Offline(SERIAL, 11, "to be registered again")
-    assert bus.register_again(SERIAL, 1.0) == [offline, REMOVE_OURS]
-    assert bus.register_again(SERIAL, 1.0) == []
+    assert bus.register(SERIAL, 1.0) == [offline, REMOVE_OURS]
+    assert bus.register(SERIAL, 1.0) == []
     run_until(bus, 1.4)
     assert bus.receive(REGISTER_REQUEST, 1.4)[0] == Found(SERIAL, 11)
 
@@ -711,7 +830,7 @@ def test_longest_wire_gives_each_inverter_an_address_of_its_own():
     bus = Bus(2.5, capacity=LAST_ADDRESS - FIRST_ADDRESS)
     given_out = {}
     for n in range(LAST_ADDRESS - FIRST_ADDRESS):
-        bus._sessions[str(n)] = None
+        bus._registrations[str(n)] = None
         given_out[str(n)] = bus._address_of(str(n))
     assert sorted(given_out.values()) == [a for a in range(0x0B, 0x7F) if a != 0x11]
     assert {serial: bus._address_of(serial) for serial in given_out} == given_out

@@ -28,6 +28,7 @@ class House:
             self,
             announce=lambda: self.done.append("announce"),
             publish=lambda serial, message: self.published.append((serial, message)),
+            call=lambda step: step(),
         )
         for serial in (ALL, SERIAL, OTHER):
             self.commands.subscriptions(serial)
@@ -43,8 +44,10 @@ class House:
         self.done.append(("register", serial))
         return serial in self.here
 
-    def instruct(self, serial, instruction, data):
-        self.done.append((instruction, serial, data))
+    def ask(self, serial, question, data=b"", *, urgent=False, answered):
+        assert urgent
+        self.answered = answered
+        self.done.append((question, serial, data))
         return serial in self.here
 
     def hear(self, name, payload=b"", *, serial=SERIAL, retained=False, reply_to="", correlation=b""):
@@ -222,14 +225,14 @@ def test_instruction_is_replied_to_when_the_inverter_has_answered(name, payload,
     house.hear(name, payload)
     assert house.done == [(instruction, SERIAL, data)]
     assert house.take() == []
-    house.commands.answered(Answer(SERIAL, instruction, b"\x06"))
+    house.answered(Answer(SERIAL, instruction, b"\x06"))
     assert house.take()[-1][1]["ok"]
 
 
 def test_accepted_limit_is_the_state_of_the_number():
     house = House()
     house.hear("limit", b"50")
-    house.commands.answered(Answer(SERIAL, "limit_power", b"\x06"))
+    house.answered(Answer(SERIAL, "limit_power", b"\x06"))
     (serial, state), (_, reply) = house.published
     assert (serial, *state[:4]) == (SERIAL, f"{ROOT}/{SERIAL}/limit/state", "50", 1, True)
     assert not reply.retain
@@ -259,9 +262,9 @@ def test_limit_is_not_known_any_more_when_the_inverter_comes_again():
 def test_refusal_and_silence_are_reported(event, told):
     house = House()
     house.hear("limit", b"50")
-    house.commands.answered(event)
+    house.answered(event)
     assert house.reply() == {"command": "limit", "ok": False, "value": "50", "error": told}
-    house.commands.answered(event)
+    house.answered(event)
     assert house.take() == [], "an answer that nobody waits for"
 
 
@@ -275,7 +278,7 @@ def test_instructions_have_two_seconds_between_them():
     house.hear("limit", b"60")
     assert [data for _, _, data in house.done] == [b"\x32", b"\x3c"]
     assert house.reply()["error"] == "another command came before it was answered"
-    house.commands.answered(Answer(SERIAL, "limit_power", b"\x06"))
+    house.answered(Answer(SERIAL, "limit_power", b"\x06"))
     assert house.published[0][1].payload == "60"
 
 

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from goodwe.events import Answer, Event, Offline, Online, Reading, Send, Unanswered
+from goodwe.events import Answer, Event, Offline, Online, Outcome, Reading, Reply, Send, Unanswered
 from goodwe.protocol import fields
 from goodwe.protocol.bus import Bus
 from goodwe.protocol.frame import ACCEPTED, UNREGISTERED
@@ -26,7 +26,7 @@ class Joined:
         self.port = Port(self.inverter, lambda now: self.day.values(NOON + now), habits, Random(seed))
         self.bus = Bus(2.5)
         self.now = 0.0
-        self.happened: list[tuple[float, Event]] = []
+        self.happened: list[tuple[float, Event | Outcome]] = []
         self._carry_out(self.bus.start(0.0))
 
     def run(self, until: float) -> None:
@@ -38,11 +38,20 @@ class Joined:
                 self._carry_out(self.bus.tick(self.now))
         self.now = until
 
+    def ask(self, question: str, data: bytes = b"", *, urgent: bool = False) -> bool:
+        return self.bus.ask(SERIAL, question, data, now=self.now, urgent=urgent, answered=self._answered)
+
+    def _answered(self, outcome: Outcome) -> None:
+        self.happened.append((self.now, outcome))
+
     def times(self, kind: type) -> list[float]:
         return [at for at, event in self.happened if isinstance(event, kind)]
 
     def _carry_out(self, events: list[Event]) -> None:
         for event in events:
+            if isinstance(event, Reply):
+                event.answered(event.outcome)
+                continue
             self.happened.append((self.now, event))
             if isinstance(event, Send):
                 self.port.write(wrap(event.frame.encode()), self.now)
@@ -116,7 +125,7 @@ def asked(joined: Joined, *questions: str, urgent: bool = False) -> list[Event]:
     for question in questions:
         joined.run(joined.now + 60.0)
         data = b"\x32" if question == "limit_power" else b""
-        assert joined.bus.ask(SERIAL, question, data, now=joined.now, urgent=urgent)
+        assert joined.ask(question, data, urgent=urgent)
     joined.run(joined.now + 60.0)
     return [event for _, event in joined.happened if isinstance(event, Answer | Unanswered)]
 
@@ -137,8 +146,8 @@ def test_questions_on_a_bad_wire_end_one_way_or_the_other_and_readings_go_on(see
     joined.run(180.0)
     for n in range(20):
         joined.run(joined.now + 30.0)
-        joined.bus.ask(SERIAL, "query_id_info", now=joined.now)
-        joined.bus.ask(SERIAL, "limit_power", bytes([n]), now=joined.now, urgent=True)
+        joined.ask("query_id_info")
+        joined.ask("limit_power", bytes([n]), urgent=True)
     joined.run(joined.now + 120.0)
     ends = [event for _, event in joined.happened if isinstance(event, Answer | Unanswered)]
     assert len(ends) >= 20

@@ -49,7 +49,7 @@ class Books:
 
 def test_first_reading_waits_for_the_second_and_later_ones_pass_at_once():
     wanted = []
-    books = Books(ask_again=wanted.append)
+    books = Books(poll=wanted.append)
     books.read()
     assert (books.take(), wanted) == ([], [SERIAL])
     books.read()
@@ -61,7 +61,7 @@ def test_first_reading_waits_for_the_second_and_later_ones_pass_at_once():
 
 def test_new_inverter_is_not_asked_faster_for_as_long_as_it_has_made_nothing():
     wanted = []
-    books = Books(ask_again=wanted.append)
+    books = Books(poll=wanted.append)
     for _ in range(100):
         books.read(eTotal=0.0, eDay=0.0)
     assert (books.take(), wanted) == ([], [SERIAL])

@@ -1,12 +1,15 @@
 """From plugged in to unplugged: what is logged, what is published, what is counted."""
 
 import errno
+import json
+import re
 
 import pytest
 
+from goodwe import link as link_module
 from goodwe.errors import DeviceError
 from goodwe.events import Answer, Found, Offline, Online, Reading, Resting
-from goodwe.link import Link
+from goodwe.link import Link, State
 from goodwe.loop import NEVER
 from goodwe.place import Place
 from goodwe.protocol.bus import Bus
@@ -219,20 +222,22 @@ def test_question_and_its_answer_pass():
     plugged = Plugged()
     plugged.register()
     plugged.read()
-    assert plugged.link.ask(SERIAL, "query_id_info")
-    assert not plugged.link.ask("15000DTU166W0158", "query_id_info")
+    told = []
+    assert plugged.link.ask(SERIAL, "query_id_info", answered=told.append)
+    assert not plugged.link.ask("15000DTU166W0158", "query_id_info", answered=told.append)
     plugged.run(1.4)
     plugged.hear("id_info", 0x0B, bytes(64))
-    assert plugged.published[-1] == Answer(SERIAL, "query_id_info", bytes(64))
+    assert told == [Answer(SERIAL, "query_id_info", bytes(64))]
+    assert isinstance(plugged.published[-1], Reading), "nobody else is told"
 
 
 def test_inverter_can_be_registered_again():
     plugged = Plugged()
     plugged.register()
     plugged.read()
-    assert plugged.link.register_again(SERIAL)
+    assert plugged.link.register(SERIAL)
     assert plugged.published[-1] == Offline(SERIAL, 11, "to be registered again")
-    assert not plugged.link.register_again(SERIAL)
+    assert not plugged.link.register(SERIAL)
 
 
 def test_report_that_is_not_there_after_all_changes_nothing():
@@ -359,3 +364,70 @@ def test_offline_is_said_once_while_it_registers_in_vain(speaks):
     told = [type(event) for event in books.take()]
     assert (told.count(Offline), told.count(Found)) == (1, 5)
     assert told.count(Resting) <= speaks
+
+
+# states and status
+
+
+def test_states_from_plugged_in_to_closed(caplog):
+    caplog.set_level("DEBUG")
+    wire = Wire()
+    wire.late = True
+    plugged = Plugged(wire)
+    assert plugged.link.status(0.0)["state"] == "opening"
+    wire.finish_open()
+    assert plugged.link.status(0.0)["state"] == "open"
+    plugged.register()
+    plugged.read()
+    plugged.link.stop("unplugged", gone=True)
+    assert plugged.link.status(1.0)["state"] == "closed"
+    said = [message for message in caplog.messages if message.startswith(("wire is", "wire: the bus is"))]
+    links = ["wire is opening", "wire is open", "wire is closing", "wire is closed"]
+    assert [message for message in said if message.startswith("wire is")] == links
+    buses = ["clearing", "searching", "allocated", "registered", "idle"]
+    assert [message.split()[-1] for message in said if "bus" in message] == buses
+
+
+def test_status_is_plain_and_tells_all():
+    plugged = Plugged()
+    plugged.register()
+    plugged.read()
+    plugged.wire.to_read.append(b"\x13\x37rubbish")
+    plugged.link.ready(1.0)
+    status = plugged.link.status(2.0)
+    assert json.loads(json.dumps(status)) == status
+    assert (status["name"], status["state"], status["state_seconds"]) == ("wire", "open", 2.0)
+    assert status["bus"]["inverters"][SERIAL]["address"] == 11
+    assert status["refused"] == {"bytes outside a frame": 9}
+    assert status["ladder"] == {"steps": 0, "next_step_seconds": None, "trouble": None}
+    assert status["traffic"]["read_seconds"] == pytest.approx(1.1, abs=0.2)
+    assert status["registrations_counted"] == 0
+
+
+def test_ladder_that_waits_says_for_how_long():
+    plugged = Plugged()
+    assert plugged.link.status(20.0)["ladder"]["next_step_seconds"] == 100.0
+
+
+def test_diagram_has_the_words_of_the_states():
+    diagram = re.findall(r"^    (\w+) {2,}\w", link_module.__doc__, re.M)
+    assert diagram == [state.value for state in State]
+
+
+def test_inverter_that_registers_just_before_a_step_is_due_is_not_interrupted():
+    plugged = Plugged()
+    plugged.run(119.9)
+    plugged.hear("register_request", 0x7F, SERIAL.encode())
+    plugged.hear("address_confirm", 0x0B)
+    plugged.run(121.0)
+    assert plugged.ended == []
+    plugged.hear("running_info", 0x0B, data("usb-running-66"))
+    plugged.run(125.0)
+    assert plugged.ended == []
+    silent = Plugged()
+    for at in (115.0, 119.9, 124.0, 128.0):
+        silent.run(at)
+        silent.hear("register_request", 0x7F, SERIAL.encode())
+        silent.hear("address_confirm", 0x0B)
+    silent.run(130.0)
+    assert silent.ended == ["silent"], "put off once, not for ever"

@@ -204,8 +204,9 @@ class Actions:
         self.done.put(("register", serial))
         return True
 
-    def instruct(self, serial, instruction, data):
-        self.done.put((instruction, serial, data))
+    def ask(self, serial, question, data=b"", *, urgent=False, answered):
+        self.done.put((question, serial, data))
+        self.answered = answered
         return True
 
 
@@ -221,7 +222,7 @@ def test_command_is_carried_out_and_replied_to(run, mosquitto, subscriber, proto
     person.publish(f"goodwe-command/{SERIAL}/limit", '{"value": 50, "id": 7}')
     person.loop_write()
     assert actions.done.get(timeout=PATIENCE) == ("limit_power", SERIAL, b"\x32")
-    running.tell(Answer(SERIAL, "limit_power", b"\x06"))
+    running.loop.post(lambda: actions.answered(Answer(SERIAL, "limit_power", b"\x06")))
     subscriber.until(f"goodwe-command/{SERIAL}/limit/state", "50")
     reply = json.loads(subscriber.until(f"goodwe-command/{SERIAL}/reply")[1])
     assert reply == {"command": "limit", "id": 7, "ok": True, "value": 50}

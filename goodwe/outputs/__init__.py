@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import StartError
-from ..events import Happening
+from ..events import Ask, Happening
 from ..guard import Guard
 from ..loop import Host
 
@@ -62,8 +62,9 @@ class Actions(Protocol):
     def register(self, serial: str) -> bool:
         """Begin anew with this inverter; False if it is away."""
 
-    def instruct(self, serial: str, instruction: str, data: bytes) -> bool:
-        """Send it; an Answer or Unanswered follows. False, and nothing follows, if it is away."""
+    @property
+    def ask(self) -> Ask:
+        """Put a question or an instruction to this inverter."""
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,23 @@ Bytes and times in seconds go in, events come out in the order in which they hap
 clock: call `tick()` when `deadline` has passed.
 
 Theory of operation: the wire is a bus with one master. A USB cable is the bus with one inverter on it.
-One query is under way at a time. Its answer, or the silence behind its last try, decides what is next:
+One query is under way at a time. Its answer, or the silence behind its last try, decides what is next. The
+states, as `State` has them:
 
+    idle       no wire
+       | start
     clearing   remove 11 (ours), 0x11 (the vendor program's), 0x7F; without a wait for confirmation
        |
-    searching  off-line query, often at first, now and then the removes again
-       |       -- silent for a minute: remove 1..126 once, search on
+    searching  off-line query, often at first, now and then the removes again: clearing
+       |       -- silent for a minute: remove 1..126 once: clearing
        | register request
     allocated  allocate, up to three tries more -- no confirmation: forget it, clearing
        | address confirm
     registered query every interval, three tries more each -- three rounds missed: Offline, clearing
                -- first try missed: off-line query once -- register request: Offline, allocated
+
+A wire that can carry more inverters than have registered goes on searching; those that have are queried
+in any state but clearing and allocated, which take a moment. Each registration is allocated or registered.
 
 Other questions (who are you, feed less) go into the pauses between two queries: they wait for one that is
 long enough, so that no reading is late for them; an urgent one takes the next turn.
@@ -22,16 +28,31 @@ long enough, so that no reading is late for them; an urgent one takes the next t
 No state waits for ever: each has a deadline that leads out of it.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, NamedTuple
 
 from ..errors import FieldError
-from ..events import Answer, Event, Found, Offline, Online, Reading, Refused, Send, Unanswered
+from ..events import (
+    Answer,
+    Entered,
+    Event,
+    Found,
+    Offline,
+    Online,
+    Outcome,
+    Reading,
+    Refused,
+    Reply,
+    Send,
+    Unanswered,
+)
 from ..times import NEVER
 from . import fields
 from .frame import KINDS, OWN_ADDRESS, UNREGISTERED, Frame, Packet, Splitter, frame
 
 FIRST_ADDRESS = 0x0B
-"""The address handed out first, as the predecessor did; users see it as `address` in the JSON."""
+"""The address handed out first, users see it as `address` in the JSON."""
 VENDOR_ADDRESS = 0x11
 """The address that the vendor's program gives (PROTOCOL 3)."""
 LAST_ADDRESS = 0x7E
@@ -71,15 +92,27 @@ BY_ITSELF = (NO_ANSWER, ASKS_AGAIN)
 """Why it is offline when it went away on a wire that is there."""
 
 
+class State(Enum):
+    """The state of a wire; that of one registration is ALLOCATED or REGISTERED."""
+
+    IDLE = "idle"
+    CLEARING = "clearing"
+    SEARCHING = "searching"
+    ALLOCATED = "allocated"
+    REGISTERED = "registered"
+
+
 class Question(NamedTuple):
-    """What is to be asked of an inverter besides its readings."""
+    """A question to an inverter besides its readings."""
 
     name: str
     """The document's word for it."""
     frame: Frame
     urgent: bool
-    """Whether a reading may be late for it."""
+    """True when a reading may be late for it."""
     not_before: float
+    answered: Callable[[Outcome], object]
+    """To be called with what came of it."""
     tries: int = 0
 
     @property
@@ -88,13 +121,14 @@ class Question(NamedTuple):
         return self.frame.control, self.frame.function | 0x80
 
 
-class Session:
+class Registration:
     """One inverter that has asked for an address."""
 
     def __init__(self, serial: str, address: int) -> None:
+        """`serial` asked for an address, `address` is the one that it is given."""
         self.serial = serial
         self.address = address
-        self.registered = False
+        self.state = State.ALLOCATED
         self.next_query = NEVER
         self.missed_rounds = 0
         self.questions: list[Question] = []
@@ -102,37 +136,46 @@ class Session:
 
 
 class Query(NamedTuple):
-    """What is under way: the frame, the answer that counts, and how often and when it was sent."""
+    """A frame that was sent: the answer that counts, and how often and when it was sent."""
 
     frame: Frame
     answer: tuple[int, int]
     source: int
-    session: Session | None
+    registration: Registration | None
     """None for the off-line query, whose answer nobody is known to give."""
     tries: int
     sent: float
     question: Question | None = None
     then: "Query | None" = None
-    """What an off-line query was put in front of, and goes on when that is not answered."""
+    """The query that an off-line query was put in front of: it goes on when that is not answered."""
 
     @property
     def polls(self) -> bool:
-        """Whether it asks a registered inverter for its reading."""
-        return self.session is not None and self.session.registered and self.question is None
+        """True when it asks a registered inverter for its reading."""
+        return (
+            self.registration is not None
+            and self.registration.state is State.REGISTERED
+            and self.question is None
+        )
 
 
 class Bus:
-    """The AP's end of one wire, with room for `capacity` inverters (one on a USB cable)."""
+    """The AP's end of one wire."""
 
     def __init__(self, interval: float, *, capacity: int = 1) -> None:
-        """`interval` is the time in seconds between two queries of one inverter."""
+        """`interval` is the time in seconds between two queries of one inverter.
+
+        `capacity` is how many inverters the wire can carry: one on a USB cable.
+        """
         self._interval = interval
         self._capacity = capacity
         self._most_addresses = min(REMEMBERED * capacity, LAST_ADDRESS - FIRST_ADDRESS)
         self._splitter = Splitter()
+        self._state = State.IDLE
+        self._entered_at = 0.0
         self._addresses: dict[str, int] = {}
         """Serial to address; kept when an inverter goes, so that it gets the same again."""
-        self._sessions: dict[str, Session] = {}
+        self._registrations: dict[str, Registration] = {}
         self._query: Query | None = None
         self._last_query = -NEVER
         self._last_data = -NEVER
@@ -141,7 +184,7 @@ class Bus:
         self._next_search = NEVER
         self._next_clearing = 0.0
         self._search_since = 0.0
-        self._swept = False
+        self._next_sweep = NEVER
         self._sent: list[bytes] = []
         """The last two frames written: what a stale tail can be made of (PROTOCOL 2.3)."""
         self._checksum_errors_told = 0
@@ -151,7 +194,9 @@ class Bus:
     def deadline(self) -> float:
         """When `tick()` has something to do, on the clock that the calls are given."""
         due = [self._partial_frame_deadline()]
-        if self._removes:
+        if self._state is State.IDLE:
+            return NEVER
+        if self._state is State.CLEARING:
             due.append(self._next_remove)
         elif self._query is not None:
             due.append(self._answer_deadline(self._query))
@@ -172,9 +217,11 @@ class Bus:
     def tick(self, now: float) -> list[Event]:
         """Do what is due. Harmless when nothing is."""
         events: list[Event] = []
+        if self._state is State.IDLE:
+            return events
         if now >= self._partial_frame_deadline():
             events += self._drop_partial_frame(now)
-        if self._removes:
+        if self._state is State.CLEARING:
             events += self._remove_next(now)
         elif self._query is not None:
             if now >= self._answer_deadline(self._query):
@@ -183,51 +230,90 @@ class Bus:
             events += self._next(now)
         return events
 
-    def ask_again(self, serial: str) -> bool:
+    def poll(self, serial: str) -> bool:
         """Query this inverter as soon as the rules allow, not only when its interval is over.
 
         False if it is not registered here.
         """
-        session = self._registered(serial)
-        if session is not None:
-            session.next_query = self._last_query + QUERY_GAP
-        return session is not None
+        registration = self._registered(serial)
+        if registration is not None:
+            registration.next_query = self._last_query + QUERY_GAP
+        return registration is not None
 
-    def ask(self, serial: str, name: str, data: bytes = b"", *, now: float, urgent: bool = False) -> bool:
-        """Put the question that the document calls `name`: an Answer or Unanswered follows.
+    def ask(
+        self,
+        serial: str,
+        question: str,
+        data: bytes = b"",
+        *,
+        now: float,
+        urgent: bool = False,
+        answered: Callable[[Outcome], object],
+    ) -> bool:
+        """Put the question that the document calls so: a Reply to `answered` follows.
 
-        False, and nothing follows, if this inverter is not registered here. One that is not urgent follows
-        when the pauses between two readings are long enough, and is forgotten with the registration.
+        False, and nothing follows, if this inverter is not registered here. An urgent one takes the next
+        turn. Any other waits for a pause between two readings that is long enough, and is forgotten, without
+        a reply, with the registration.
         """
-        session = self._registered(serial)
-        if session is None:
+        registration = self._registered(serial)
+        if registration is None:
             return False
-        question = Question(name, frame(name, OWN_ADDRESS, session.address, data), urgent, now)
-        urgent_ones = sum(other.urgent for other in session.questions)
-        session.questions.insert(urgent_ones if urgent else len(session.questions), question)
+        out = frame(question, OWN_ADDRESS, registration.address, data)
+        urgent_ones = sum(other.urgent for other in registration.questions)
+        at = urgent_ones if urgent else len(registration.questions)
+        registration.questions.insert(at, Question(question, out, urgent, now, answered))
         return True
 
-    def register_again(self, serial: str, now: float) -> list[Event]:
+    def register(self, serial: str, now: float) -> list[Event]:
         """Take the inverter's address away and begin anew; nothing if it is not registered here."""
-        session = self._registered(serial)
-        if session is None:
+        registration = self._registered(serial)
+        if registration is None:
             return []
-        return self._forget(session, REGISTERED_AGAIN) + self._clear(now)
+        return self._forget(registration, REGISTERED_AGAIN) + self._clear(now)
 
     def stop(self, now: float, reason: str) -> list[Event]:
         """The end of this wire: say goodbye to every inverter on it."""
         events: list[Event] = []
-        for session in list(self._sessions.values()):
-            events += self._send(frame("remove_register", OWN_ADDRESS, session.address))
-            events += self._forget(session, reason)
+        for registration in list(self._registrations.values()):
+            events += self._send(frame("remove_register", OWN_ADDRESS, registration.address))
+            events += self._forget(registration, reason)
         self._query = None
         self._removes = []
         self._next_search = NEVER
-        return events
+        return events + self._enter(State.IDLE, now)
 
-    def _registered(self, serial: str) -> Session | None:
-        session = self._sessions.get(serial)
-        return session if session is not None and session.registered else None
+    def status(self, now: float) -> dict[str, Any]:
+        """Plain values: the state for so many seconds, each inverter by its serial, refusals by reason."""
+        return {
+            "state": self._state.value,
+            "state_seconds": now - self._entered_at,
+            "capacity": self._capacity,
+            "searching_seconds": None if self._next_search == NEVER else now - self._search_since,
+            "inverters": {
+                registration.serial: {
+                    "address": registration.address,
+                    "state": registration.state.value,
+                    "missed_rounds": registration.missed_rounds,
+                    "questions": [question.name for question in registration.questions],
+                }
+                for registration in self._registrations.values()
+            },
+            "checksum_errors": self._splitter.checksum_errors,
+            "partial_frames": self._splitter.partial_frames,
+        }
+
+    def _enter(self, state: State, now: float) -> list[Event]:
+        """The one way from state to state; an event, unless it is there already."""
+        if state is self._state:
+            return []
+        self._state, self._entered_at = state, now
+        return [Entered(state.value)]
+
+    def _registered(self, serial: str) -> Registration | None:
+        registration = self._registrations.get(serial)
+        known = registration is not None and registration.state is State.REGISTERED
+        return registration if known else None
 
     # what is sent
 
@@ -244,58 +330,66 @@ class Bus:
         """The query that has been due longest, or a question that fits in; none if nothing is due."""
         if now < self._last_query + QUERY_GAP:
             return []
-        for session, question in self._questions():
+        for registration, question in self._questions():
             if self._fits(question, max(now, question.not_before)):
                 if now >= question.not_before:
-                    return self._put(question, session, now)
+                    return self._put(question, registration, now)
             else:
                 # No time for it any more; another look when the reading that comes first was taken.
-                session.questions[0] = question._replace(not_before=self._next_poll())
-        due = min(self._sessions.values(), key=lambda session: session.next_query, default=None)
+                registration.questions[0] = question._replace(not_before=self._next_poll())
+        due = min(
+            self._registrations.values(), key=lambda registration: registration.next_query, default=None
+        )
         if due is not None and due.next_query <= min(now, self._next_search):
             return self._query_running_info(due, now)
         if self._next_search <= now:
             return self._search(now)
         return []
 
-    def _query_running_info(self, session: Session, now: float) -> list[Event]:
-        session.next_query = _next_time(session.next_query, self._interval, now)
-        out = frame("query_running_info", OWN_ADDRESS, session.address)
-        return self._ask(Query(out, KINDS["running_info"], session.address, session, 0, now), now)
+    def _query_running_info(self, registration: Registration, now: float) -> list[Event]:
+        registration.next_query = _next_time(registration.next_query, self._interval, now)
+        out = frame("query_running_info", OWN_ADDRESS, registration.address)
+        return self._ask(Query(out, KINDS["running_info"], registration.address, registration, 0, now), now)
 
     def _next_poll(self) -> float:
         """When the next query or search is due."""
-        return min([self._next_search, *(session.next_query for session in self._sessions.values())])
+        return min(
+            [self._next_search, *(registration.next_query for registration in self._registrations.values())]
+        )
 
-    def _questions(self) -> list[tuple[Session, Question]]:
+    def _questions(self) -> list[tuple[Registration, Question]]:
         """The next question to each inverter that has one."""
-        return [(session, session.questions[0]) for session in self._sessions.values() if session.questions]
+        return [
+            (registration, registration.questions[0])
+            for registration in self._registrations.values()
+            if registration.questions
+        ]
 
     def _fits_at(self, question: Question) -> float:
         at = max(self._last_query + QUERY_GAP, question.not_before)
         return at if self._fits(question, at) else NEVER
 
     def _fits(self, question: Question, at: float) -> bool:
-        """Whether its answer, when it is put at that time, comes before the next query is due."""
+        """True when its answer comes before the next query is due, if it is put at that time."""
         return question.urgent or at + ANSWER_TIME <= self._next_poll() + LATENESS
 
-    def _put(self, question: Question, session: Session, now: float) -> list[Event]:
-        tried = session.questions[0] = question._replace(tries=question.tries + 1)
-        query = Query(question.frame, question.answer, session.address, session, RETRIES, now, tried)
+    def _put(self, question: Question, registration: Registration, now: float) -> list[Event]:
+        tried = registration.questions[0] = question._replace(tries=question.tries + 1)
+        query = Query(
+            question.frame, question.answer, registration.address, registration, RETRIES, now, tried
+        )
         return self._ask(query, now)
 
     def _search(self, now: float) -> list[Event]:
         searched = now - self._search_since
-        if searched >= SWEEP_AFTER and not self._swept and not self._sessions:
+        if now >= self._next_sweep and not self._registrations:
             # It may count itself registered at an address that somebody else gave (PROTOCOL 9.6).
-            self._swept = True
-            self._removes = list(range(1, UNREGISTERED))
-            return self._remove_next(now)
+            self._next_sweep = NEVER
+            return self._remove(list(range(1, UNREGISTERED)), now)
         often = searched < SEARCH_OFTEN_FOR
         if now >= self._next_clearing:
             self._next_clearing = now + (REMOVE_AGAIN_OFTEN if often else REMOVE_AGAIN_SELDOM)
-            self._removes = self._usual_addresses()
-            return self._remove_next(now)
+            return self._remove(self._usual_addresses(), now)
         self._next_search = _next_time(self._next_search, SEARCH_OFTEN if often else SEARCH_SELDOM, now)
         return self._ask(_off_line_query(now), now)
 
@@ -305,18 +399,22 @@ class Bus:
         An inverter whose confirmation was lost counts itself registered and ignores the off-line query
         for ten minutes (PROTOCOL 9.6).
         """
-        self._removes = self._usual_addresses()
         self._next_clearing = now + REMOVE_AGAIN_OFTEN
         self._query = None
         self._search_since = now
-        self._swept = False
+        self._next_sweep = now + SWEEP_AFTER
         self._next_search = now
+        return self._remove(self._usual_addresses(), now)
+
+    def _remove(self, addresses: list[int], now: float) -> list[Event]:
+        """Begin to take these addresses away, whoever has them."""
+        self._removes = addresses
         self._next_remove = now
-        return self._remove_next(now)
+        return self._enter(State.CLEARING, now) + self._remove_next(now)
 
     def _usual_addresses(self) -> list[int]:
-        """Those that an inverter may think it has: ours, the vendor program's, none."""
-        taken = {session.address for session in self._sessions.values()}
+        """The addresses that an inverter may think it has: ours, the vendor program's, none."""
+        taken = {registration.address for registration in self._registrations.values()}
         own = {FIRST_ADDRESS, *self._addresses.values()}
         return [a for a in (*sorted(own), VENDOR_ADDRESS, UNREGISTERED) if a not in taken]
 
@@ -328,8 +426,10 @@ class Bus:
         if not self._removes:
             # The query that follows keeps the same distance.
             self._last_query = max(self._last_query, now + REMOVE_GAP - QUERY_GAP)
-            self._next_remove = -NEVER
-        return self._send(frame("remove_register", OWN_ADDRESS, address))
+            searching = self._enter(State.SEARCHING, now)
+        else:
+            searching = []
+        return self._send(frame("remove_register", OWN_ADDRESS, address)) + searching
 
     # what does not come
 
@@ -364,34 +464,36 @@ class Bus:
         if query.tries <= RETRIES:
             return events + self._ask(query, now)
         self._query = None
-        session = query.session
-        if session is None:
+        registration = query.registration
+        if registration is None:
             return events
         if query.question is not None:
-            events += self._not_answered(query.question, session, now)
+            events += self._not_answered(query.question, registration, now)
             return events + self._next(now)
-        session.missed_rounds += 1
-        if session.registered and session.missed_rounds < ROUNDS:
-            session.next_query = min(session.next_query, now + ROUND_GAP)
+        registration.missed_rounds += 1
+        if registration.state is State.REGISTERED and registration.missed_rounds < ROUNDS:
+            registration.next_query = min(registration.next_query, now + ROUND_GAP)
             return events + self._next(now)  # which may be due at the same moment
-        reason = NO_ANSWER if session.registered else "no confirmation of its address"
-        return events + self._forget(session, reason) + self._clear(now)
+        reason = NO_ANSWER if registration.state is State.REGISTERED else "no confirmation of its address"
+        return events + self._forget(registration, reason) + self._clear(now)
 
-    def _not_answered(self, question: Question, session: Session, now: float) -> list[Event]:
-        at = session.questions.index(question)
+    def _not_answered(self, question: Question, registration: Registration, now: float) -> list[Event]:
+        at = registration.questions.index(question)
         if question.tries < QUESTION_TRIES:
-            session.questions[at] = question._replace(not_before=now)
+            registration.questions[at] = question._replace(not_before=now)
             return []
-        del session.questions[at]
-        return [Unanswered(session.serial, question.name)]
+        del registration.questions[at]
+        return [Reply(question.answered, Unanswered(registration.serial, question.name))]
 
-    def _forget(self, session: Session, reason: str) -> list[Event]:
-        del self._sessions[session.serial]
+    def _forget(self, registration: Registration, reason: str) -> list[Event]:
+        del self._registrations[registration.serial]
         events: list[Event] = [
-            Unanswered(session.serial, question.name) for question in session.questions if question.urgent
+            Reply(question.answered, Unanswered(registration.serial, question.name))
+            for question in registration.questions
+            if question.urgent
         ]
-        if session.registered:
-            events.append(Offline(session.serial, session.address, reason))
+        if registration.state is State.REGISTERED:
+            events.append(Offline(registration.serial, registration.address, reason))
         return events
 
     # what comes
@@ -410,22 +512,22 @@ class Bus:
             return []  # nobody waits for it; the off-line query comes next in any case
         query = self._query
         # Also a late one, to an off-line query that is no longer waited for.
-        expected = query is None or query.session is None or (query.polls and query.tries > 1)
+        expected = query is None or query.registration is None or (query.polls and query.tries > 1)
         if expected and (answer.kind, answer.source) == (KINDS["register_request"], UNREGISTERED):
             return self._register_request(answer, now)
         query = query and (query.then or query)  # an answer may be as late as the off-line query behind it
         if query is not None and (answer.kind, answer.source) == (query.answer, query.source):
-            assert query.session is not None  # only the off-line query has none
+            assert query.registration is not None  # only the off-line query has none
             if answer.kind == KINDS["address_confirm"]:
-                return self._address_confirm(query.session, now)
+                return self._address_confirm(query.registration, now)
             if query.question is None:
-                return self._running_info(query.session, answer)
+                return self._running_info(query.registration, answer)
             self._query = None
-            return self._question_answered(query.session, query.question, answer)
-        for session in self._sessions.values():
-            for question in session.questions:  # also late, while the next reading is under way
-                if question.tries and (answer.kind, answer.source) == (question.answer, session.address):
-                    return self._question_answered(session, question, answer)
+            return self._question_answered(query.registration, query.question, answer)
+        for registration in self._registrations.values():
+            for question in registration.questions:  # also late, while the next reading is under way
+                if question.tries and (answer.kind, answer.source) == (question.answer, registration.address):
+                    return self._question_answered(registration, question, answer)
         return [Refused("frame that nobody asked for", str(answer))]
 
     def _register_request(self, answer: Frame, now: float) -> list[Event]:
@@ -433,23 +535,24 @@ class Bus:
             serial = fields.decode_serial(answer.data)
         except FieldError as error:
             return [Refused(error.reason, error.detail)]
-        if serial not in self._sessions and len(self._sessions) >= self._capacity:
+        if serial not in self._registrations and len(self._registrations) >= self._capacity:
             return [Refused("register request on a full wire", serial)]
         address = self._address_of(serial)
-        known = self._sessions.get(serial)
+        known = self._registrations.get(serial)
         events = self._forget(known, ASKS_AGAIN) if known is not None else []
-        session = self._sessions[serial] = Session(serial, address)
+        registration = self._registrations[serial] = Registration(serial, address)
         self._removes = []
         self._next_search = NEVER
         out = frame("allocate_register_address", OWN_ADDRESS, UNREGISTERED, answer.data + bytes([address]))
-        query = Query(out, KINDS["address_confirm"], address, session, 0, now)
-        return [*events, Found(serial, address), *self._ask(query, now)]
+        query = Query(out, KINDS["address_confirm"], address, registration, 0, now)
+        entered = self._enter(State.ALLOCATED, now)
+        return [*events, *entered, Found(serial, address), *self._ask(query, now)]
 
     def _address_of(self, serial: str) -> int:
         """The one that it had, or a free one; few are remembered of inverters that are not here."""
         address = self._addresses.pop(serial, None)
         if address is None:
-            gone = [other for other in self._addresses if other not in self._sessions]
+            gone = [other for other in self._addresses if other not in self._registrations]
             for other in gone[: max(0, len(self._addresses) + 1 - self._most_addresses)]:
                 del self._addresses[other]
             taken = {*self._addresses.values(), VENDOR_ADDRESS}
@@ -457,39 +560,42 @@ class Bus:
         self._addresses[serial] = address  # the last one seen is the last to be forgotten
         return address
 
-    def _address_confirm(self, session: Session, now: float) -> list[Event]:
+    def _address_confirm(self, registration: Registration, now: float) -> list[Event]:
         self._query = None
-        session.registered = True
-        session.next_query = max(now, self._last_query + QUERY_GAP)
-        if len(self._sessions) < self._capacity:
+        registration.state = State.REGISTERED
+        registration.next_query = max(now, self._last_query + QUERY_GAP)
+        if len(self._registrations) < self._capacity:
             self._search_since = now
             self._next_search = now
-        return [Online(session.serial, session.address)]
+        state = State.REGISTERED if self._next_search == NEVER else State.SEARCHING
+        return [*self._enter(state, now), Online(registration.serial, registration.address)]
 
-    def _running_info(self, session: Session, answer: Frame) -> list[Event]:
+    def _running_info(self, registration: Registration, answer: Frame) -> list[Event]:
         try:
             values = fields.decode_running(answer.data)
         except FieldError as error:
             if error.reason == fields.ALL_ZERO:
-                self._answered(session)  # it booted, it is there, it has nothing to say yet
+                self._answered(registration)  # it booted, it is there, it has nothing to say yet
             return [Refused(error.reason, error.detail)]
-        self._answered(session)
+        self._answered(registration)
         phases = fields.phases(len(answer.data))
         clock = fields.decode_clock(answer.data)
-        return [Reading(session.serial, session.address, phases, values, clock=clock)]
+        return [Reading(registration.serial, registration.address, phases, values, clock=clock)]
 
-    def _question_answered(self, session: Session, question: Question, answer: Frame) -> list[Event]:
-        session.questions.remove(question)
-        return [Answer(session.serial, question.name, answer.data)]
+    def _question_answered(
+        self, registration: Registration, question: Question, answer: Frame
+    ) -> list[Event]:
+        registration.questions.remove(question)
+        return [Reply(question.answered, Answer(registration.serial, question.name, answer.data))]
 
-    def _answered(self, session: Session) -> None:
+    def _answered(self, registration: Registration) -> None:
         self._query = None
-        session.missed_rounds = 0
+        registration.missed_rounds = 0
 
     # what is refused
 
     def _tell_refused(self, packets: list[Packet]) -> list[Event]:
-        """What the splitter refused since it was last asked."""
+        """Tell of the bytes that the splitter refused since it was last asked."""
         events: list[Event] = []
         wrong = self._splitter.checksum_errors - self._checksum_errors_told
         partial = self._splitter.partial_frames - self._partial_frames_told

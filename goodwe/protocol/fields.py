@@ -1,4 +1,4 @@
-"""What the bytes of an answer mean: one row a fact, read in both directions (PROTOCOL 5 and 6).
+"""The meaning of the bytes of an answer: one row a fact, read in both directions (PROTOCOL 5 and 6).
 
 A payload is a list of big-endian words. The rows of the running info carry the document's index, which
 is the word's place in the three-phase answer; the single-phase answer is the same list without the rows
@@ -30,7 +30,7 @@ class Field(NamedTuple):
     unit: str = ""
     words: int = 1
     divisor: int = 1
-    """What the raw number is divided by; 1 leaves an integer."""
+    """The raw number is divided by it; 1 leaves an integer."""
     three_phase: bool = False
     """Only in the answer of three-phase inverters; others report 0 in its place."""
     signed: str = ""
@@ -41,7 +41,7 @@ class Field(NamedTuple):
     high: float = math.inf
     """Outside of these a value is not plausible, whatever the inverter."""
     flows: bool = False
-    """Whether it is 0 when the inverter rests."""
+    """True when it is 0 while the inverter rests."""
     dead_band: float = 0
     """A topic of its own gets a new value when it has moved by more than this; 0: whenever it differs."""
 
@@ -116,7 +116,7 @@ RUNNING = (
 """Running info, 01 81 (PROTOCOL 5.1). `gcfiFault` is the predecessor's spelling of GFCI."""
 
 FLOWS = tuple(row for row in RUNNING if row.flows)
-"""What is 0 when the inverter rests: power, voltages, currents and frequencies."""
+"""The rows that are 0 while the inverter rests: power, voltages, currents and frequencies."""
 FAULTS = tuple(row for row in RUNNING if row.key.endswith("Fault"))
 """The words whose meaning differs from firmware to firmware (PROTOCOL 5.3)."""
 
@@ -404,7 +404,7 @@ CLOCK_OFFSETS = {60: 46, 130: 92}
 
 
 def decode_clock(data: bytes) -> str:
-    """What the inverter's clock shows, as 2026-11-23T06:00:00; empty where there is none, or no date."""
+    """The time on the inverter's clock, as 2026-11-23T06:00:00; empty where there is none, or no date."""
     offset = CLOCK_OFFSETS.get(len(data))
     if offset is None:
         return ""

@@ -98,7 +98,7 @@ def checksum(body: bytes) -> bytes:
 
 
 def to_the_ap(source: int, destination: int) -> bool:
-    """Whether an inverter is speaking to an AP: bit 7 marks the AP's side (PROTOCOL 3).
+    """True when an inverter is speaking to an AP: bit 7 marks the AP's side (PROTOCOL 3).
 
     The look-alikes of PROTOCOL 7, Modbus RTU behind AA 55, have a 03 for a destination.
     """
@@ -106,12 +106,12 @@ def to_the_ap(source: int, destination: int) -> bool:
 
 
 def to_the_inverter(source: int, destination: int) -> bool:
-    """Whether an AP is speaking to an inverter."""
+    """True when an AP is speaking to an inverter."""
     return source >= 0x80 > destination
 
 
 def either_way(source: int, destination: int) -> bool:
-    """Whether exactly one of the two is an AP, as on any wire that one listens to."""
+    """True when exactly one of the two is an AP, as on any wire that one listens to."""
     return to_the_ap(source, destination) or to_the_inverter(source, destination)
 
 
@@ -138,7 +138,7 @@ class Splitter:
 
     @property
     def collecting(self) -> bool:
-        """Whether the start of a frame is here and its end is not."""
+        """True when the start of a frame is here and its end is not."""
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> list[Packet]:

@@ -25,7 +25,7 @@ MOST_TRIES = 3
 
 
 class Identity(NamedTuple):
-    """What is known of an inverter besides its readings, and kept over restarts."""
+    """Facts known of an inverter besides its readings, and kept over restarts."""
 
     id_info: Values | None = None
     """None until it was told."""
@@ -37,7 +37,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def recalled(cls, facts: dict[str, Any]) -> "Identity":
-        """What `facts()` gave. Raises TypeError for anything else.
+        """The identity of which `facts()` gave these. Raises TypeError for anything else.
 
         Before losses were counted, one was enough to make an inverter shy: such a one is asked once more.
         """
@@ -47,7 +47,7 @@ class Identity(NamedTuple):
         return identity
 
     def facts(self) -> dict[str, Any]:
-        """What is to be kept, as plain values."""
+        """Plain values for the state file."""
         facts = self._asdict()
         return facts if self.shy or self.losses else {key: facts[key] for key in facts if key != "losses"}
 
@@ -100,6 +100,10 @@ class Interview:
         values["safetyCountryText"] = fields.safety_country(values["safetyCountry"])
         self.identity = self.identity._replace(id_info=values)
         return Info(self.serial, "idInfo", values)
+
+    def not_put(self, question: str) -> None:
+        """It could not be asked this."""
+        self._under_way.discard(question)
 
     def unanswered(self, question: str, now: float) -> None:
         """It does not tell."""

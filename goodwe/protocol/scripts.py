@@ -1,4 +1,4 @@
-"""What real inverters do to their readings, as scripts that the simulator plays (PROTOCOL 5.4 and 8).
+"""Bad habits of real inverters with their readings, as scripts that the simulator plays (PROTOCOL 5.4 and 8).
 
 Each takes the values that a healthy inverter would send and gives those that this one sends. Times are
 seconds since midnight of day 0, as `Day` has them. A value that must never be published carries MARK.
@@ -20,7 +20,7 @@ class Script(NamedTuple):
     """One bad habit."""
 
     says: str
-    """What the inverter does, for a person."""
+    """A line for a person."""
     play: Play
 
 

@@ -22,7 +22,7 @@ ENVELOPE = b"\x00\xcc\x99"
 
 
 class Inverter:
-    """What the device does with a frame."""
+    """The device's side of the registration and its answers."""
 
     def __init__(self, serial: str, *, length: int, id_length: int = fields.ID_LENGTH) -> None:
         """`length` is that of its running info, `id_length` of its ID info."""
@@ -38,7 +38,7 @@ class Inverter:
 
     @property
     def registered(self) -> bool:
-        """Whether it has an address of its own."""
+        """True when it has an address of its own."""
         return self.address != UNREGISTERED
 
     def forget(self) -> None:
@@ -115,7 +115,7 @@ class Inverter:
 
 
 class Throttle:
-    """What the inverter was told to give at most (PROTOCOL 7)."""
+    """The limit that the inverter was told to keep (PROTOCOL 7)."""
 
     def __init__(self, rated: int) -> None:
         """`rated` is its power in watts, of which the limit is a share."""
@@ -128,7 +128,7 @@ class Throttle:
         """kWh that were not made because of the limit."""
 
     def obey(self, instruction: str, data: bytes) -> bool:
-        """Whether it is an instruction that it knows, with data that make sense."""
+        """Take an instruction; False when it is unknown, or its data make no sense."""
         match instruction:
             case "limit_power" if len(data) == 1 and data[0] <= 100:
                 self._limit = data[0] / 100
@@ -143,7 +143,7 @@ class Throttle:
         self._limit, self._stopped = 1.0, False
 
     def applied(self, values: Values) -> Values:
-        """What it measures, when `values` is what the roof would give."""
+        """The measured values under the limit; `values` are those that the roof would give."""
         if not values:  # it boots
             return values
         power = fields.number(values, "pac")
@@ -196,7 +196,7 @@ def _energy_before(day: "Day", number: int) -> float:
 
 
 class Day(NamedTuple):
-    """What a roof gives: the same for the same seed, day and time.
+    """The yield of a roof: the same for the same seed, day and time.
 
     The curve is one half of a sine between sunrise and sunset, so energy has a closed form and the
     counters fit the power exactly, at any speed and with any gap between two looks.
@@ -213,7 +213,7 @@ class Day(NamedTuple):
     seed: int = 1
 
     def is_light(self, time: float) -> bool:
-        """Whether the panels feed the inverter at this time, in seconds since midnight of day 0."""
+        """True when the panels feed the inverter at this time, in seconds since midnight of day 0."""
         return self.sunrise <= time % 86400 < self.sunset
 
     def total(self, time: float) -> float:
@@ -223,7 +223,7 @@ class Day(NamedTuple):
         return round(before + self._energy(int(day), second), 1)
 
     def values(self, time: float) -> Values:
-        """What the inverter measures at `time`; at night what it would say if it could."""
+        """The measured values at `time`; at night those that it would send if it could."""
         day, second = divmod(time, 86400)
         power = round(self._power(int(day), second))
         today = self._energy(int(day), second)
@@ -332,7 +332,7 @@ class Port:
         return due
 
     def unplug(self) -> None:
-        """What has not been sent is lost."""
+        """Lose the reports that have not been sent."""
         self._reports.clear()
 
     def _unwrap(self, message: bytes) -> Frame | None:

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 
 from ..errors import FieldError
-from ..events import Answer, Happening, Info, Offline, Reading, Remembered, Unanswered
+from ..events import Answer, Ask, Happening, Info, Offline, Outcome, Reading, Remembered
 from ..loop import NEVER, Loop, Timer, Worker
 from ..protocol import fields
 from ..protocol.bus import BY_ITSELF
-from ..protocol.identity import QUESTIONS, Identity, Interview
+from ..protocol.identity import Identity, Interview
 from ..tally import Tally
 from . import state
 from .plausibility import Held, Judge, Moment, Refused, Trusted
@@ -59,8 +59,8 @@ class Ledger(Timer):
         *,
         loop: Loop,
         publish: Callable[[Happening], None],
-        ask_again: Callable[[str], object] = lambda serial: None,
-        ask: Callable[[str, str], object] | None = None,
+        poll: Callable[[str], object] = lambda serial: None,
+        ask: Ask | None = None,
         wall_clock: Callable[[], float],
         clock_right: Callable[[], bool],
         localtime: Callable[[float], time.struct_time] = time.localtime,
@@ -71,7 +71,7 @@ class Ledger(Timer):
     ) -> None:
         """`path` of the state; empty to keep it in memory only. `believe_all`: no reading is refused.
 
-        `ask_again` is called with the serial of an inverter whose next reading is wanted soon, `ask` with
+        `poll` is called with the serial of an inverter whose next reading is wanted soon, `ask` with
         a serial and the name of a question about its identity; None to ask nothing.
         """
         self.closed = False
@@ -79,7 +79,7 @@ class Ledger(Timer):
         self._path = path
         self._clock = loop.clock
         self._publish = publish
-        self._ask_again = ask_again
+        self._poll = poll
         self._ask = ask
         self._wall_clock = wall_clock
         self._clock_right = clock_right
@@ -116,11 +116,6 @@ class Ledger(Timer):
             case Offline(serial, address, reason):
                 self._lost(serial, reason)
                 self._away(serial, address, reason)
-            case Answer(serial, question, data) if question in QUESTIONS:
-                self._answered(self._books[serial], question, data)
-            case Unanswered(serial, question) if question in QUESTIONS:
-                log.info("%s does not answer %s", serial, question)
-                self._books[serial].interview.unanswered(question, self._clock())
             case _:
                 self._publish(event)
 
@@ -178,13 +173,14 @@ class Ledger(Timer):
                 if self._ask is not None:
                     power = fields.number(reading.values, "pac")
                     for question in book.interview.reading(power, now.elapsed):
-                        self._ask(reading.serial, question)
+                        if not self._ask(reading.serial, question, answered=self._told):
+                            book.interview.not_put(question)
             case Refused(reason, detail):
                 self._refuse(reading.serial, reason, detail, now)
             case Held():
                 log.debug("%s: first reading, held until the next one agrees", reading.serial)
                 if not book.held:
-                    self._ask_again(reading.serial)
+                    self._poll(reading.serial)
         book.held = isinstance(verdict, Held)
 
     def _refuse(self, serial: str, reason: str, detail: str, now: Moment) -> None:
@@ -192,6 +188,15 @@ class Ledger(Timer):
             log.warning("%s: refused a reading, %s (%s); counted from now on", serial, reason, detail)
 
     # who they are
+
+    def _told(self, outcome: Outcome) -> None:
+        """Take the end of a question of ours."""
+        book = self._books[outcome.serial]
+        if isinstance(outcome, Answer):
+            self._answered(book, outcome.question, outcome.data)
+        else:
+            log.info("%s does not answer %s", outcome.serial, outcome.question)
+            book.interview.unanswered(outcome.question, self._clock())
 
     def _answered(self, book: _Book, question: str, data: bytes) -> None:
         now = self._moment()

@@ -16,7 +16,7 @@ import simplejson
 
 from ...config import is_below
 from ...errors import StartError
-from ...events import Answer, Happening, Offline, Reading, Resting, Unanswered
+from ...events import Happening, Offline, Outcome, Reading, Resting, Unanswered
 from ...protocol.frame import ACCEPTED
 from ...tally import Tally
 from .. import Actions
@@ -82,8 +82,13 @@ class Commands(Feature):
         *,
         announce: Callable[[], None],
         publish: Callable[[str, Message], object],
+        call: Callable[[Callable[[], None]], None],
     ) -> None:
-        """`announce` says discovery again; `publish` sends for a serial, or for `all`."""
+        """`settings` are in force, `actions` carries commands out. `announce` says discovery again.
+
+        `publish` sends for a serial, or for `all`; `call` calls a step and takes what it raises on itself.
+        """
+        self._call = call
         self._root = settings.commandtopic
         self._topic = settings.topic
         self._actions = actions
@@ -114,8 +119,6 @@ class Commands(Feature):
                 self.online(serial, is_online=True)
             case Resting(serial) | Offline(serial):
                 self.online(serial, is_online=False)
-            case Answer() | Unanswered():
-                self.answered(event)
 
     def caught_up(self, inverter: Inverter) -> None:
         self.say_state(inverter.serial)
@@ -176,8 +179,12 @@ class Commands(Feature):
                 log.warning("Bad command %r for %s: %s; counted from now on", command.name, serial, error)
             self._reply(command, str(error))
 
-    def answered(self, event: Answer | Unanswered) -> None:
-        """What the inverter says to an instruction, or that it says nothing."""
+    def _taken(self, outcome: Outcome) -> None:
+        """Called from the wire, which has nothing to do with our defects."""
+        self._call(lambda: self.answered(outcome))
+
+    def answered(self, event: Outcome) -> None:
+        """Reply to the command that waits for this."""
         command = self._waiting.pop((event.serial, event.question), None)
         if command is None:
             return
@@ -244,7 +251,7 @@ class Commands(Feature):
         if now - self._instructed_at.get(command.serial, -CONTROL_EVERY) < CONTROL_EVERY:
             raise CommandError(f"too soon; one instruction every {CONTROL_EVERY:.0f} s")
         instruction = INSTRUCTIONS[command.name]
-        if not self._actions.instruct(command.serial, instruction, data):
+        if not self._actions.ask(command.serial, instruction, data, urgent=True, answered=self._taken):
             raise CommandError("the inverter is away")
         self._instructed_at[command.serial] = now
         before = self._waiting.pop((command.serial, instruction), None)
@@ -309,4 +316,5 @@ def make(hub: Hub) -> Commands:
         for inverter in hub.inverters.values():
             hub.tell_anew(inverter)
 
-    return Commands(hub.settings, actions, announce=announce, publish=hub.publish)
+    call = hub.context.loop.call
+    return Commands(hub.settings, actions, announce=announce, publish=hub.publish, call=call)
