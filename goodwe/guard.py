@@ -54,9 +54,8 @@ class Guard(Generic[T]):
         except StartError:
             raise
         except Exception as error:  # one that cannot begin keeps no other from it
-            missing = _missing_library(error)
-            if missing:
-                why = f"{missing} is not installed; run pip install 'goodwe-usb-logger[{name}]'"
+            why = missing(name, error)
+            if why:
                 log.error("%s %s is left out: %s", self._what, name, why)
                 self.dropped.append({"part": name, "error": why})
             else:
@@ -93,11 +92,15 @@ class Guard(Generic[T]):
         self._after(error)
 
 
-def _missing_library(error: Exception) -> str:
-    """Name of the library of somebody else that is missing; empty if it is something else."""
+def missing(name: str, error: Exception) -> str:
+    """How to get the library of somebody else that the part `name` lacks; empty for any other error."""
     library = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     is_ours = library == __name__.partition(".")[0] or library in sys.stdlib_module_names
-    return "" if is_ours else library
+    return (
+        ""
+        if is_ours or not library
+        else f"{library} is not installed; run pip install 'goodwe-usb-logger[{name}]'"
+    )
 
 
 def _ask(question: Callable[[T], V], name: str, thing: T, answers: dict[str, V]) -> None:

@@ -2,14 +2,16 @@
 
 import threading
 import time
+from dataclasses import replace
 from random import Random
 from typing import Any
 
-from goodwe.config import Config, MqttSettings, parse
+from goodwe.config import Config, parse
 from goodwe.events import Happening, Reading
 from goodwe.loop import Loop
 from goodwe.outputs import Context
 from goodwe.outputs.mqtt import make
+from goodwe.outputs.mqtt.settings import MqttSettings
 from goodwe.protocol import fields
 
 from .broker import PATIENCE, wait_for
@@ -22,7 +24,7 @@ VALUES = fields.decode_running(data("usb-running-66"))
 
 
 def settings(port: int, **changes: Any) -> MqttSettings:
-    return parse("", "test")[0].mqtt._replace(**{"server": ("127.0.0.1",), "port": port, **changes})
+    return replace(parse("", "test")[0].mqtt, **{"server": ("127.0.0.1",), "port": port, **changes})
 
 
 def reading(when: float = 1_700_000_000.0, serial: str = SERIAL, **values: Any) -> Reading:
@@ -32,7 +34,7 @@ def reading(when: float = 1_700_000_000.0, serial: str = SERIAL, **values: Any) 
 def config(mqtt: MqttSettings, *, discovery: bool = False) -> Config:
     """Of a program with these settings of MQTT."""
     text = f"[homeassistant]\ndiscovery = {'on' if discovery else 'off'}\n"
-    return parse(text, "test")[0]._replace(mqtt=mqtt)
+    return parse(text, "test")[0].having(mqtt)
 
 
 class Running:

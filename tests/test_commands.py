@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -22,7 +23,7 @@ class House:
         self.done = []
         self.published = []
         self.here = set(here)
-        settings = parse("", "test")[0].mqtt._replace(commands=True, control=control)
+        settings = replace(parse("", "test")[0].mqtt, commands=True, control=control)
         self.commands = Commands(
             settings,
             self,

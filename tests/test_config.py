@@ -3,11 +3,13 @@
 import errno
 import logging
 import os
+import sys
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 
-from goodwe import config
+from goodwe import config, outputs
 from goodwe.errors import ConfigError
 from goodwe.outputs.mqtt.homeassistant import discovery_topic
 from goodwe.protocol import fields
@@ -89,6 +91,11 @@ def setting(section: str, key: str, value: str):
     return getattr(getattr(parse(f"[{section}]\n{key} = {value}\n"), section), key.lower())
 
 
+def values(section: config.Section) -> tuple:
+    """Of its options, as they stand in the sample file."""
+    return tuple(getattr(section, option.attribute) for option in section.options() if option.listed)
+
+
 def mistake(content: str) -> str:
     with pytest.raises(ConfigError) as caught:
         parse(content)
@@ -102,15 +109,17 @@ def test_default_is_the_contracts(section, key):
 
 
 def test_every_option_has_a_default_in_the_contract():
-    assert {(option.section, option.key.lower()) for option in config.OPTIONS} == set(DEFAULTS)
+    rows = [(name, option) for name, kind in config.all_kinds().items() for option in kind.options()]
+    assert {(name, option.attribute) for name, option in rows if option.listed} == set(DEFAULTS)
 
 
 def test_old_file_means_what_it_meant():
     settings = parse(OLD_FILE)
-    assert settings.inverter[:6] == (10, 2500, 0x84, 0x41, "/var/log/goodwe.log", "")
-    assert settings.inverter[6:] == parse("").inverter[6:], "what is new has its default"
-    assert settings.mqtt[:6] == (("192.168.2.240",), 1883, "goodwe", "goodwe-usb", "myuser", "mypasswd")
-    assert settings.mqtt[6:] == parse("").mqtt[6:]
+    inverter, mqtt = values(settings.inverter), values(settings.mqtt)
+    assert inverter[:6] == (10, 2500, 0x84, 0x41, "/var/log/goodwe.log", "")
+    assert inverter[6:] == values(parse("").inverter)[6:], "what is new has its default"
+    assert mqtt[:6] == (("192.168.2.240",), 1883, "goodwe", "goodwe-usb", "myuser", "mypasswd")
+    assert mqtt[6:] == values(parse("").mqtt)[6:]
 
 
 @pytest.mark.parametrize(
@@ -872,3 +881,137 @@ def test_readme_has_the_table_of_the_rows():
     assert config.table() in (ROOT / "README.md").read_text("utf-8"), (
         "write it anew: python3 -m goodwe.tools.documents"
     )
+
+
+# a section of another output
+
+
+TOY = '''
+from dataclasses import dataclass
+from goodwe.config import OutputSection, Section, option
+from goodwe.config import parsers
+
+@dataclass(frozen=True, kw_only=True)
+class ToySettings(OutputSection):
+    """Section [toy]."""
+
+    NAME = "toy"
+
+    roomnumber: int = option("7", parsers.whole(1, 9), "Where it stands.", name="roomNumber")
+    apikey: parsers.Secret = option("", parsers.password, "What lets us in.", secret=True)
+    apikeyfile: str = option("", parsers.password_file, "File with it.")
+    tls: bool = option("off", parsers.switch, "Encrypt.")
+    cafile: str = option("", parsers.existing_file, "Whom to trust.")
+
+@dataclass(frozen=True, kw_only=True)
+class ShelfSettings(Section):
+    """Section [shelf]."""
+
+    NAME = "shelf"
+
+    boards: int = option("1", parsers.whole(1, 9), "How many.")
+
+SECTIONS = (ToySettings, ShelfSettings)
+'''
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    """Puts an output of this text beside the others."""
+    monkeypatch.setattr(outputs, "__path__", [*outputs.__path__, str(tmp_path)])
+    added = []
+
+    def add(name, text):
+        (tmp_path / f"{name}.py").write_text(text)
+        added.append(f"goodwe.outputs.{name}")
+
+    yield add
+    for name in added:
+        sys.modules.pop(name, None)
+
+
+def test_section_of_an_output_is_there_when_the_file_has_it(output):
+    output("toy", TOY)
+    assert not hasattr(parse(""), "toy")
+    settings, warnings = config.parse("[toy]\nroomNumber = 8\n[shelf]\n", PATH)
+    assert (settings.toy.roomnumber, settings.toy.enabled, settings.shelf.boards, warnings) == (
+        8,
+        True,
+        1,
+        [],
+    )
+    assert "[toy]\nroomNumber = 8\napikey =\n" in config.shown(settings)
+    assert parse("[shelf]\nboards = 2\n").shelf.boards == 2
+    assert (
+        mistake("[toy]\nroomNumber = 10\n")
+        == f"{PATH}:2: roomNumber = 10: must be a whole number from 1 to 9"
+    )
+    assert (
+        mistake("[toy]\nromNumber = 1\n") == f"{PATH}:2: unknown key romnumber in [toy]; is roomNumber meant?"
+    )
+    assert mistake("[toi]\n") == f"{PATH}:1: unknown section [toi]; is toy meant?"
+
+
+def test_documents_have_every_section_of_every_output(output):
+    output("toy", TOY)
+    assert config.sample().endswith("#cafile =\n\n[shelf]\n# How many.\n#boards = 1\n")
+    assert "| toy | roomNumber | 7 | Where it stands. |\n" in config.table()
+    assert "enabled" not in config.sample() + config.table()
+
+
+def test_secrets_and_tls_of_any_section_have_their_rules(output, tmp_path, monkeypatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    output("toy", TOY)
+    file = tmp_path / "key"
+    file.write_text("hunter2\n")
+    file.chmod(0o600)
+    settings, warnings = config.parse(f"[toy]\napikeyfile = {file}\n", PATH)
+    assert (settings.toy.apikey, warnings) == ("hunter2", [])
+    assert "hunter2" not in config.shown(settings) + repr(settings)
+    both = mistake(f"[toy]\napikey = hunter2\napikeyfile = {file}\n")
+    assert both == f"{PATH}:3: apikeyfile is set, and so is apikey; delete one"
+    assert "must be at most 65535 bytes long" in mistake("[toy]\napikey = hunter2" + "x" * 65535)
+    assert mistake(f"[toy]\ncafile = {file}\n") == f"{PATH}:2: cafile is set, but TLS is off; add tls = on"
+    _, (warning,) = config.parse("[toy]\napikeyfile = name\n", PATH, to_run=False)
+    assert "apikeyfile = name: the apikey is not known here" in warning
+    _, (warning,) = config.parse('[toy]\napikey = "hunter2"\n', PATH)
+    assert warning == f"{PATH}: quotes around a apikey, or a comment behind it, are taken as a part of it"
+    written = tmp_path / "t.conf"
+    written.write_text("[toy]\napikey = hunter2\n")
+    written.chmod(0o644)
+    assert "has a password in it" in "".join(config.load(str(written), required=True)[1])
+
+
+def test_any_output_is_switched_off_in_its_section(output):
+    output("toy", TOY)
+    settings, warnings = config.parse("[toy]\nenabled = off\n", PATH)
+    assert (settings.toy.enabled, settings.mqtt.enabled, warnings) == (False, True, [])
+    assert "[toy]\nenabled = off\n" in config.shown(settings)
+    assert parse(config.shown(settings)) == settings
+    settings, (warning,) = config.parse("[mqtt]\nenabled = off\n", PATH)
+    assert not settings.mqtt.enabled
+    assert warning == f"{PATH}: every output is off; readings go nowhere"
+    assert mistake("[mqtt]\nenabled = maybe\n") == f"{PATH}:2: enabled = maybe: must be on or off"
+    assert mistake("[inverter]\nenabled = off\n").startswith(f"{PATH}:2: unknown key enabled in [inverter]; ")
+
+
+@pytest.mark.parametrize("text", ["import nothing_like_this\n", "1 / 0\n", "pass\n"])
+def test_output_that_cannot_be_loaded_is_left_out_and_said(output, text):
+    output("bad", text)
+    settings, (warning,) = config.parse("[bad]\nany = thing\n[mqtt]\nport = 1\n", PATH)
+    assert settings.mqtt.port == 1
+    assert hasattr(settings, "bad"), "for the registry, which says it in full"
+    assert warning.startswith(f"{PATH}: [bad] is left out: ")
+    if "nothing_like_this" in text:
+        assert warning.endswith(
+            "nothing_like_this is not installed; run pip install 'goodwe-usb-logger[bad]'"
+        )
+    assert config.shown(settings).endswith("[bad]\n")
+    assert mistake("[nothing]\n").startswith(f"{PATH}:1: unknown section [nothing]; known are inverter, mqtt")
+
+
+def test_settings_cannot_be_changed_by_accident():
+    with pytest.raises(FrozenInstanceError):
+        parse("").mqtt.port = 1
+    with pytest.raises(AttributeError, match=r"no section \[web\]"):
+        _ = parse("").web

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ UNITS = {
 
 def announced(phases=3, *, keep=False, control=False, language="en", serial=SERIAL, infos=INFOS):
     settings, _ = parse("", "test")
-    mqtt = settings.mqtt._replace(commands=control, control=control, language=language)
+    mqtt = replace(settings.mqtt, commands=control, control=control, language=language)
     announcer = Announcer(settings.homeassistant, mqtt, silence=300.0, follows_online=keep)
     return announcer.message(serial, phases, infos)
 

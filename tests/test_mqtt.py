@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from random import Random
 
 import paho.mqtt.client as paho
@@ -464,7 +465,7 @@ class At:
         self.clock = Clock()
         self.loop = Loop(self.clock)
         self.tried = []
-        mqtt = settings(1883)._replace(server=servers)
+        mqtt = replace(settings(1883), server=servers)
         self.connection = Connection(
             mqtt,
             "me",

@@ -8,6 +8,7 @@ import random
 import socket
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import paho.mqtt.client as paho
@@ -470,7 +471,7 @@ def test_demo_whose_child_never_comes_gives_up(tmp_path, monkeypatch):
 
 
 def test_fleet_counts_what_arrives(mosquitto):
-    settings = parse("", "test")[0].mqtt._replace(server=("127.0.0.1",), port=mosquitto.port)
+    settings = replace(parse("", "test")[0].mqtt, server=("127.0.0.1",), port=mosquitto.port)
     said = []
     loop = Loop(time.monotonic)
     count = fleet.run(
@@ -489,7 +490,7 @@ def test_fleet_counts_what_arrives(mosquitto):
 def test_fleet_leaves_alone_what_is_real(mosquitto, tmp_path):
     backlog = tmp_path / "backlog.db"
     settings = parse(f"[mqtt]\nbacklog = {backlog}\nretain = on\nsum = on\n", "test")[0].mqtt
-    settings = settings._replace(server=("127.0.0.1",), port=mosquitto.port)
+    settings = replace(settings, server=("127.0.0.1",), port=mosquitto.port)
     loop = Loop(time.monotonic)
     for _ in range(2):  # the second finds what the first has left at the broker
         count = fleet.run(
@@ -500,7 +501,7 @@ def test_fleet_leaves_alone_what_is_real(mosquitto, tmp_path):
 
 
 def test_fleet_that_is_stopped_ends_at_once(mosquitto):
-    settings = parse("", "test")[0].mqtt._replace(server=("127.0.0.1",), port=mosquitto.port)
+    settings = replace(parse("", "test")[0].mqtt, server=("127.0.0.1",), port=mosquitto.port)
     began = time.monotonic()
     loop = Loop(time.monotonic)
     fleet.run(3, settings, interval=0.1, seconds=60.0, loop=loop, stopped=lambda: True, say=lambda text: None)
@@ -508,7 +509,7 @@ def test_fleet_that_is_stopped_ends_at_once(mosquitto):
 
 
 def test_fleet_without_a_broker_says_what_to_check():
-    settings = parse("", "test")[0].mqtt._replace(server=("127.0.0.1",), port=free_port())
+    settings = replace(parse("", "test")[0].mqtt, server=("127.0.0.1",), port=free_port())
     with pytest.raises(GoodWeError, match="nothing listens there; is the broker running"):
         fleet.run(1, settings, interval=1.0, seconds=1.0, loop=Loop(time.monotonic), stopped=bool, say=print)
 

@@ -1,5 +1,7 @@
 """A topic for each value: what counts as news, and what is said again."""
 
+from dataclasses import replace
+
 import pytest
 
 from goodwe.config import parse
@@ -16,7 +18,7 @@ TOPIC = f"goodwe/{SERIAL}"
 
 
 def settings(**changes):
-    return parse("", "test")[0].mqtt._replace(**changes)
+    return replace(parse("", "test")[0].mqtt, **changes)
 
 
 def reading(phases=3, **changes):

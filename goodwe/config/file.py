@@ -1,157 +1,242 @@
-"""The text of the file: how it is read, where a setting stands, what of it a message may quote.
+"""From the configuration file to the settings: which sections there are, every value, what must fit together.
 
-A message never shows a line that could hold a password, and nothing that stands before an @.
+INI, read as configparser has it: keys of any case, `#` comments on lines of their own, no interpolation.
 """
 
-import codecs
 import configparser
-import os
-import re
+import contextlib
+import stat
 from collections.abc import Iterable
-from typing import NoReturn
+from dataclasses import replace
+from typing import Any
 
+from .. import outputs
 from ..errors import ConfigError
-from .parsers import COMMENT
+from ..guard import missing
+from . import rules
+from .inverter import InverterSettings
+from .options import Complaint, Config, Option, Section
+from .parsers import COMMENT, FILE_NAME, OF_FILES, QUOTES, password_file
+from .source import Source, quoted, quoted_name, read
 
-HEADING = re.compile(r"\[(?P<header>[^]]+)\]")
-"""A section's name ends at the first ]."""
-KEY = re.compile(r"([^=:]*)[=:]")
-WIDE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-NAME = re.compile(r"(?:[^\W\d]|-){1,24}")
-"""The shape of our own names; in anything else a password may have got by a slip."""
-TELLING = re.compile(
-    r"(?i)pass|pwd|\bpw\b|secret|token|login|credential|kennwort|wachtwoord|geheim|senha|clave"
-)
-"""Words that people put before a password."""
-LONGEST_QUOTE = 200
+PATH = "/etc/goodwe.conf"
+DEFAULT_OUTPUT = "mqtt"
+"""There without a section; the sections of others exist when the file has them."""
+LEFT_OVER = {("inverter", "dev"), ("inverter", "debug")}
+"""Keys of the oldest versions: accepted, without effect."""
+DOMOTICZ = "domoticz"
+
+Kinds = dict[str, type[Section]]
 
 
-def read(path: str) -> tuple[str, int]:
-    """The text of a file, with its lines ended by a newline each, and its mode.
+def load(path: str, *, required: bool, to_run: bool = True) -> tuple[Config, list[str]]:
+    """The settings in the file at `path`, and warnings about it.
 
-    Raises FileNotFoundError, and ConfigError for what is no text or cannot be read.
+    A missing file means all defaults unless it is `required`. Without `to_run` nothing is to be started:
+    a password that only the daemon can get at is a warning then. Raises ConfigError.
     """
     try:
-        with open(path, "rb") as file:
-            data, mode = file.read(), os.fstat(file.fileno()).st_mode
+        content, mode = read(path)
     except FileNotFoundError:
-        raise
-    except PermissionError as error:
-        remedy = "run this with sudo, or let your group read it (chgrp, chmod 640)"
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    if data.startswith(WIDE) or b"\0" in data[:2]:
-        raise ConfigError(f"{path}: not UTF-8 text (byte 0) in line 1: it is UTF-16; save it as UTF-8")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = len(re.split(rb"\r\n|\r|\n", data[: error.start]))
-        where = f"(byte {error.start}) in line {line}"
-        raise ConfigError(f"{path}: not UTF-8 text {where}; save it as UTF-8") from error
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    # The mark that Windows puts in front; where files were joined, it is inside.
-    return text.lstrip("\ufeff").replace("\n\ufeff", "\n"), mode
+        if required:
+            raise ConfigError(f"{path}: no such file; leave --config out to run with the defaults") from None
+        return parse("", path, to_run=to_run)
+    config, warnings = parse(content, path, to_run=to_run)
+    if mode & stat.S_IROTH and any(map(rules.stands_in_the_file, config.sections.values())):
+        warnings.append(f"{path} has a password in it and can be read by everybody; chmod 640 it")
+    return config, warnings
 
 
-class Source:
-    """The text of one file, for messages that name their line."""
+def parse(content: str, path: str, *, to_run: bool = True) -> tuple[Config, list[str]]:
+    """The settings in the text of a file, and warnings about it, as `load` gives them. Raises ConfigError."""
+    source = Source(content, path)
+    parser = source.parsed()
+    kinds, broken = _kinds_of(source, parser.sections())
+    warnings = [f"{path}: [{name}] is left out: {why}" for name, why in broken.items()]
+    for name, kind in kinds.items():
+        warnings += _check_keys(source, kind, parser.options(name) if name in parser else [])
+    reading = _Reading(source, parser)
+    config = Config({name: reading.section(kind) for name, kind in kinds.items()})
+    for name in kinds:
+        config, about = reading.with_secrets(config, name, to_run=to_run)
+        warnings += about
+    for name in kinds:
+        config, about = reading.checked(config, name)
+        warnings += about
+    on = [name for name in kinds if getattr(config.sections[name], "enabled", False)]
+    if not on and not broken:
+        warnings.append(f"{path}: every output is off; readings go nowhere")
+    # The outputs' registry meets the same error, and says it in full.
+    return Config({**config.sections, **{name: Section() for name in broken}}), warnings
 
-    def __init__(self, content: str, path: str, known: Iterable[str]) -> None:
-        """`known` are the keys, in lower case, that a message may show."""
-        self.path = path
-        self._known = frozenset(known)
-        self._lines = content.split("\n")  # as configparser does, and not at form feeds
-        self._settings = _settings(self._lines)
 
-    def parsed(self) -> configparser.ConfigParser:
-        """What stands in it. Raises ConfigError for what is no INI file."""
-        # No default section: one named [DEFAULT] would silently give its keys to the others.
-        parser = configparser.ConfigParser(interpolation=None, default_section="")
-        parser.SECTCRE = HEADING
+# --- which sections there are
+
+
+def all_kinds() -> Kinds:
+    """Every section that the program knows, the ones that are always there first."""
+    kinds = _always_there()
+    for output in outputs.names():
+        kinds |= _kinds_by(output)
+    return kinds
+
+
+def _always_there() -> Kinds:
+    return {InverterSettings.NAME: InverterSettings, **_kinds_by(DEFAULT_OUTPUT)}
+
+
+def _kinds_by(output: str) -> Kinds:
+    return {kind.NAME: kind for kind in outputs.sections(output)}
+
+
+def _kinds_of(source: Source, given: Iterable[str]) -> tuple[Kinds, dict[str, str]]:
+    """The sections that are always there and those of the file; and why which of these cannot be used.
+
+    Raises ConfigError for one that nobody knows.
+    """
+    kinds = _always_there()
+    broken: dict[str, str] = {}
+    for name in given:
+        if name in kinds:
+            continue
+        if name.lower().startswith(DOMOTICZ):
+            source.refuse(name, "", _instead_of(f"[{DOMOTICZ}]"))
+        if name in outputs.names():
+            try:
+                kinds |= _kinds_by(name)
+            except Exception as error:  # a defect or a library that is missing: the other outputs go on
+                broken[name] = missing(name, error) or f"{type(error).__name__}: {error}"
+            continue
+        every = _that_can_be_loaded()
+        if name not in every:
+            shown = f" [{quoted_name(name)}]" if quoted_name(name) else ""
+            source.refuse(name, "", f"unknown section{shown}; {nearest(name, every)}")
+        kinds[name] = every[name]
+    return kinds, broken
+
+
+def _that_can_be_loaded() -> Kinds:
+    kinds = _always_there()
+    for output in outputs.names():
+        with contextlib.suppress(Exception):  # the file does not ask for it
+            kinds |= _kinds_by(output)
+    return kinds
+
+
+def _check_keys(source: Source, kind: type[Section], given: Iterable[str]) -> list[str]:
+    """Warnings about keys without effect. Raises ConfigError for one that the section does not have."""
+    warnings = []
+    known = {option.attribute: option for option in kind.options()}
+    for key in given:
+        if key in known:
+            continue
+        if key.startswith(DOMOTICZ):
+            source.refuse(kind.NAME, key, _instead_of(quoted_name(key) or DOMOTICZ))
+        if (kind.NAME, key) not in LEFT_OVER:
+            shown = f" {quoted_name(key)}" if quoted_name(key) else ""
+            listed = [option.key for option in known.values() if option.listed]
+            source.refuse(kind.NAME, key, f"unknown key{shown} in [{kind.NAME}]; {nearest(key, listed)}")
+        about = f"{key} in [{kind.NAME}] is of an old version and has no effect; it can be deleted"
+        warnings.append(f"{source.path}: {about}")
+    return warnings
+
+
+def _instead_of(name: str) -> str:
+    """What to do with settings of a fork that published for Domoticz on a topic of its own."""
+    instead = "discovery in [homeassistant] takes its place, Domoticz reads that"
+    return f"{name} is of another program; delete it: {instead}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The name that is probably meant, or all that there are, to follow a semicolon."""
+    import difflib  # here, since only a mistake needs it
+
+    names = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    return f"is {names[near[0]]} meant?" if near else f"known are {', '.join(names.values())}"
+
+
+# --- what they say
+
+
+class _Reading:
+    """One file on its way to the settings."""
+
+    def __init__(self, source: Source, parser: configparser.ConfigParser) -> None:
+        self._source = source
+        self._parser = parser
+
+    def section(self, kind: type[Section]) -> Section:
+        """A section with the values of the file, or the defaults. Raises ConfigError for one that is none."""
+        return kind(**{option.attribute: self._value(kind.NAME, option) for option in kind.options()})
+
+    def with_secrets(self, config: Config, name: str, *, to_run: bool) -> tuple[Config, list[str]]:
+        """The same with this section's secrets out of their files, and warnings. Raises ConfigError."""
+        section, complaints = rules.read_secrets(config.sections[name], to_run=to_run)
+        return config.having(section), self._told(section, complaints)
+
+    def checked(self, config: Config, name: str) -> tuple[Config, list[str]]:
+        """The same with this section as it can be used, and warnings. Raises ConfigError."""
+        section = config.sections[name]
+        complaints = [*rules.check(section), *section.check(config)]
+        changes = {key: value for one in complaints for key, value in (one.instead or {}).items()}
+        return config.having(replace(section, **changes)), self._told(section, complaints)
+
+    def _raw(self, section: str, option: Option) -> str:
+        return self._parser.get(section, option.attribute, fallback=option.default) or ""
+
+    def _value(self, section: str, option: Option) -> Any:
+        raw = self._raw(section, option)
         try:
-            parser.read_string("\n".join(self._lines), self.path)
-        except configparser.Error as error:
-            raise ConfigError(self._malformed(error)) from error
-        for number, _, key in self._settings:
-            line = self._lines[number - 1].strip()
-            behind = "" if key is not None else line[line.index("]") + 1 :].strip()
-            if behind and behind[0] not in "#;":
-                raise ConfigError(f"{self.path}:{number}: a section's [name] needs a line of its own")
-        return parser
+            return _parsed(option, raw)
+        except ValueError as error:
+            hint = "" if option.secret else _hint(raw.partition("\n")[0])
+            told = f"{option.key}{_quoted(option, raw)}: must be {error}{hint}"
+            self._source.refuse(section, option.key, told)
 
-    def refuse(self, section: str, key: str, message: str) -> NoReturn:
-        """Raise a ConfigError about this key, or with an empty one about the section itself."""
-        line = self.line_of(section, key)
-        raise ConfigError(f"{self.path}:{line}: {message}" if line else f"{self.path}: {message}")
-
-    def line_of(self, section: str, key: str) -> int:
-        """Number of the line that sets the key (of the section's heading without one); 0 if none does."""
-        wanted = key.lower() or None
-        return next(
-            (line for line, within, found in self._settings if (within, found) == (section, wanted)), 0
-        )
-
-    def _malformed(self, error: configparser.Error) -> str:
-        """What is wrong with the form of the file; never the line itself, which may hold a password."""
-        match error:
-            case configparser.MissingSectionHeaderError(lineno=line):
-                why = "stands before the first section; begin with [inverter] or [mqtt]"
-            case configparser.DuplicateSectionError(lineno=line, section=section):
-                why = f"section [{quoted_name(section) or '...'}] is there twice; join the two"
-            case configparser.DuplicateOptionError(lineno=line, option=key):
-                shown = key if key in self._known else quoted_name(key) or "a key"
-                why = f"{shown} is there twice; delete one"
-            case configparser.ParsingError(errors=[(line, _), *_]):
-                why = "neither [section] nor key = value"
-            case _:
-                return f"{self.path}: {type(error).__name__}"
-        if line and "\0" in self._lines[line - 1]:
-            why = "bytes of value 0, as after a power cut; write the line anew"
-        return f"{self.path}:{line}: {why}"
+    def _told(self, section: Section, complaints: Iterable[Complaint]) -> list[str]:
+        """The warnings among them. Raises ConfigError for the first that is more than that."""
+        options = {option.key: option for option in section.options()}
+        warnings = []
+        for one in complaints:
+            text = one.text
+            if one.with_value:
+                raw = self._raw(section.NAME, options[one.key])
+                text = f"{one.key}{_quoted(options[one.key], raw)}: {text}"
+            if not one.is_warning:
+                self._source.refuse(section.NAME, one.key, text)
+            warnings.append(f"{self._source.path}: {text}" if one.key else text)
+        return warnings
 
 
-def _settings(lines: list[str]) -> list[tuple[int, str, str | None]]:
-    """Number, section and key of each line that sets something; the key is None for a section's heading."""
-    found: list[tuple[int, str, str | None]] = []
-    section, indent, in_value = "", 0, False
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text[0] in "#;":
-            continue
-        depth = len(line) - len(line.lstrip())
-        if in_value and depth > indent:  # goes on with the value above
-            continue
-        indent = depth
-        if heading := HEADING.match(text):
-            section, in_value = heading["header"], False
-            found.append((number, section, None))
-        elif setting := KEY.match(text):
-            in_value = True
-            found.append((number, section, setting[1].strip().lower()))
-    return found
+def _parsed(option: Option, raw: str) -> Any:
+    """The value of a text. Raises ValueError, saying what would be right."""
+    if "\0" in raw and not option.secret:
+        raise ValueError("text, not bytes of value 0")
+    if "\n" in raw:
+        raise ValueError("on one line; is the next line indented by mistake?")
+    value = option.parse(raw)
+    # A comment or quotes would be a part of the file's name, of the client id, of the login.
+    if not option.secret and COMMENT.search(raw):
+        raise ValueError("alone on its line")
+    if not option.secret and len(raw) > 1 and raw[0] in QUOTES and raw[-1] in QUOTES:
+        raise ValueError("the bare text")
+    return value
 
 
-def quoted_name(name: str) -> str:
-    """A section or key as a message may show it: nothing if it has not the shape of a name."""
-    return name if NAME.fullmatch(name) and not TELLING.search(name) else ""
+def _hint(raw: str) -> str:
+    """A likely reason why a value is none."""
+    if COMMENT.search(raw):
+        return "; a comment needs a line of its own"
+    if raw and (raw[0] in QUOTES or raw[-1] in QUOTES):
+        return "; without the quotes"
+    return ""
 
 
-def quoted(raw: str, *, is_path: bool = False) -> str:
-    """The first line of a value as a message may show it."""
-    text = raw.partition("\n")[0]
-    if "@" in text:
-        text = "***" + text[text.rindex("@") :]
-    comment = COMMENT.search(text)
-    value, behind = (text[: comment.start()], text[comment.start() :]) if comment else (text, "")
-    if comment and TELLING.search(behind):
-        behind = f"{comment[0]} ***"
-    if not is_path:
-        telling = TELLING.search(value)
-        value = value[: telling.start()] + "***" if telling else value
-        if "::" not in value:  # a login with a port's place: me:secret
-            value = re.sub(r":(?!//|\d+(?:[\s,/]|$))[^\s,]+", ":***", value)
-    text = value + behind
-    text = text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "..."
-    # These two do no harm to a terminal; others do, and some end the line.
-    return "".join(c if c.isprintable() or c in "\0\t" else c.encode("unicode_escape").decode() for c in text)
+def _quoted(option: Option, raw: str) -> str:
+    """What stands behind the key, as far as a message may show it."""
+    if option.secret:
+        return ""
+    if option.parse is password_file and not FILE_NAME.fullmatch(raw):
+        return ""  # somebody may have put the password itself there
+    return " = " + quoted(raw, is_path=option.parse in OF_FILES)

@@ -248,6 +248,7 @@ def own_file(example: str) -> Callable[[str], str]:
             raise ValueError(f"{meant}, not a folder or a device")
         return path
 
+    OF_FILES.add(parse)
     return parse
 
 
@@ -377,3 +378,7 @@ def _may_be_hidraw(node: str) -> bool:
     except OSError:
         return True
     return os.path.basename(subsystem) == "hidraw"
+
+
+OF_FILES: set[Callable[[str], str]] = {log_file, existing_file, password_file, device}
+"""Those whose value is the name of a file."""

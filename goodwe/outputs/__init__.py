@@ -25,7 +25,7 @@ from ..guard import Guard
 from ..loop import Host
 
 if TYPE_CHECKING:
-    from ..config import Config
+    from ..config import Config, Section
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +143,12 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The module of an output. Raises ImportError."""
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def sections(name: str) -> tuple[type["Section"], ...]:
+    """The sections of an output, its own first. Raises ImportError, AttributeError."""
+    kinds: tuple[type[Section], ...] = load(name).SECTIONS
+    return kinds
 
 
 def make_outputs(config: "Config", context: Context) -> Fanout:

@@ -7,10 +7,11 @@ sites would have them; a subscriber counts what arrives.
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Any, NamedTuple
 
-from ..config import MqttSettings, parse
+from ..config import parse
 from ..errors import GoodWeError
 from ..events import Reading, Remembered
 from ..loop import NEVER, Loop, Timer
@@ -18,6 +19,7 @@ from ..outputs import Context
 from ..outputs.mqtt.advice import reason_of
 from ..outputs.mqtt.client import new_client
 from ..outputs.mqtt.output import MqttOutput
+from ..outputs.mqtt.settings import MqttSettings
 from ..outputs.mqtt.tls import tls_for
 from ..protocol.fields import RUNNING, Values
 from ..protocol.simulator import Day
@@ -61,7 +63,8 @@ class _Site:
     def __init__(self, number: int, settings: MqttSettings, loop: Loop) -> None:
         self.serial = f"15000SIM{number:08}"
         site = f"{SITE}/site{number}"
-        own = settings._replace(
+        own = replace(
+            settings,
             topic=site,
             clientid=f"{settings.clientid}-{SITE}{number}",
             # Nothing that touches what is real, or that somebody would take for it.

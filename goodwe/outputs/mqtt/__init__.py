@@ -6,20 +6,22 @@ Light: what is off is not even imported.
 from typing import TYPE_CHECKING
 
 from .. import Context
+from .settings import HomeAssistantSettings, MqttSettings
 
 if TYPE_CHECKING:
-    from ...config import MqttSettings
     from .output import MqttOutput
 
+SECTIONS = (MqttSettings, HomeAssistantSettings)
 
-def make(settings: "MqttSettings", context: Context) -> "MqttOutput":
+
+def make(settings: MqttSettings, context: Context) -> "MqttOutput":
     """The output of these settings. Raises StartError."""
     from .output import MqttOutput
 
     return MqttOutput(settings, context, features(settings, context))
 
 
-def features(settings: "MqttSettings", context: Context) -> list[str]:
+def features(settings: MqttSettings, context: Context) -> list[str]:
     """Those that are on, each the name of its module, in the order in which they have their say."""
     is_on = {
         "discovery": context.config.homeassistant.discovery,

@@ -14,7 +14,7 @@ from .message import LONGEST_FIELD
 from .tls import NOT_OUR_ADDRESS, NOT_OUR_NAME
 
 if TYPE_CHECKING:
-    from ...config import MqttSettings
+    from .settings import MqttSettings
 
 CLOSED_AT_ONCE = "it closed the connection without an answer; is it an MQTT broker, are port and tls right?"
 NO_ANSWER = "it accepts connections but does not answer; is it an MQTT broker?"

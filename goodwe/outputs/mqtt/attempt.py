@@ -32,7 +32,7 @@ from .terms import Allowed, Asked, allowed, packet_size
 from .tls import tls_for
 
 if TYPE_CHECKING:
-    from ...config import MqttSettings
+    from .settings import MqttSettings
 
 READS_AT_ONCE = 16
 """Packets that one frame of a websocket may hold; paho has read the whole frame then."""

@@ -14,7 +14,7 @@ from .message import Message
 from .tls import password_for
 
 if TYPE_CHECKING:
-    from ...config import MqttSettings
+    from .settings import MqttSettings
 
 PAHO_2 = hasattr(mqtt, "CallbackAPIVersion")
 MQTT5 = "5"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import simplejson
 
-from ...config import is_below
+from ...config.parsers import is_below
 from ...errors import StartError
 from ...events import Happening, Offline, Outcome, Reading, Resting, Unanswered
 from ...protocol.frame import ACCEPTED
@@ -24,7 +24,7 @@ from .feature import ALL, Feature, Hub, Inverter
 from .message import Message, Received
 
 if TYPE_CHECKING:
-    from ...config import MqttSettings
+    from .settings import MqttSettings
 
 log = logging.getLogger(__name__)
 

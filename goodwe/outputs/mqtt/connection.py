@@ -50,7 +50,7 @@ from .suspects import Suspects, Verdict
 from .terms import Terms
 
 if TYPE_CHECKING:
-    from ...config import MqttSettings
+    from .settings import MqttSettings
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from .. import Context
 from .message import Message, Received
 
 if TYPE_CHECKING:
-    from ...config import MqttSettings
     from .pool import Pool
+    from .settings import MqttSettings
 
 ALL = "all"
 """In place of a serial: every inverter, or the program itself."""

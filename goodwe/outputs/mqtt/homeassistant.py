@@ -16,7 +16,7 @@ from ...protocol.fields import Field, Values
 from .message import Message
 
 if TYPE_CHECKING:
-    from ...config import HomeAssistantSettings, MqttSettings
+    from .settings import HomeAssistantSettings, MqttSettings
 
 ORIGIN = {
     "name": "GoodWeUSBLogger",

@@ -25,7 +25,7 @@ from .pool import Pool
 from .tls import tls_for
 
 if TYPE_CHECKING:
-    from ...config import MqttSettings
+    from .settings import MqttSettings
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from ...protocol import fields
 from .message import Message
 
 if TYPE_CHECKING:
-    from ...config import MqttSettings
+    from .settings import MqttSettings
 
 log = logging.getLogger(__name__)
 

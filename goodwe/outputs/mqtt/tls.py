@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import StartError
 
 if TYPE_CHECKING:
-    from ...config import MqttSettings
+    from .settings import MqttSettings
 
 NOT_OUR_NAME = 62
 """OpenSSL's number for a certificate that has not the name that was asked for; 64 is that of an address."""

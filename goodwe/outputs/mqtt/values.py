@@ -9,7 +9,7 @@ from .feature import Feature, Hub, Inverter
 from .message import Message
 
 if TYPE_CHECKING:
-    from ...config import MqttSettings
+    from .settings import MqttSettings
 
 
 ROUNDING = 1e-6

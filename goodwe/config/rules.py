@@ -1,0 +1,98 @@
+"""What must fit together in whatever section has it: secrets and their files, TLS and its files."""
+
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from .options import Complaint, Option, Section
+from .parsers import COMMENT, QUOTES, OutOfReach, Secret, read_password
+
+
+class SecretRow(NamedTuple):
+    """A secret option, and the one that names a file in place of it, if there is one."""
+
+    option: Option
+    file: Option | None
+
+
+def secrets(section: Section) -> list[SecretRow]:
+    """The secret options of a section."""
+    options = {option.attribute: option for option in section.options()}
+    return [SecretRow(one, options.get(f"{key}file")) for key, one in options.items() if one.secret]
+
+
+def stands_in_the_file(section: Section) -> bool:
+    """Whether the configuration itself has a secret in it."""
+    return any(_value(section, row.option) and not _value(section, row.file) for row in secrets(section))
+
+
+def read_secrets(section: Section, *, to_run: bool) -> tuple[Section, list[Complaint]]:
+    """The section with the secrets out of their files, and what is to be said about those.
+
+    Without `to_run` a secret that is out of our reach is a warning.
+    """
+    complaints: list[Complaint] = []
+    for row in secrets(section):
+        if row.file is None or not _value(section, row.file):
+            continue
+        key, name, file = row.option.attribute, row.file.key, _value(section, row.file)
+        if _value(section, row.option):
+            complaints.append(Complaint(name, f"{name} is set, and so is {row.option.key}; delete one"))
+            continue
+        try:
+            secret, mode = read_password(file)
+        except OutOfReach as error:
+            why = f"must be {error}" if to_run else f"the {key} is not known here; to run, it must be {error}"
+            complaints.append(Complaint(name, why, is_warning=not to_run, with_value=True))
+        except ValueError as error:
+            complaints.append(Complaint(name, str(error), with_value=True))
+        else:
+            section = replace(section, **{key: secret})
+            complaints += _about_file(row.option.key, name, file, secret, mode)
+    return section, complaints
+
+
+def _about_file(key: str, name: str, file: str, secret: Secret, mode: int) -> Iterator[Complaint]:
+    if not secret:
+        yield Complaint(name, f"the {key} is empty: there is nothing in {file}", is_warning=True)
+    if "\n" in secret:
+        why = f"{file} has several lines; all of them are taken for the {key}"
+        yield Complaint("", why, is_warning=True)
+    if mode & stat.S_IROTH:
+        yield Complaint("", f"{file} can be read by everybody; chmod 600 it", is_warning=True)
+
+
+def check(section: Section) -> Iterator[Complaint]:
+    """What does not fit together in a section."""
+    yield from _tls(section)
+    for row in secrets(section):
+        yield from _secret(section, row)
+
+
+def _tls(section: Section) -> Iterator[Complaint]:
+    keys = {option.attribute for option in section.options()}
+    given = [key for key in ("cafile", "certfile", "keyfile") if key in keys and getattr(section, key)]
+    for one, other in (("certfile", "keyfile"), ("keyfile", "certfile")):
+        if one in given and other in keys and other not in given:
+            yield Complaint(one, f"{one} is set; {other} must be set too")
+    if given and "tls" in keys and not getattr(section, "tls"):  # noqa: B009 (not every section has it)
+        yield Complaint(given[0], f"{given[0]} is set, but TLS is off; add tls = on")
+
+
+def _secret(section: Section, row: SecretRow) -> Iterator[Complaint]:
+    """What is probably not meant so; it may be, and the older program took it as well."""
+    key, secret = row.option.key, _value(section, row.option)
+    if secret and getattr(section, "username", None) == "":
+        why = f"a {key} is set, but username is not, so it is not used; add username"
+        yield Complaint(key, why, is_warning=True)
+        return
+    in_quotes = len(secret) > 1 and secret[0] == secret[-1] and secret[0] in QUOTES
+    if stands_in_the_file(section) and (in_quotes or COMMENT.search(secret)):
+        why = f"quotes around a {key}, or a comment behind it, are taken as a part of it"
+        yield Complaint(key, why, is_warning=True)
+
+
+def _value(section: Section, option: Option | None) -> str:
+    """The value itself, also of a secret; empty without an option."""
+    return getattr(section, option.attribute) if option is not None else ""
