@@ -14,9 +14,9 @@ import time
 
 import pytest
 
-from goodwe.errors import DeviceError, RestartError
+from goodwe.errors import DeviceError, RestartError, StartError
 from goodwe.loop import NEVER, Loop, Worker
-from goodwe.transport import Ids
+from goodwe.transport import TRANSPORTS, Ids, find
 from goodwe.transport.hidraw import (
     Hidraw,
     NodeFinder,
@@ -737,6 +737,32 @@ def test_this_machines_udev_can_be_asked():
     assert nodes.present() == set()
     assert nodes.fileno() >= 0
     assert nodes.removed() == set()
+
+
+def test_without_libudev_only_a_given_node_can_be_found(tmp_path, monkeypatch, caplog):
+    def missing():
+        raise ImportError("No library named udev")
+
+    monkeypatch.setattr("pyudev.Context", missing)
+    with pytest.raises(StartError, match="libudev is missing; install it: apt-get install libudev1"):
+        udev_nodes(IDS)
+    nodes = udev_nodes(IDS, str(tmp_path / "inverter"))
+    assert "looking for" in caplog.text
+    assert (nodes.present(), nodes.removed(), nodes.fileno()) == (set(), set(), -1)
+    (tmp_path / "inverter").touch()
+    assert nodes.present() == {str(tmp_path / "inverter")}
+    with pytest.raises(DeviceError, match="no USB device is behind it"):
+        nodes.usb_node(str(tmp_path / "inverter"))
+
+
+def test_form_of_device_picks_the_transport(monkeypatch):
+    calls = {"post": print, "plugged": print, "unplugged": print}
+    assert find("unix:/inv.sock", IDS, **calls).status(0.0)["device"] == "unix:/inv.sock"
+    assert find("/dev/hidraw7", IDS, **calls).status(0.0)["device"] == "/dev/hidraw7"
+    assert find("", Ids(0xFFFE, 0xFFFE), **calls).status(0.0)["device"] is None
+    monkeypatch.setitem(TRANSPORTS, "unix:/very/", "no.such.module")
+    with pytest.raises(ModuleNotFoundError):
+        find("unix:/very/special", IDS, **calls)
 
 
 # the finder of nodes
