@@ -31,19 +31,23 @@ def reading(when: float = 1_700_000_000.0, serial: str = SERIAL, **values: Any) 
     return Reading(serial, 11, 3, {**VALUES, **values}, when)
 
 
-def config(mqtt: MqttSettings, *, discovery: bool = False) -> Config:
+def config(mqtt: MqttSettings, *, discovery: bool = False, statefile: str = "") -> Config:
     """Of a program with these settings of MQTT."""
-    text = f"[homeassistant]\ndiscovery = {'on' if discovery else 'off'}\n"
+    switch = "on" if discovery else "off"
+    text = f"[inverter]\nstatefile = {statefile}\n[homeassistant]\ndiscovery = {switch}\n"
     return parse(text, "test")[0].having(mqtt)
 
 
 class Running:
     """An output on a loop of its own thread, as the program has it."""
 
-    def __init__(self, mqtt: MqttSettings, *, discovery: bool = False, actions: Any = None) -> None:
+    def __init__(
+        self, mqtt: MqttSettings, *, discovery: bool = False, actions: Any = None, statefile: str = ""
+    ) -> None:
         """`actions` are what commands can do."""
         self.loop = Loop(time.monotonic)
-        context = Context(self.loop, Random(1), time.time, actions, config(mqtt, discovery=discovery), 300.0)
+        settings = config(mqtt, discovery=discovery, statefile=statefile)
+        context = Context(self.loop, Random(1), time.time, actions, settings, 300.0)
         self.output = make(mqtt, context)
         self._stop = False
         self._thread = threading.Thread(target=lambda: self.loop.run(until=lambda: self._stop), daemon=True)

@@ -492,7 +492,7 @@ def status(house) -> dict:
 def test_status_says_how_many_wait_and_what_became_of_the_others(house, path):
     assert status(house) == {"state": "empty", "kept": None}
     for n in range(30):
-        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+        house.keep(SERIAL, 1.7e9 + n, str(n))
     house.run(1.0)
     assert status(house) == {"state": "waiting", "kept": 30, "added": 30}
     house.link()
@@ -511,14 +511,14 @@ def test_status_says_how_many_wait_and_what_became_of_the_others(house, path):
 
 def test_status_names_the_disks_trouble_until_it_is_over(path):
     house = House(path, kept=Full(path))
-    house.backlog.keep(SERIAL, 1.7e9, "one")
+    house.keep(SERIAL, 1.7e9, "one")
     house.run(1.0)
     assert status(house)["state"] == "in trouble"
     assert status(house)["troubles"]["add"] == "database or disk is full"
     assert status(house)["lost"] == 1
     house.store.full = False
     for n in range(TRIM_EVERY + 1):
-        house.backlog.keep(SERIAL, 1.7e9 + n, str(n))
+        house.keep(SERIAL, 1.7e9 + n, str(n))
     house.run(1.0)
     assert status(house)["state"] == "waiting"
     assert json.dumps(house.backlog.status(0.0))

@@ -6,7 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from goodwe.config import parse
+from goodwe.events import Resting
 from goodwe.outputs.mqtt.retained import Retained, is_kept, load, optional_topics, path_beside
+
+from .broker import Subscriber
+from .mqtt import ONLINE, feature, reading
+from .test_tools import kept_at
 
 SERIAL, OTHER = "1006KDTU13500023", "53600DSN201W0051"
 DATA, PAC = f"goodwe/{SERIAL}/data", f"goodwe/{SERIAL}/pac"
@@ -62,8 +67,8 @@ def path(tmp_path):
     return path_beside(str(tmp_path / "deep" / "state.json"))
 
 
-def begin(path, broker, *lines) -> Retained:
-    return Retained(path, options(*lines), publish=broker.publish, worker=SimpleNamespace(do=at_once))
+def begin(path, broker, *lines, do=at_once) -> Retained:
+    return Retained(path, options(*lines), publish=broker.publish, worker=SimpleNamespace(do=do))
 
 
 def test_without_options_nothing_is_noted_and_there_is_no_file(path):
@@ -161,6 +166,28 @@ def test_inverters_of_earlier_starts_stay_in_the_file(path):
     assert load(path) == {DATA, f"goodwe/{OTHER}/data"}
 
 
+def test_disk_is_written_to_once_for_an_inverter_not_at_each_reading(path, caplog):
+    caplog.set_level("INFO")
+    writes = []
+
+    def do(call, then) -> None:
+        writes.append(call)
+        at_once(call, then)
+
+    retained = begin(path, Broker(), "retain = on", do=do)
+    for _ in range(3):
+        retained.note(SERIAL, 3)
+    assert len(writes) == 1
+    begin(path, Broker(), "retain = on", do=do).note(SERIAL, 3)
+    assert len(writes) == 1, "it stands there from the start before"
+    assert caplog.messages == []
+    broker = Broker()
+    begin(path, broker, do=do).take_back()
+    assert caplog.messages == ["The broker is told to keep no longer what stands on 1 topics"]
+    broker.answer()
+    assert len(writes) == 2
+
+
 def test_damaged_file_takes_back_nothing_of_others(path):
     begin(path, Broker(), "retain = on").note(SERIAL, 3)
     with open(path, "ab") as file:
@@ -190,3 +217,64 @@ def test_single_phase_inverter_has_no_topics_of_other_phases(path):
 def test_no_statefile_no_file():
     assert path_beside("") == ""
     assert is_kept(options("retain = on"), DATA)
+
+
+# at a real broker
+
+
+def test_option_that_is_off_again_leaves_no_old_reading_to_newcomers(run, mosquitto, tmp_path):
+    statefile = str(tmp_path / "state.json")
+    beside = {"options": {"statefile": statefile}}
+    on = run(mosquitto.port, retain=True, sum=True, values=True, valuesretain=True, **beside)
+    on.tell(reading(pac=4711))
+    listener = Subscriber(mosquitto.port)
+    listener.until(SUM)
+    listener.close()
+    on.stop()
+    assert {DATA, PAC, SUM} <= set(kept_at(mosquitto.port))
+    listener = Subscriber(mosquitto.port)
+    off = run(mosquitto.port, sum=True, values=True, **beside)
+    off.tell(reading(pac=4712))
+    listener.until(ONLINE, "1")
+    assert set(kept_at(mosquitto.port)) == {ONLINE}
+    empty = [topic for topic, payload, _ in listener.seen if not payload]
+    assert (empty.count(DATA), empty.count(PAC), empty.count(SUM)) == (1, 1, 1)
+    said = [payload for topic, payload, retained in listener.seen if topic == DATA and not retained]
+    assert said[0] == "" != said[1], "taken back before anything new is said"
+    listener.close()
+    off.stop()
+    assert not (tmp_path / "state.json.retained").exists()
+    later = Subscriber(mosquitto.port)
+    again = run(mosquitto.port, sum=True, values=True, **beside)
+    with pytest.raises(KeyError):
+        feature(again, "retained")
+    again.tell(reading(pac=4713))
+    later.until(ONLINE, "1")
+    assert all(payload for _, payload, _ in later.seen), "no empty message but that once"
+    later.close()
+
+
+def test_inverter_that_is_away_is_taken_back_with_the_connection_of_another(run, mosquitto, tmp_path):
+    beside = {"options": {"statefile": str(tmp_path / "state.json")}}
+    on = run(mosquitto.port, retain=True, **beside)
+    other = reading()._replace(serial=OTHER)
+    on.tell(reading(), other)
+    listener = Subscriber(mosquitto.port)
+    listener.until_all({(ONLINE, "1"), (f"goodwe/{OTHER}/online", "1")})
+    listener.close()
+    on.stop()
+    assert {DATA, f"goodwe/{OTHER}/data"} <= set(kept_at(mosquitto.port))
+    off = run(mosquitto.port, **beside)
+    last = reading()
+    off.tell(Resting(*last[:4], when=last.when, said=last.when + 60.0))
+    listener = Subscriber(mosquitto.port)
+    listener.until(ONLINE, "0")
+    off.stop()
+    listener.close()
+    assert set(kept_at(mosquitto.port)) == {ONLINE, f"goodwe/{OTHER}/online"}
+
+
+def test_without_a_state_file_nothing_is_remembered(run, mosquitto, tmp_path):
+    on = run(mosquitto.port, retain=True)
+    with pytest.raises(KeyError):
+        feature(on, "retained")

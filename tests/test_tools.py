@@ -489,7 +489,8 @@ def test_fleet_counts_what_arrives(mosquitto):
 
 def test_fleet_leaves_alone_what_is_real(mosquitto, tmp_path):
     backlog = tmp_path / "backlog.db"
-    settings = parse(f"[mqtt]\nbacklog = {backlog}\nretain = on\nsum = on\n", "test")[0].mqtt
+    kept = "retain = on\nsum = on\nvalues = on\nvaluesretain = on\n"
+    settings = parse(f"[mqtt]\nbacklog = {backlog}\n{kept}", "test")[0].mqtt
     settings = replace(settings, server=("127.0.0.1",), port=mosquitto.port)
     loop = Loop(time.monotonic)
     for _ in range(2):  # the second finds what the first has left at the broker
@@ -498,6 +499,7 @@ def test_fleet_leaves_alone_what_is_real(mosquitto, tmp_path):
         )
         assert (count.lost, count.arrived) == (0, count.sent)
     assert not backlog.exists()
+    assert all(topic.endswith("/online") for topic in kept_at(mosquitto.port))
 
 
 def test_fleet_that_is_stopped_ends_at_once(mosquitto):

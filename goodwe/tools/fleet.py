@@ -73,6 +73,7 @@ class _Site:
             control=False,
             sum=False,
             retain=False,
+            valuesretain=False,
         )
         nothing, _ = parse("", "no configuration")
         context = Context(loop, Random(number), time.time, None, nothing, SILENCE)

@@ -3,6 +3,7 @@
 Light: what is off is not even imported.
 """
 
+import os
 from typing import TYPE_CHECKING
 
 from .. import Context
@@ -23,7 +24,12 @@ def make(settings: MqttSettings, context: Context) -> "MqttOutput":
 
 def features(settings: MqttSettings, context: Context) -> list[str]:
     """Those that are on, each the name of its module, in the order in which they have their say."""
+    from .message import KEPT_TOPICS
+
+    keeps = settings.retain or settings.valuesretain or settings.control
+    statefile = context.config.inverter.statefile
     is_on = {
+        "retained": bool(statefile) and (keeps or os.path.exists(f"{statefile}{KEPT_TOPICS}")),
         "discovery": context.config.homeassistant.discovery,
         "values": settings.values,
         "sums": settings.sum,

@@ -386,6 +386,9 @@ class BacklogFeature(Feature):
     def close(self) -> None:
         self._backlog.stop()
 
+    def status(self, now: float) -> dict[str, Any]:
+        return self._backlog.status(now)
+
     def _may_send(self) -> bool:
         return self._hub.pool.all_stand or self._clock() >= self._live_first_until
 

@@ -5,6 +5,9 @@ from typing import NamedTuple
 LONGEST_FIELD = 65_535
 """Bytes of a topic, client id, user name or password: MQTT counts them with 16 bits."""
 
+KEPT_TOPICS = ".retained"
+"""Ends the name of the file, beside the state, with the topics that brokers keep because of an option."""
+
 
 class Message(NamedTuple):
     """What is to be published."""

@@ -10,11 +10,12 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...loop import Worker
 from ...protocol import fields
-from .message import Message
+from .feature import ALL, Feature, Hub, Inverter
+from .message import KEPT_TOPICS, Message
 
 if TYPE_CHECKING:
     from .settings import MqttSettings
@@ -27,7 +28,7 @@ Publish = Callable[[Message, Callable[[bool], None]], bool]
 
 def path_beside(statefile: str) -> str:
     """The file that belongs to this file of the state; empty for none."""
-    return f"{statefile}.retained" if statefile else ""
+    return f"{statefile}{KEPT_TOPICS}" if statefile else ""
 
 
 def optional_topics(topic: str, commandtopic: str, serial: str, phases: int = 3) -> list[str]:
@@ -111,9 +112,8 @@ class Retained:
             return
         self._stale.discard(topic)
         self._topics.discard(topic)
-        if self._stale:
-            self.take_back()  # those that found no room before
-        if not self._stale or not self._under_way:
+        self.take_back()  # those that found no room before
+        if not self._under_way:
             self._save()
 
     def _save(self) -> None:
@@ -166,3 +166,38 @@ def _save(path: str, topics: Iterable[str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(new, path)
+
+
+class TakingBack(Feature):
+    """Takes back at the first connection, before anything is said; notes what is published to be kept."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._worker = Worker(hub.context.loop.post, "retained")
+        self._retained = Retained(
+            path_beside(hub.context.config.inverter.statefile),
+            hub.settings,
+            publish=lambda message, done: hub.publish(ALL, message, done),
+            worker=self._worker,
+        )
+
+    @property
+    def stopped(self) -> bool:
+        return self._retained.saved
+
+    def renew(self, inverter: Inverter) -> None:
+        self._retained.take_back()
+
+    def prepare(self, inverter: Inverter) -> None:
+        if inverter.phases:
+            self._retained.note(inverter.serial, inverter.phases)
+
+    def stop(self, now: float) -> None:
+        self._worker.finish()
+
+    def status(self, now: float) -> dict[str, Any]:
+        return {"left": self._retained.left}
+
+
+def make(hub: Hub) -> TakingBack:
+    """The feature; on as long as an option has the broker keep something, or had it do so."""
+    return TakingBack(hub)
