@@ -554,7 +554,7 @@ def test_register_request_of_15_bytes_gets_no_address():
 
 
 def test_header_inside_a_reading_is_data():
-    # E-Total of 4360.5 kWh is 0000AA55 on the wire; the predecessor lost such a reading
+    # E-Total of 4360.5 kWh is 0000AA55 on the wire; the older program lost such a reading
     bus = online()
     run_until(bus, 3.35)
     values = {**fields.decode_running(RUNNING), "eTotal": 4360.5}

@@ -48,7 +48,7 @@ def test_position_is_the_word_in_the_three_phase_answer():
     assert all(2 * row.position == OFFSETS[row.key][1] for row in fields.RUNNING)
 
 
-def test_recorded_three_phase_reading_is_what_the_predecessor_printed():
+def test_recorded_three_phase_reading_is_what_the_older_program_printed():
     golden = json.loads(GOLDEN_JSON)["runningInfo"]
     del golden["function"], golden["timestamp"]
     values = fields.decode_running(data("usb-running-66"))
@@ -126,7 +126,7 @@ def test_single_phase_publishes_zero_for_the_other_phases():
 
 
 def test_temperature_below_zero_is_negative():
-    # the predecessor printed 6548.6 for -5.0
+    # the older program printed 6548.6 for -5.0
     payload = fields.encode_running({"temp": -5.0, "hTotal": 1}, 46)
     assert payload[18:20] == bytes.fromhex("ffce")
     assert fields.decode_running(payload)["temp"] == -5.0

@@ -132,7 +132,7 @@ def test_silence_is_offline():
 
 
 def test_inverter_that_is_never_heard_has_its_node_opened_again_and_again(caplog):
-    """wish 17: no state without an exit, for ever, with growing pauses."""
+    """No state without an exit, for ever, with growing pauses."""
     caplog.set_level("INFO")
     place = Place(reset_allowed=False)
     now, lasted = 0.0, []

@@ -76,7 +76,7 @@ def test_what_it_tells_about_itself_is_announced(run, mosquitto, subscriber):
 
 
 def test_home_assistant_that_starts_gets_all_again(run, broker, monkeypatch):
-    """wish 9: after restarting Home Assistant all entities are dead until the bridge restarts."""
+    """After restarting Home Assistant all entities are dead until the bridge restarts."""
     monkeypatch.setattr(discovery, "BIRTH_DELAY", 0.2)
     monkeypatch.setattr(discovery, "REPEAT_AFTER", 0.2)
     running = run(broker.port, {"discovery": True})

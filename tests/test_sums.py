@@ -51,7 +51,7 @@ def test_sum_says_of_what_moment_it_speaks(zone):
 
 
 def test_sum_is_invalid_while_one_is_away_and_counts_its_totals():
-    """wish 15: do not sum half the plant."""
+    """Do not sum half the plant."""
     plant = Plant("goodwe")
     plant.handle(reading(ONE, pac=1000, eTotal=100.0))
     plant.handle(reading(TWO, pac=500, eTotal=50.0))

@@ -206,7 +206,7 @@ def report(request):
 
 @pytest.mark.parametrize("script", [name for name in SCRIPTS if name != "repaired-on-day-2"])
 def test_year(script, report):
-    """wishes 1, 2, 3, 14: no habit of the inverter reaches the values, on any day of the year."""
+    """No habit of the inverter reaches the values, on any day of the year."""
     house = House(script=script)
     house.wait(365 * DAY, every=900.0)
     report(house)
@@ -216,7 +216,7 @@ def test_year(script, report):
 
 @pytest.mark.parametrize("script", ["day-kept-until-one", "healthy"])
 def test_year_of_an_inverter_that_never_sleeps(script, report):
-    """wish 1: midnight is midnight, whenever the inverter begins its day."""
+    """Midnight is midnight, whenever the inverter begins its day."""
     house = House(script=script)
     house.wait(365 * DAY, every=900.0, nights=True)
     report(house)
@@ -224,7 +224,7 @@ def test_year_of_an_inverter_that_never_sleeps(script, report):
 
 
 def test_energy_of_the_day_is_right_all_day():
-    """wish 1: not only never yesterday's, also today's."""
+    """Not only never yesterday's, also today's."""
     for script in (
         "healthy",
         "stale-day-at-dawn",
@@ -243,7 +243,7 @@ def test_energy_of_the_day_is_right_all_day():
 @pytest.mark.parametrize("script", ["healthy", "stale-day-at-dawn", "total-zero-at-dawn"])
 @pytest.mark.parametrize("kill", [False, True])
 def test_restart_at_any_moment(tmp_path, script, moment, kill, report):
-    """wish 3: totals and the day survive a restart of the program, a clean one and a power cut."""
+    """Totals and the day survive a restart of the program, a clean one and a power cut."""
     house = House(tmp_path / "state.json", script)
     house.wait(3 * DAY)
     house.wait(moment, every=60.0)
@@ -254,7 +254,7 @@ def test_restart_at_any_moment(tmp_path, script, moment, kill, report):
 
 
 def test_restart_at_night_gives_the_stored_totals_at_once(tmp_path):
-    """wishes 3, 8: a consumer that starts at night has values."""
+    """A consumer that starts at night has values."""
     house = House(tmp_path / "state.json")
     house.wait(DAY + 23 * HOUR)
     seen = len(house.messages)
@@ -268,7 +268,6 @@ def test_restart_at_night_gives_the_stored_totals_at_once(tmp_path):
 
 
 def test_night_is_repeated_every_five_minutes_and_not_with_keep(tmp_path):
-    """wish 8."""
     house = House()
     house.wait(DUSK + 600)
     seen = len(house.messages)
@@ -281,7 +280,6 @@ def test_night_is_repeated_every_five_minutes_and_not_with_keep(tmp_path):
 
 @pytest.mark.parametrize("kill", [False, True])
 def test_program_that_was_off_for_a_week(tmp_path, kill, report):
-    """wish 3."""
     house = House(tmp_path / "state.json", "stale-day-at-dawn")
     house.wait(3 * DAY + 12 * HOUR)
     house.now += 7 * DAY
@@ -293,7 +291,7 @@ def test_program_that_was_off_for_a_week(tmp_path, kill, report):
 @pytest.mark.parametrize("moment", [DAWN + 60, 12 * HOUR, 23 * HOUR])
 @pytest.mark.parametrize("behind", [600.0, 5 * HOUR, 3 * DAY, 400 * DAY])
 def test_machine_without_a_clock_chip(tmp_path, moment, behind, report):
-    """wish group "wrong clock at boot": nothing is rolled over before the clock is known to be right."""
+    """Nothing is rolled over before the clock is known to be right."""
     house = House(tmp_path / "state.json", "stale-day-at-dawn")
     house.wait(2 * DAY + moment, every=60.0)
     house.clock_right, house.wrong_by = False, -behind
@@ -337,7 +335,7 @@ def test_days_of_23_and_of_25_hours(month_and_day, report):
 @pytest.mark.parametrize("hours", [18.1, 18.5, 22.0, 42.1, 42.5, 46.0, 90.2])
 @pytest.mark.parametrize("off", [False, True])
 def test_unplugged_or_off_from_noon_until_another_morning(tmp_path, script, hours, off, report):
-    """wish 1: what was made on days that nobody saw is not today's."""
+    """What was made on days that nobody saw is not today's."""
     house = House(tmp_path / "state.json", script)
     house.wait(2 * DAY + 12 * HOUR)
     house.sleep("unplugged")

@@ -113,7 +113,7 @@ RUNNING = (
     Field(0x1F, "gcfiFault", "Ground current fault value", "mA"),
     Field(0x20, "eDay", "Energy today", "kWh", divisor=10, high=4000),
 )
-"""Running info, 01 81 (PROTOCOL 5.1). `gcfiFault` is the predecessor's spelling of GFCI."""
+"""Running info, 01 81 (PROTOCOL 5.1). `gcfiFault` is the older program's spelling of GFCI."""
 
 FLOWS = tuple(row for row in RUNNING if row.flows)
 """The rows that are 0 while the inverter rests: power, voltages, currents and frequencies."""

@@ -1,4 +1,4 @@
-"""Readings that no broker took, sent when one does (CONTRACT 6, WISHES 4).
+"""Readings that no broker took, sent when one does (CONTRACT 6).
 
     live       goes out with QoS 1; what is not acknowledged within two seconds goes into the file, too
     no link    into the file at once; the newest of an inverter goes out live all the same, when there is one

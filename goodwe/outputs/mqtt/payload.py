@@ -1,4 +1,4 @@
-"""The JSON of `data`, byte for byte as the predecessor printed it (CONTRACT 2)."""
+"""The JSON of `data`, byte for byte as the older program printed it (CONTRACT 2)."""
 
 import math
 import time
@@ -34,7 +34,7 @@ def data_json(
     With a `language` it has additional keys: work mode and errors in words, the raw words behind the
     fault values, the moment that the message speaks of; with `infos`, what the inverter told about itself,
     under its published names; with `with_id` what tells it from every other reading. Without, it is the
-    predecessor's to the byte.
+    older program's to the byte.
     """
     seen = milliseconds(reading.when)
     running: dict[str, Any] = {
