@@ -47,8 +47,8 @@ class Inverter:
     """Whether a broker has acknowledged the newest; then no other connection needs it."""
     receipt: "Receipt | None" = None
     """Who is told what becomes of the newest while it waits for a connection."""
-    seen: float = 0.0
-    """When something last happened to it, on the loop's clock."""
+    since: float = 0.0
+    """When it came or went, on the loop's clock."""
 
 
 class Feature:

@@ -42,9 +42,9 @@ class MqttOutput(Timer, Output):
         settings: "MqttSettings",
         context: Context,
         features: list[str],
-        client_factory: Callable[..., Any] = paho_client,
+        dial: Callable[[str], Connection] | None = None,
     ) -> None:
-        """`features` are modules of this package that have a `make`; `client_factory` makes paho's clients.
+        """`features` are modules of this package with a `make`; `dial` makes a connection of a client id.
 
         Raises StartError when the TLS files of `settings` cannot be used.
         """
@@ -52,11 +52,10 @@ class MqttOutput(Timer, Output):
         self._settings = settings
         self._context = context
         self._clock = context.loop.clock
-        self._client_factory = client_factory
         tls_for(settings)
         self._connection_log = ConnectionLog()
         self.inverters: dict[str, Inverter] = {}
-        self.pool = Pool(self._dial, settings.clientid, self._heard)
+        self.pool = Pool(dial or self._dial, settings.clientid, self._heard)
         self._features: Guard[Feature] = Guard(context.loop, "MQTT's")
         for name in features:
             self._features.add_if_it_begins(name, partial(self._make_feature, name))
@@ -74,21 +73,21 @@ class MqttOutput(Timer, Output):
                 inverter = self.known(serial)
                 if inverter is None:
                     return
-                inverter.online = isinstance(event, Reading)
+                self._is_online(inverter, isinstance(event, Reading))
                 inverter.phases = event.inverter_type
                 self._is_newest(inverter, event)
                 self._say(inverter)
             case Offline(serial) if serial in self.inverters:
                 inverter = self.inverters[serial]
                 if inverter.online is not None:
-                    inverter.online = False
+                    self._is_online(inverter, False)
                     self._is_newest(inverter, None)
                     self._say(inverter)
             case Remembered(serial, phases):
                 inverter = self.known(serial)
                 if inverter is None:
                     return
-                inverter.online = False
+                self._is_online(inverter, False)
                 inverter.phases = phases
                 self._say(inverter)
             case Info(serial, kind, values) if serial in self.inverters:
@@ -101,7 +100,7 @@ class MqttOutput(Timer, Output):
         self._stopping = True
         for inverter in self.inverters.values():
             if inverter.online:
-                inverter.online = False
+                self._is_online(inverter, False)
                 self._is_newest(inverter, None)
                 self._say(inverter)
         self.pool.stop(now)
@@ -156,15 +155,18 @@ class MqttOutput(Timer, Output):
             inverter = self.inverters[serial] = Inverter(serial, topic)
             will = Will(f"{topic}/online", OFFLINE)
             self.pool.open(serial, will, self._subscriptions(serial), partial(self._connected, inverter))
-        inverter.seen = self._clock()
         return inverter
+
+    def _is_online(self, inverter: Inverter, online: bool) -> None:
+        if online != inverter.online:
+            inverter.online, inverter.since = online, self._clock()
 
     def _make_room(self) -> bool:
         """Let the one go that has been away for the longest time; False if none is away."""
         away = [i for i in self.inverters.values() if not i.online and not self.pool.is_first(i.serial)]
         if not away:
             return False
-        inverter = min(away, key=lambda one: one.seen)
+        inverter = min(away, key=lambda one: one.since)
         self._is_newest(inverter, None)
         self._features.each(lambda feature: feature.forget(inverter))
         del self.inverters[inverter.serial]
@@ -177,7 +179,7 @@ class MqttOutput(Timer, Output):
             client_id,
             loop=self._context.loop,
             random=self._context.random,
-            client_factory=self._client_factory,
+            client_factory=paho_client,
             connection_log=self._connection_log,
         )
         self._context.loop.add(connection)
@@ -286,6 +288,6 @@ class MqttOutput(Timer, Output):
 def _status(inverter: Inverter, now: float) -> dict[str, Any]:
     return {
         "online": bool(inverter.online),
-        "seen_seconds": now - inverter.seen,
+        "since_seconds": now - inverter.since,
         "is_waiting": inverter.newest is not None and inverter.receipt is not None,
     }
