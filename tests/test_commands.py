@@ -283,6 +283,19 @@ def test_instructions_have_two_seconds_between_them():
     assert house.published[0][1].payload == "60"
 
 
+def test_late_answer_to_an_earlier_instruction_is_none_to_the_later_one():
+    house = House()
+    house.hear("limit", b"50")
+    earlier = house.answered
+    house.now += 2.0
+    house.hear("limit", b"60")
+    house.take()
+    earlier(Answer(SERIAL, "limit_power", b"\x15"))
+    assert house.take() == []
+    house.answered(Answer(SERIAL, "limit_power", b"\x06"))
+    assert house.take()[-1][1] == {"command": "limit", "ok": True, "value": "60"}
+
+
 def test_id_comes_back_and_mqtt_5_names_the_topic_of_the_reply():
     house = House()
     house.hear("poll", b'{"id": "abc"}')

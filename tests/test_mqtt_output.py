@@ -9,7 +9,6 @@ from random import Random
 
 import pytest
 
-from goodwe.config import parse
 from goodwe.events import Found, Info, Offline, Online, Remembered, Resting
 from goodwe.loop import Loop
 from goodwe.outputs import Context, mqtt
@@ -20,7 +19,7 @@ from goodwe.outputs.mqtt.output import MOST_INVERTERS, MqttOutput
 
 from .broker import wait_for
 from .fakes import Clock
-from .mqtt import DATA, ONLINE, OTHER, SERIAL, VALUES, reading, settings
+from .mqtt import DATA, ONLINE, OTHER, SERIAL, VALUES, config, reading, settings
 
 BACKLOG = f"goodwe/{SERIAL}/backlog"
 BIRTH = Received("homeassistant/status", b"online", False)
@@ -108,8 +107,8 @@ class House:
         self.loop = Loop(self.clock)
         self.dialed = []
         own = settings(1883, **changes)
-        config, _ = parse(f"[homeassistant]\ndiscovery = {'on' if discovery else 'off'}\n", "test")
-        context = Context(self.loop, Random(1), time.time, actions, config._replace(mqtt=own), 300.0)
+        whole = config(own, discovery=discovery)
+        context = Context(self.loop, Random(1), time.time, actions, whole, 300.0)
         self.output = MqttOutput(own, context, features(own, context), self._dial)
 
     def _dial(self, client_id):
@@ -447,8 +446,7 @@ class Toys(House):
         self.loop = Loop(self.clock)
         self.dialed = []
         own = settings(1883, values=True, sum=True, qos=1)
-        config, _ = parse("[homeassistant]\ndiscovery = off\n", "test")
-        context = Context(self.loop, Random(1), time.time, None, config._replace(mqtt=own), 300.0)
+        context = Context(self.loop, Random(1), time.time, None, config(own), 300.0)
         self.output = MqttOutput(own, context, ["values", "toy", "sums"], self._dial)
 
 

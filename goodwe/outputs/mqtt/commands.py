@@ -10,6 +10,7 @@ command gets one reply, good or bad, unless they come faster than anybody has a 
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import simplejson
@@ -179,15 +180,16 @@ class Commands(Feature):
                 log.warning("Bad command %r for %s: %s; counted from now on", command.name, serial, error)
             self._reply(command, str(error))
 
-    def _taken(self, outcome: Outcome) -> None:
+    def _taken(self, command: _Command, outcome: Outcome) -> None:
         """Called from the wire, which has nothing to do with our defects."""
-        self._call(lambda: self.answered(outcome))
+        self._call(lambda: self._answered(command, outcome))
 
-    def answered(self, event: Outcome) -> None:
-        """Reply to the command that waits for this."""
-        command = self._waiting.pop((event.serial, event.question), None)
-        if command is None:
+    def _answered(self, command: _Command, event: Outcome) -> None:
+        """Reply to the command, if that was not done before."""
+        waiting = event.serial, event.question
+        if self._waiting.get(waiting) is not command:
             return
+        del self._waiting[waiting]
         if isinstance(event, Unanswered):
             self._reply(command, "the inverter did not answer; perhaps it does not know this command")
         elif event.data != ACCEPTED:
@@ -251,7 +253,9 @@ class Commands(Feature):
         if now - self._instructed_at.get(command.serial, -CONTROL_EVERY) < CONTROL_EVERY:
             raise CommandError(f"too soon; one instruction every {CONTROL_EVERY:.0f} s")
         instruction = INSTRUCTIONS[command.name]
-        if not self._actions.ask(command.serial, instruction, data, urgent=True, answered=self._taken):
+        if not self._actions.ask(
+            command.serial, instruction, data, urgent=True, answered=partial(self._taken, command)
+        ):
             raise CommandError("the inverter is away")
         self._instructed_at[command.serial] = now
         before = self._waiting.pop((command.serial, instruction), None)
