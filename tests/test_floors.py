@@ -42,7 +42,7 @@ FLOORS = [
     ],
     ["outputs.mqtt.output"],
     ["link", "readings.ledger", "outputs.mqtt"],
-    ["snapshot"],
+    ["snapshot", "control"],
     ["app"],
     ["tools", "tools.decode", "tools.fleet", "tools.embedded_broker", "tools.discovery"],
     ["tools.simulate"],

@@ -1,0 +1,209 @@
+"""The control socket: asked by well-behaved clients and by all others."""
+
+import os
+import socket
+import stat
+import threading
+import time
+
+import pytest
+
+from goodwe import control
+from goodwe.control import ControlSocket, ask
+from goodwe.loop import Loop
+
+from .broker import PATIENCE, wait_for
+
+WITHIN = 5.0
+
+
+class Served:
+    """A control socket on a loop in a thread; the loop's clock can be put forward."""
+
+    def __init__(self, path):
+        self.path = str(path)
+        self.skipped = 0.0
+        self.loop = Loop(lambda: time.monotonic() + self.skipped)
+        self.asked = 0
+        self.large = "x" * 3_000_000
+        answers = {"status": self._status, "large": lambda: self.large}
+        self.control = ControlSocket(self.path, answers, loop=self.loop)
+        self.loop.add(self.control)
+        self._end = False
+        self._thread = threading.Thread(target=lambda: self.loop.run(until=lambda: self._end), daemon=True)
+        self._thread.start()
+
+    def _status(self):
+        self.asked += 1
+        return {"asked": self.asked}
+
+    def connect(self) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.connect(self.path)  # waits while the queue is full
+        client.settimeout(WITHIN)
+        return client
+
+    def put_forward(self, seconds: float) -> None:
+        self.skipped += seconds
+        self.loop.post(lambda: None)
+
+    def end(self) -> None:
+        def finish():
+            self.control.close()
+            self._end = True
+
+        self.loop.post(finish)
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def served(tmp_path):
+    served = Served(tmp_path / "control.sock")
+    yield served
+    served.end()
+
+
+def lines(client: socket.socket, count: int) -> list[bytes]:
+    with client.makefile("rb") as file:
+        return [file.readline() for _ in range(count)]
+
+
+def is_sent_away(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_request_is_answered(served):
+    assert ask(served.path, "status", within=WITHIN) == {"asked": 1}
+    assert ask(served.path, "status", within=WITHIN) == {"asked": 2}
+
+
+def test_answer_that_is_larger_than_the_kernels_buffer_arrives_whole(served):
+    assert ask(served.path, "large", within=WITHIN) == served.large
+
+
+def test_several_requests_on_one_connection_in_whatever_pieces(served):
+    with served.connect() as client:
+        text = b'{"request": "status"}\n' * 3
+        for at in range(len(text)):
+            client.send(text[at : at + 1])
+        assert lines(client, 3) == [b'{"ok": true, "status": {"asked": %d}}\n' % n for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"rubbish",
+        b"[]",
+        b"1",
+        b'"status"',
+        b"{}",
+        b'{"request": "secrets"}',
+        b'{"request": []}',
+        b"\xff\0",
+        b"[" * 4000,
+    ],
+)
+def test_what_is_no_request_is_told_what_would_be_one(served, line):
+    with served.connect() as client:
+        client.sendall(line + b"\n")
+        (reply,) = lines(client, 1)
+    assert b'"ok": false' in reply
+    assert b'{\\"request\\": \\"status\\"}' in reply
+    assert ask(served.path, "status", within=WITHIN)
+
+
+def test_endless_line_is_sent_away(served):
+    with served.connect() as client:
+        client.sendall(b"x" * (control.LONGEST_REQUEST + 1))
+        assert is_sent_away(client)
+    assert ask(served.path, "status", within=WITHIN)
+
+
+def test_who_asks_nothing_is_sent_away(served):
+    with served.connect() as client:
+        wait_for(lambda: served.control.status(0.0)["clients"], "it is let in")
+        served.put_forward(control.PATIENCE + 1)
+        assert is_sent_away(client)
+
+
+def test_who_never_reads_is_sent_away_and_holds_nobody(served):
+    with served.connect() as client:
+        client.sendall(b'{"request": "large"}\n' * 3)
+        wait_for(lambda: served.control.status(0.0)["clients"], "it is let in")
+        assert ask(served.path, "status", within=WITHIN)
+        served.put_forward(control.PATIENCE + 1)
+        wait_for(lambda: not served.control.status(0.0)["clients"], "it is sent away")
+
+
+def test_a_thousand_clients_get_their_turn_a_few_at_a_time(served):
+    idle = [served.connect() for _ in range(control.MOST_CLIENTS)]
+    wait_for(lambda: served.control.status(0.0)["clients"] == control.MOST_CLIENTS, "all places are taken")
+    before = len(os.listdir("/proc/self/fd"))
+    waiting = served.connect()
+    waiting.sendall(b'{"request": "status"}\n')
+    idle.pop().close()
+    assert lines(waiting, 1) == [b'{"ok": true, "status": {"asked": 1}}\n']
+    for client in (*idle, waiting):
+        client.close()
+    for _ in range(1000):
+        served.connect().close()
+    assert ask(served.path, "status", within=WITHIN) == {"asked": 2}
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_owner_and_group_may_ask_and_nobody_else(served):
+    assert stat.S_IMODE(os.stat(served.path).st_mode) == 0o660
+
+
+def test_file_is_gone_after_the_end(served):
+    served.loop.post(served.control.close)
+    wait_for(lambda: not os.path.exists(served.path), "the file is gone")
+
+
+def test_file_of_a_program_that_followed_is_left_alone(served, tmp_path):
+    os.unlink(served.path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.bind(served.path)
+        served.loop.post(served.control.close)
+        wait_for(lambda: served.control.closed, "it is closed")
+        assert os.path.exists(served.path)
+
+
+def test_stale_file_is_replaced_and_another_programs_socket_is_not(tmp_path):
+    path = tmp_path / "control.sock"
+    left = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    left.bind(str(path))
+    left.close()
+    served = Served(path)
+    try:
+        with pytest.raises(OSError, match="another program listens there"):
+            ControlSocket(str(path), {}, loop=served.loop)
+        assert ask(served.path, "status", within=WITHIN)
+    finally:
+        served.end()
+
+
+def test_file_that_is_no_socket_is_not_replaced(tmp_path):
+    path = tmp_path / "control.sock"
+    path.write_text("precious")
+    with pytest.raises(OSError, match="is no socket"):
+        ControlSocket(str(path), {}, loop=Loop(time.monotonic))
+    assert path.read_text() == "precious"
+
+
+def test_nobody_listening_is_told_from_nobody_answering(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        ask(str(tmp_path / "none"), "status", within=WITHIN)
+    path = str(tmp_path / "control.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as hanging:
+        hanging.bind(path)
+        hanging.listen()
+        with pytest.raises(TimeoutError):
+            ask(path, "status", within=0.1)
+    with pytest.raises(ConnectionRefusedError):
+        ask(path, "status", within=WITHIN)
