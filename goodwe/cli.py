@@ -94,8 +94,9 @@ def _stop(call: Call) -> int:
 
 def _status(call: Call) -> int:
     from .service import known_daemon
+    from .tools import status
 
-    return known_daemon(call.pidfile).status()
+    return status.main(call.rest, known_daemon(call.pidfile), call.pidfile)
 
 
 def _check_config(call: Call) -> int:
@@ -139,7 +140,7 @@ def _program(call: Call) -> "GoodWe":
     settings, warnings = call.load()
     from .service import GoodWe
 
-    return GoodWe(call.pidfile, settings, warnings)
+    return GoodWe(call.pidfile, settings, warnings, configuration=call.path)
 
 
 # --- the table
@@ -166,9 +167,17 @@ VERBS = (
     Verb("restart", "stop, then start", _restart, (Usage("", "stop, then start", "as start"),)),
     Verb(
         "status",
-        "say whether it runs",
+        "say whether it runs, and how things stand",
         _status,
-        (Usage("", "says whether it runs", "0 running; 1 dead, its pid file remains; 3 not running"),),
+        (
+            Usage(
+                "",
+                "says whether it runs; on a terminal, or with `--long`, also how inverters and broker stand."
+                " `--watch` renews that, `--json` is for programs",
+                "0 running; 1 dead, its pid file remains; 3 not running; 4 there, but it cannot be asked",
+            ),
+        ),
+        takes_arguments=True,
     ),
     Verb(
         "foreground",

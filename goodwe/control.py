@@ -21,11 +21,13 @@ from typing import Any
 
 import simplejson
 
-from .loop import Loop
+from .loop import Host
 from .times import NEVER
 
 log = logging.getLogger(__name__)
 
+SYSTEMD_SOCKET = "/run/goodwe/control.sock"
+"""Where the unit's program listens: RuntimeDirectory=goodwe."""
 MOST_CLIENTS = 8
 LONGEST_REQUEST = 4096
 """Bytes of a line."""
@@ -39,10 +41,21 @@ Answers = Mapping[str, Callable[[], Any]]
 """Name of a request to what answers it: a JSON value, under that name in the reply."""
 
 
+def path_of(pidfile: str, environ: Mapping[str, str]) -> str:
+    """Path of the socket of this process: in the RuntimeDirectory of its unit, else beside the pid file."""
+    folder = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return os.path.join(folder, os.path.basename(SYSTEMD_SOCKET)) if folder else path_beside(pidfile)
+
+
+def path_beside(pidfile: str) -> str:
+    """Path of the socket of a program with that pid file."""
+    return f"{os.path.splitext(pidfile)[0]}.sock"
+
+
 class ControlSocket:
     """A part of the loop: listens, and lets clients in."""
 
-    def __init__(self, path: str, answers: Answers, *, loop: Loop) -> None:
+    def __init__(self, path: str, answers: Answers, *, loop: Host) -> None:
         """Listen on `path`; each of the `answers` is called in the loop's thread.
 
         A socket that nobody listens on any more is replaced. Raises OSError when another program listens

@@ -168,6 +168,8 @@ class Loop:
         self._parts: list[Part] = []
         self._called: Part | None = None
         """The part that is being called."""
+        self.wake_ups = 0
+        """Sleeps that have ended since the start."""
         self._posted: deque[Callable[[], None]] = deque()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
@@ -212,6 +214,7 @@ class Loop:
                 waiting[wanted[0]] = part
         seconds = deadline - self.clock()
         ready = poll.poll(None if seconds == NEVER else max(0.0, min(seconds, LONGEST_SLEEP) * 1000))
+        self.wake_ups += 1
         now = self.clock()
         for descriptor, _ in ready:
             if descriptor == self._bell:

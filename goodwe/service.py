@@ -3,8 +3,11 @@
 Here the daemon meets the inverter: DaemonPy knows Unix, App knows inverters.
 """
 
+import contextlib
+import grp
 import logging
 import os
+import resource
 import select
 import time
 from collections.abc import Callable, Mapping
@@ -15,14 +18,17 @@ from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
 from DaemonPy import Daemon, LogFile, Notifier, Wakeup
 from DaemonPy import StartError as DaemonStartError
 
-from . import __version__
+from . import __version__, control
 from .app import App, outputs
-from .config import Config, make_log_folder
+from .config import PATH, Config, make_log_folder
 from .errors import GoodWeError, RestartError
-from .loop import NEVER, Loop, Timer
+from .loop import NEVER, Group, Loop, Timer
+from .snapshot import VERSION, Snapshot
 
 log = logging.getLogger(__name__)
 
+GROUP = "goodwe"
+"""Who may ask at the control socket besides its owner."""
 LOG_FORMAT = "%(asctime)-15s %(funcName)s(%(lineno)d) - %(levelname)s: %(message)s"
 """What users' log readers know (CONTRACT 5)."""
 
@@ -68,10 +74,17 @@ class GoodWe(Daemon):
     name = "GoodWe"
     older_ones = tuple(frozenset(("GoodWe.py", verb)) for verb in ("start", "restart"))
 
-    def __init__(self, pidfile: str, settings: Config, warnings: list[str]) -> None:
+    def __init__(
+        self, pidfile: str, settings: Config, warnings: list[str], *, configuration: str = PATH
+    ) -> None:
+        """`configuration` is the path that the settings and the warnings about them are from."""
         super().__init__(pidfile)
+        self._control_path = control.path_of(os.path.abspath(pidfile), os.environ)
         self._settings = settings
         self._warnings = warnings
+        self._configuration = os.path.abspath(configuration)
+        self._dropped: list[dict[str, str]] = []
+        """Each optional part of ours that has failed, with its error."""
 
     def run(self) -> int:
         reopen_log = self._open_log()
@@ -92,13 +105,62 @@ class GoodWe(Daemon):
         log.info("GoodWeUSBLogger %s started, pid %d", __version__, os.getpid())
         for warning in self._warnings:
             log.warning("%s", warning)
+        close_control = self._listen(loop, app)
         self.ready()
         try:
             app.run()
         except RestartError as error:
             raise DaemonStartError(str(error)) from error
+        finally:
+            close_control()
         log.info("GoodWeUSBLogger stopped")
         return 0
+
+    def _listen(self, loop: Loop, app: App) -> Callable[[], None]:
+        """Serve the control socket, which the program can do without; returns what closes it."""
+        began = loop.clock()
+        group = Group(loop, lambda error: self._control_failed(error, listening))
+        answers = {"status": lambda: self._snapshot(app, loop, began).plain()}
+        try:
+            listening = control.ControlSocket(self._control_path, answers, loop=group)
+        except OSError as error:
+            log.info("status cannot be asked at %s: %s", self._control_path, error.strerror or error)
+            return lambda: None
+        group.add(listening)
+        with contextlib.suppress(KeyError, OSError):  # no such group, or not root: its owner may ask
+            os.chown(self._control_path, -1, grp.getgrnam(GROUP).gr_gid)
+        return listening.close
+
+    def _control_failed(self, error: Exception, listening: control.ControlSocket) -> None:
+        log.error("The control socket failed and is left out until the next start", exc_info=error)
+        listening.close()
+        self._dropped.append({"part": "control socket", "error": f"{type(error).__name__}: {error}"})
+
+    def _snapshot(self, app: App, loop: Loop, began: float) -> Snapshot:
+        """How the program stands; it began at that time on the loop's clock."""
+        now = loop.clock()
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        program = {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_seconds": now - began,
+            "configuration": self._configuration,
+            "warnings": self._warnings,
+            "cpu_seconds": used.ru_utime + used.ru_stime,
+            "memory_kilobytes": used.ru_maxrss,
+            "wake_ups": loop.wake_ups,
+        }
+        status = app.status(now)
+        dropped = [*status["dropped"], *self._dropped]
+        return Snapshot(
+            {
+                "version": VERSION,
+                "taken_epoch": time.time(),
+                "program": program,
+                **status,
+                "dropped": dropped,
+            }
+        )
 
     def _open_log(self) -> Callable[[], None] | None:
         """Log to the file as a daemon, else to the terminal; returns what opens the file again."""

@@ -5,7 +5,8 @@ states are named as their Enum names them, in lower case. What does not apply is
 
     version     1; another number when a key changes its meaning, not when one is added
     taken_epoch when this was taken
-    program     version, pid, uptime_seconds
+    program     version, pid, uptime_seconds, configuration, warnings about it, cpu_seconds, wake_ups,
+                memory_kilobytes
     finder      how inverters are looked for: state, what was found
     links       a list: one wire each, its state and the bus on it
     places      a list: where an inverter is or was plugged in, and why it cannot be opened
@@ -43,9 +44,13 @@ class Snapshot(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def plain(self) -> dict[str, Any]:
+        """A copy of dicts and lists, for whoever turns it into text."""
+        return {key: _thawed(value) for key, value in self._values.items()}
+
     def json(self) -> str:
         """The object as JSON text on one line, keys sorted; numbers that JSON lacks are null."""
-        return simplejson.dumps(_thawed(self._values), sort_keys=True, ignore_nan=True)
+        return simplejson.dumps(self.plain(), sort_keys=True, ignore_nan=True)
 
 
 def _frozen(value: Any, where: str) -> Any:

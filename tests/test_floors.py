@@ -44,7 +44,7 @@ FLOORS = [
     ["link", "readings.ledger", "outputs.mqtt"],
     ["snapshot", "control"],
     ["app"],
-    ["tools", "tools.decode", "tools.fleet", "tools.embedded_broker", "tools.discovery"],
+    ["tools", "tools.decode", "tools.status", "tools.fleet", "tools.embedded_broker", "tools.discovery"],
     ["tools.simulate"],
     ["tools.demo"],
     ["service"],

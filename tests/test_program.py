@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from goodwe import control
 from goodwe.events import Reading
 from goodwe.outputs.mqtt.client import paho_client
 from goodwe.protocol.identity import Identity
@@ -77,7 +78,16 @@ class House:
         """`before` is a command that runs another one."""
         with (self.folder / "foreground.log").open("wb") as log:
             program = subprocess.Popen(
-                [*before, sys.executable, GOODWE, "--config", str(self.config), "foreground"],
+                [
+                    *before,
+                    sys.executable,
+                    GOODWE,
+                    "--config",
+                    str(self.config),
+                    "--pidfile",
+                    str(self.pidfile),
+                    "foreground",
+                ],
                 stderr=log,
                 # However the tests themselves were started.
                 preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
@@ -185,6 +195,34 @@ def test_start_status_values_stop(house):
     assert house("status").returncode == 3
     assert not house.pidfile.exists()
     subscriber.close()
+
+
+@pytest.mark.parametrize("way", ["start", "foreground", "systemd"])
+def test_status_tells_how_things_stand_however_it_was_started(house, subscriber, way, monkeypatch):
+    house.simulate()
+    if way == "start":
+        house("start")
+    else:
+        if way == "systemd":
+            monkeypatch.setenv("RUNTIME_DIRECTORY", str(house.folder))
+        house.foreground()
+    subscriber.until(topic("online"), "1")
+    path = house.folder / ("control.sock" if way == "systemd" else "goodwe.sock")
+    snapshot = control.ask(str(path), "status", within=PATIENCE)
+    assert snapshot["program"]["configuration"] == str(house.config)
+    assert snapshot["links"][0]["name"] == f"unix:{house.socket}"
+    if way != "systemd":
+        first = f"GoodWe is running, pid {snapshot['program']['pid']}\n"
+        told = house("status")
+        assert (told.returncode, told.stdout, told.stderr) == (0, first, "")
+        told = house("status", "--long")
+        assert (told.returncode, told.stderr) == (0, "")
+        assert told.stdout.startswith(f"{first}  version ")
+    house("stop")
+    if way != "start":
+        house.running[-1].send_signal(signal.SIGTERM)
+        house.running[-1].wait(PATIENCE)
+    assert not path.exists()
 
 
 def test_log_has_the_form_and_the_words_that_people_grep_for(house, subscriber):
@@ -382,7 +420,15 @@ def test_systemds_watchdog_is_fed(house, tmp_path):
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(PATIENCE)
         program = subprocess.Popen(
-            [sys.executable, GOODWE, "--config", str(house.config), "foreground"],
+            [
+                sys.executable,
+                GOODWE,
+                "--config",
+                str(house.config),
+                "--pidfile",
+                str(house.pidfile),
+                "foreground",
+            ],
             env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"},
             stderr=subprocess.DEVNULL,
         )

@@ -127,7 +127,8 @@ def _show(options: argparse.Namespace, folder: Path, children: contextlib.ExitSt
     if not Day(options.phases).is_light(time_of_day(options.start)):
         print("It is night there: values come after sunrise, or with another --start.")
     print("What a subscriber of goodwe/# sees; Ctrl-C ends it:", flush=True)
-    logger = start("program", [*program, "--config", str(settings), "foreground"])
+    files = ["--config", str(settings), "--pidfile", str(folder / "pid")]
+    logger = start("program", [*program, *files, "foreground"])
     _print_messages(port, [broker, simulator, logger], end)
 
 

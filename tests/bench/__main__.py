@@ -93,7 +93,15 @@ def start(folder: Path, port: int, device: Path, interval: int) -> subprocess.Po
         f"statefile = {folder / 'state.json'}\n"
         f"[mqtt]\nserver = 127.0.0.1\nport = {port}\n"
     )
-    command = [sys.executable, GOODWE, "--config", str(settings), "foreground"]
+    command = [
+        sys.executable,
+        GOODWE,
+        "--config",
+        str(settings),
+        "--pidfile",
+        str(folder / "pid"),
+        "foreground",
+    ]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 

@@ -37,7 +37,8 @@ class House:
 
     def start(self) -> "House":
         with (self._folder / "log").open("ab") as log:
-            command = [sys.executable, GOODWE, "--config", str(self._config), "foreground"]
+            command = [sys.executable, GOODWE, "--config", str(self._config)]
+            command += ["--pidfile", str(self._folder / "pid"), "foreground"]
             self._program = subprocess.Popen(command, stderr=log)
         return self
 

@@ -1,0 +1,249 @@
+"""`status`: how the running program stands, asked at its control socket; the shape is that of snapshot.py."""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, TextIO
+
+import simplejson
+
+from .. import control
+
+WITHIN = 2.0
+"""Seconds for an answer."""
+RUNNING, CANNOT_BE_ASKED = 0, 4
+"""Exit codes; the others are the daemon's (CONTRACT 4)."""
+EVERY = 2.0
+"""Seconds between two looks of --watch."""
+CLEAR, BOLD, RED, PLAIN = "\x1b[H\x1b[2J", "\x1b[1m", "\x1b[31m", "\x1b[0m"
+VALUES = (("pac", "W"), ("vac1", "V"), ("temp", "°C"))
+"""Of the last reading, in a line, with their units."""
+
+Values = Mapping[str, Any]
+
+
+class Looked(Protocol):
+    """A daemon that can be looked at."""
+
+    def status(self) -> int:
+        """Print whether it runs; the exit code of CONTRACT 4."""
+
+
+class Answer(NamedTuple):
+    """What came of asking."""
+
+    snapshot: dict[str, Any] | None
+    """None without an answer."""
+    trouble: str
+    """Why there is none, where a program listens; empty where nobody does."""
+
+
+class Style(NamedTuple):
+    """How a line may look."""
+
+    width: int
+    """Characters of a line; more are cut."""
+    colours: bool
+
+
+def main(arguments: list[str], daemon: Looked, pidfile: str, *, out: TextIO | None = None) -> int:
+    """Print how the program with that pid file stands, or whether it runs at all; the exit code."""
+    options = parse(arguments)
+    out = out or sys.stdout
+    if options.watch is None:
+        return _once(options, daemon, pidfile, out)
+    while True:
+        text = _watched(pidfile, _style(out))
+        print(f"{CLEAR}{text}" if out.isatty() else text, file=out, flush=True)
+        time.sleep(options.watch)  # a person watches; Ctrl-C ends it
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog="GoodWe.py status",
+        description="How the running program stands: daemon, foreground or unit of systemd.",
+        epilog="exit code: 0 running; 1 dead, its pid file remains; 3 not running; 4 there, but it cannot be"
+        " asked. --pidfile stands before the verb.",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--long", action="store_true", help="all there is, also where the output is no terminal"
+    )
+    which.add_argument(
+        "--json", action="store_true", help="one JSON object, as goodwe/snapshot.py describes it"
+    )
+    which.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=EVERY,
+        metavar="SECONDS",
+        help=f"renew it, every {EVERY:g} s without a number",
+    )
+    return parser.parse_args(arguments)
+
+
+def asked(pidfile: str, ask: Callable[[str], Any] | None = None) -> Answer:
+    """The answer of the program with that pid file, or of systemd's; `ask` asks at one socket."""
+    ask = ask or (lambda path: control.ask(path, "status", within=WITHIN))
+    trouble = ""
+    for path in dict.fromkeys((control.path_beside(pidfile), control.SYSTEMD_SOCKET)):
+        try:
+            return Answer(ask(path), "")
+        except (FileNotFoundError, ConnectionRefusedError):
+            continue
+        except PermissionError:
+            trouble = f"you may not ask it at {path}; run with sudo, or as a user in group goodwe"
+        except TimeoutError:
+            trouble = f"it does not answer at {path}; look into its log, then restart it"
+        except (OSError, ValueError) as error:
+            trouble = f"no answer at {path}: {error}"
+    return Answer(None, trouble)
+
+
+def shown(snapshot: Values, style: Style) -> str:
+    """The snapshot for a person, in lines."""
+    lines = [*_program(snapshot)]
+    for serial, inverter in sorted(snapshot.get("inverters", {}).items()):
+        lines += _inverter(serial, inverter)
+    if not snapshot.get("inverters"):
+        lines += _no_inverter(snapshot)
+    for name, output in sorted(snapshot.get("outputs", {}).items()):
+        lines += _output(name, output)
+    for part in snapshot.get("dropped", []):
+        lines.append(f"! {part['part']} failed and is left out: {part['error']}")
+    return "\n".join(_styled(line, style) for line in lines)
+
+
+# --- the lines
+
+
+def _program(snapshot: Values) -> Iterable[str]:
+    program = snapshot["program"]
+    yield f"GoodWe is running, pid {program['pid']}"
+    yield (
+        f"  version {program['version']}, for {duration(program['uptime_seconds'])},"
+        f" {program['memory_kilobytes'] / 1024:.0f} MB, {program['cpu_seconds']:.1f} s of CPU,"
+        f" {program['wake_ups']} wake-ups"
+    )
+    yield f"  configuration {program['configuration']}"
+    for warning in program["warnings"]:
+        yield f"! {warning}"
+
+
+def _inverter(serial: str, inverter: Values) -> Iterable[str]:
+    model = f" {inverter['model']}" if inverter.get("model") else ""
+    age = inverter.get("last_reading_seconds")
+    seen = f", read {duration(age)} ago" if age is not None else ""
+    yield f"inverter {serial}{model}: {'online' if inverter.get('online') else 'away'}{seen}"
+    values = inverter.get("values") or {}
+    told = [f"{values[key]} {unit}" for key, unit in VALUES if key in values]
+    told += [f"today {inverter['today_kwh']} kWh"] if inverter.get("today_kwh") is not None else []
+    told += [f"total {inverter['total_kwh']} kWh"] if inverter.get("total_kwh") is not None else []
+    if told:
+        yield f"  {', '.join(told)}"
+    if inverter.get("refused"):
+        yield f"! refused: {_counts(inverter['refused'])}"
+
+
+def _no_inverter(snapshot: Values) -> Iterable[str]:
+    nodes = [link["name"] for link in snapshot.get("links", [])]
+    if nodes:
+        yield f"inverter: none has given a reading yet; asking at {', '.join(nodes)}"
+    else:
+        yield "inverter: none is plugged in"
+    for place in snapshot.get("places", []):
+        if place.get("trouble"):
+            yield f"! {place['trouble']}"
+
+
+def _output(name: str, output: Values) -> Iterable[str]:
+    connections = output.get("connections", {})
+    if not connections:
+        yield f"output {name}: {output.get('state', 'on')}"
+    for serial, connection in connections.items():
+        yield _broker(f"{connection['server']}{f' for {serial}' if serial else ''}", connection)
+    backlog = output.get("features", {}).get("backlog")
+    if backlog:
+        yield f"  backlog: {backlog['kept'] if backlog['kept'] is not None else '?'} readings wait"
+    for part in output.get("dropped", []):
+        yield f"! {part['part']} failed and is left out: {part['error']}"
+
+
+def _broker(name: str, connection: Values) -> str:
+    if connection["connected_seconds"] is not None:
+        return f"broker {name}: connected for {duration(connection['connected_seconds'])}"
+    why = f" ({connection['why_not']})" if connection["why_not"] else ""
+    next_try = connection["next_try_seconds"]
+    again = f"; next try in {duration(next_try)}" if next_try is not None else ""
+    return f"! broker {name}: {connection['state']}{why}{again}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units: 3 d 4 h, 12 min 5 s, 0.4 s."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour} h"
+    if hours:
+        return f"{hours} h {minute} min"
+    return f"{minutes} min {second} s" if minutes else f"{second} s"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+
+
+# --- how it is asked and printed
+
+
+def _once(options: argparse.Namespace, daemon: Looked, pidfile: str, out: TextIO) -> int:
+    answer = asked(pidfile)
+    if answer.snapshot is not None:
+        if options.json:
+            text = simplejson.dumps(answer.snapshot, sort_keys=True)
+        elif options.long or out.isatty():
+            text = shown(answer.snapshot, _style(out))
+        else:  # programs read this line
+            text = next(iter(_program(answer.snapshot)))
+        print(text, file=out)
+        return RUNNING
+    code = daemon.status()
+    if answer.trouble:
+        print(f"GoodWe: {answer.trouble}", file=sys.stderr)
+        return code if code == RUNNING else CANNOT_BE_ASKED
+    return code
+
+
+def _watched(pidfile: str, style: Style) -> str:
+    answer = asked(pidfile)
+    if answer.snapshot is not None:
+        return f"{shown(answer.snapshot, style)}\n{time.strftime('%H:%M:%S')}, Ctrl-C ends it"
+    return _styled(f"! {answer.trouble or 'GoodWe is not running'}", style)
+
+
+def _style(out: TextIO) -> Style:
+    colours = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return Style(shutil.get_terminal_size().columns if out.isatty() else 10_000, colours)
+
+
+def _styled(line: str, style: Style) -> str:
+    """Cut to the width; trouble, which begins with !, in red, and what is not indented in bold."""
+    cut = line if len(line) <= style.width else f"{line[: style.width - 1]}…"
+    if not style.colours or cut.startswith(" "):
+        return cut
+    return f"{RED if cut.startswith('!') else BOLD}{cut}{PLAIN}"
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("must be from 0.1 to 3600")
+    return seconds
