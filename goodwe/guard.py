@@ -1,4 +1,4 @@
-"""What the program can do without: each with a share of the loop; one that fails is dropped alone."""
+"""Optional parts of the program: each has a share of the loop, and one that fails is dropped alone."""
 
 import logging
 import sys

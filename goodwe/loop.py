@@ -71,7 +71,7 @@ class Host(Protocol):
 
 
 class Group:
-    """A host for what the program can do without: parts and steps that fall together.
+    """A host for an optional part of the program: parts and steps that fall together.
 
     What one of them raises is told to the group's owner once and never reaches the loop; all parts of
     the group are dropped then, and steps that are still to come are not made.

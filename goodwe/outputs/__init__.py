@@ -42,7 +42,7 @@ class Output:
 
     @property
     def stopped(self) -> bool:
-        """Whether everything has been said, so that the program may end."""
+        """True when everything has been said, so that the program may end."""
         return True
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class Output:
 
 
 class Actions(Protocol):
-    """What the program can do for whoever commands it."""
+    """Everything that the program can be told to do by somebody outside."""
 
     def poll(self, serial: str) -> bool:
         """Read this inverter soon; False if it is away."""
@@ -69,10 +69,10 @@ class Actions(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """What an output is made with, besides its settings."""
+    """The surroundings of an output, besides its settings."""
 
     loop: Host
-    """Whatever is added or posted here is the output's: what it raises drops the output alone."""
+    """Parts and steps given to it are the output's: one that raises drops the output alone."""
     random: Random
     wall_clock: Callable[[], float]
     """Seconds since 1970."""
@@ -109,12 +109,12 @@ class Fanout:
 
     @property
     def stopped(self) -> bool:
-        """Whether all have said what they had to say."""
+        """True when every output has stopped."""
         return all(self._guard.ask(lambda output: output.stopped).values())
 
     @property
     def empty(self) -> bool:
-        """Whether there is nobody to give anything to."""
+        """True without any output."""
         return not len(self._guard)
 
     @property
@@ -152,7 +152,7 @@ def sections(name: str) -> tuple[type["Section"], ...]:
 
 
 def make_outputs(config: "Config", context: Context) -> Fanout:
-    """Those that are on in `config`. Raises StartError when one says so, or when none is left."""
+    """All outputs that are on in `config`. Raises StartError when one says so, or when none is left."""
     fanout = Fanout(context.loop)
     for name in names():
         settings = getattr(config, name, None)

@@ -23,7 +23,7 @@ def make(settings: MqttSettings, context: Context) -> "MqttOutput":
 
 
 def features(settings: MqttSettings, context: Context) -> list[str]:
-    """Those that are on, each the name of its module, in the order in which they have their say."""
+    """Names of the modules of the features that are on, in the order in which they have their say."""
     from .message import KEPT_TOPICS
 
     keeps = settings.retain or settings.valuesretain or settings.control

@@ -79,12 +79,12 @@ class Backlog(Timer):
         self._live: list[Live] = []
         self._under_way: set[int] = set()
         self._acknowledged: set[int] = set()
-        """Those that are to be deleted; until they are, nothing is sent."""
+        """Numbers that are to be deleted; until they are, nothing is sent."""
         self._send_at = NEVER
         self._allowed_at = -NEVER
         """From when on the rate allows the next ones."""
         self._busy = False
-        """Whether the file is being read, or acknowledged readings deleted."""
+        """True while the file is read, or acknowledged readings are deleted."""
         self._added = 0
         self._lost = 0
         """Readings that could not even be kept."""
@@ -93,7 +93,7 @@ class Backlog(Timer):
         self._sent_again = 0
         """Readings of the file that were acknowledged."""
         self._troubles: dict[str, str] = {}
-        """What is done with the file to why it failed the last time."""
+        """Operation on the file to the reason why it failed the last time."""
         self._told_dropped = False
         self._stopping = False
 
@@ -318,7 +318,7 @@ class Backlog(Timer):
 
 
 class _Receipt:
-    """What becomes of a reading, told to the backlog; what that raises is the feature's own."""
+    """Tells the backlog the fate of a reading; an error in that is the feature's own."""
 
     def __init__(self, backlog: Backlog, live: Live, call: Callable[[Callable[[], None]], None]) -> None:
         """`call` makes a call for the feature."""

@@ -1,4 +1,4 @@
-"""What others may tell us to do, on topics of their own (CONTRACT 6): poll, register, limit and so on.
+"""Commands from others, on topics of their own (CONTRACT 6): poll, register, limit and so on.
 
     <commandtopic>/<serial>/<command>     or `all` for every inverter, and for the program itself
     <commandtopic>/<serial>/reply         what became of it, unless MQTT 5 names another topic
@@ -44,7 +44,7 @@ COMMANDS = ("poll", "register", "discovery", "loglevel", *INSTRUCTIONS)
 
 
 class CommandError(Exception):
-    """What is wrong with a command; the text goes back to whoever gave it."""
+    """A command that is not obeyed; the text goes back to whoever gave it."""
 
 
 class _Command(NamedTuple):
@@ -64,7 +64,7 @@ class _Budget:
         self._counted_at = 0.0
 
     def take(self, now: float) -> bool:
-        """Whether one more is allowed now."""
+        """True if one more is allowed now."""
         self._left = min(BURST, self._left + (now - self._counted_at) * PER_SECOND)
         self._counted_at = now
         if self._left < 1:

@@ -25,7 +25,7 @@ class Discovery(Feature):
         self._clock = hub.context.loop.clock
         self._random = random
         self._announced: dict[str, Message] = {}
-        """Serial to what was announced and is known to whoever listens."""
+        """Serial to its announcement that subscribers know."""
         self._due: dict[str, float] = {}
         """Serial to when it is announced again to a Home Assistant that has started."""
         self._repeat: dict[str, float] = {}

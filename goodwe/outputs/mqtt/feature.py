@@ -1,4 +1,4 @@
-"""What can be switched on around the readings: one small interface, a file for each."""
+"""The interface of everything that can be switched on around the readings; each has a file of its own."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,18 +19,18 @@ ALL = "all"
 
 
 class Receipt(Protocol):
-    """What a feature wants to know of a reading."""
+    """Given by a feature that wants to know the fate of a reading."""
 
     def wait(self) -> None:
         """There is no connection for it now; it is still the first to go."""
 
     def told(self, acknowledged: bool) -> None:
-        """Whether a broker has acknowledged it. It is not published again."""
+        """A broker has acknowledged it, or has not; it is not published again."""
 
 
 @dataclass
 class Inverter:
-    """What is to be said of one inverter."""
+    """Everything that is to be published about one inverter."""
 
     serial: str
     topic: str
@@ -40,19 +40,19 @@ class Inverter:
     phases: int = 0
     """0 until it is known."""
     infos: dict[str, Values] = field(default_factory=dict)
-    """What it told about itself, by published name."""
+    """Its answers about itself, by published name."""
     newest: Reading | Resting | None = None
-    """What was said last and is still true: the first thing that a new connection carries."""
+    """Its last message that is still true: the first thing that a new connection carries."""
     has_arrived: bool = False
-    """Whether a broker has acknowledged the newest; then no other connection needs it."""
+    """True once a broker has acknowledged the newest; then no other connection needs it."""
     receipt: "Receipt | None" = None
-    """Who is told what becomes of the newest while it waits for a connection."""
+    """Of the newest, while it waits for a connection."""
     since: float = 0.0
     """When it came or went, on the loop's clock."""
 
 
 class Feature:
-    """Something around the readings. What it does not need, it does not define.
+    """Something around the readings. A method that it does not need, it does not define.
 
     Times are seconds on the loop's clock. A feature that raises is dropped; the readings go on.
     """
@@ -64,7 +64,7 @@ class Feature:
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing is left to be done after `stop`."""
+        """True when nothing is left to be done after `stop`."""
         return True
 
     def subscriptions(self, serial: str) -> list[str]:
@@ -76,23 +76,23 @@ class Feature:
         return False
 
     def renew(self, inverter: Inverter) -> None:
-        """Who listens may know nothing of it: a new connection, or a Home Assistant that starts."""
+        """Subscribers may know nothing of it: a new connection, or a Home Assistant that starts."""
 
     def prepare(self, inverter: Inverter) -> None:
         """Something is going to be said of it, or it has told more about itself."""
 
     def take(self, reading: Reading, data: str) -> "Receipt | None":
-        """A reading is on its way to a broker, as this text; what is returned is told what becomes of it."""
+        """A reading is on its way to a broker, as this text; a receipt is told its fate."""
         return None
 
     def published(self, inverter: Inverter, reading: Reading | Resting) -> None:
         """Its data have just gone out; whether it is online follows."""
 
     def handle(self, event: Happening) -> None:
-        """This happened, and what MQTT says of it has been said, or waits for a connection."""
+        """This happened; `data` and `online` have been said, or wait for a connection."""
 
     def caught_up(self, inverter: Inverter) -> None:
-        """Over a new connection, what is true now has been said: all else may follow."""
+        """A new connection has carried the live values: all else may follow."""
 
     def forget(self, inverter: Inverter) -> None:
         """It has been away for long and gives its place to another."""
@@ -113,7 +113,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Hub:
-    """What a feature is made with."""
+    """The surroundings of a feature."""
 
     settings: "MqttSettings"
     context: Context
@@ -121,9 +121,9 @@ class Hub:
     pool: "Pool"
     inverters: Mapping[str, Inverter]
     tell_anew: Callable[[Inverter], None]
-    """Who listens may know nothing of the inverter: `renew` and `prepare` all features."""
+    """Subscribers may know nothing of the inverter: `renew` and `prepare` all features."""
     say_again: Callable[[Inverter], None]
-    """Publish once more what is said of an inverter that is away."""
+    """Publish once more the message about an inverter that is away."""
 
     def publish(self, serial: str, message: Message, done: Callable[[bool], None] | None = None) -> bool:
         """On the inverter's own connection, or else on any, as Connection.publish does; False if none stands.

@@ -1,4 +1,4 @@
-"""What Home Assistant is told so that it shows an inverter without a line of configuration.
+"""The messages that let Home Assistant show an inverter without a line of configuration.
 
 Device-based discovery: one retained message an inverter, made of the rows of `fields`. Pure: settings and
 facts in, messages out; whoever has the connection publishes them. Domoticz and openHAB read the same.
@@ -133,7 +133,7 @@ def discovery_topic(prefix: str, serial: str) -> str:
 
 
 def is_ours(payload: bytes) -> bool:
-    """Whether a discovery message is one of this program."""
+    """True if a discovery message is one of this program."""
     try:
         return bool(simplejson.loads(payload)["o"]["name"] == ORIGIN["name"])
     except (ValueError, KeyError, TypeError, RecursionError):

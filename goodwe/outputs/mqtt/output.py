@@ -190,7 +190,7 @@ class MqttOutput(Timer, Output):
         return [topic for topics in wanted.values() for topic in topics]
 
     def _connected(self, inverter: Inverter) -> None:
-        """Whoever is at the other end may know nothing of it."""
+        """Begin anew with the inverter: the other end may know nothing of it."""
         self._features.each(lambda feature: feature.renew(inverter))
         self._say(inverter)
         self._features.each(lambda feature: feature.caught_up(inverter))
@@ -214,14 +214,14 @@ class MqttOutput(Timer, Output):
         self.pool.publish(inverter.serial, Message(f"{inverter.topic}/online", online, 1, retain=True))
 
     def _is_newest(self, inverter: Inverter, reading: Reading | Resting | None) -> None:
-        """What is true of it from now on; what has waited until now will not be said as that any more."""
+        """From now on this is true of it; a reading that has waited until now is one of the past."""
         receipt, inverter.receipt = inverter.receipt, None
         inverter.newest, inverter.has_arrived = reading, False
         if receipt is not None:
             receipt.told(False)
 
     def _publish_data(self, inverter: Inverter, reading: Reading | Resting) -> bool:
-        """Whether the broker has it, or will; else it waits for the next connection."""
+        """Hand it to the broker; False if it has to wait for the next connection."""
         data = self._data(inverter, reading)
         receipt, inverter.receipt = inverter.receipt, None
         if receipt is None and isinstance(reading, Reading):
@@ -242,7 +242,7 @@ class MqttOutput(Timer, Output):
     def _told(
         self, inverter: Inverter, reading: Reading | Resting, receipt: Receipt | None, acknowledged: bool
     ) -> None:
-        """What became of a message with a QoS above 0; until that is known another may be the newest."""
+        """Note the fate of a message with a QoS above 0; another reading may be the newest by then."""
         if inverter.newest is reading:
             inverter.has_arrived = acknowledged
             if not acknowledged:

@@ -50,7 +50,7 @@ class Pool:
         self._leaving = [*(other for other in self._leaving if not other.closed), connection]
 
     def is_first(self, serial: str) -> bool:
-        """Whether it has the connection that is never released."""
+        """True for the inverter with the connection that is never released."""
         return self._by_serial.get(serial) is self._first
 
     def of(self, serial: str) -> Connection | None:
@@ -69,7 +69,7 @@ class Pool:
 
     @property
     def all_stand(self) -> bool:
-        """Whether what is said of any inverter goes out at once."""
+        """True when every message about an inverter goes out at once."""
         return self.standing == len(self._by_serial)
 
     def publish(self, serial: str, message: Message, done: Callable[[bool], None] | None = None) -> bool:
@@ -89,7 +89,7 @@ class Pool:
 
     @property
     def closed(self) -> bool:
-        """Whether all connections are gone."""
+        """True when all connections are gone."""
         return all(connection.closed for connection in self._all())
 
     def close(self) -> None:

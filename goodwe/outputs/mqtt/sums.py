@@ -29,7 +29,7 @@ class Plant:
         self._online: set[str] = set()
 
     def handle(self, event: Happening) -> Message | None:
-        """What to publish now that this has happened, if that changes anything."""
+        """The sum to publish now that this has happened; None if that changes nothing."""
         match event:
             case Remembered(serial):
                 self._readings.setdefault(serial, None)

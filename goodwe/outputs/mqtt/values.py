@@ -17,7 +17,7 @@ ROUNDING = 1e-6
 
 
 class Values:
-    """What was last published of one inverter's values. Times are seconds on a clock that only grows."""
+    """The values of one inverter as last published. Times are seconds on a clock that only grows."""
 
     def __init__(self, topic: str, settings: "MqttSettings") -> None:
         """`topic` is that of the inverter; each value stands below it under its key."""
@@ -27,11 +27,11 @@ class Values:
         """Key to the number that was published last, and when."""
 
     def forget(self) -> None:
-        """Whoever had the values may have lost them: all are new again."""
+        """Subscribers may have lost the values: all are new again."""
         self._sent.clear()
 
     def messages(self, reading: Reading | Resting, now: float) -> list[Message]:
-        """Those that have moved out of their dead band, or were not published for long."""
+        """A message for each value that left its dead band, or was not published for long."""
         messages = []
         for row in fields.sent_rows(fields.RUNNING, reading.inverter_type):
             number = fields.number(reading.values, row.key)
