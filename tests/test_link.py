@@ -14,7 +14,7 @@ from goodwe.loop import NEVER
 from goodwe.place import Place
 from goodwe.protocol.bus import Bus
 from goodwe.protocol.frame import frame
-from goodwe.tally import Tally
+from goodwe.tally import MOST_REASONS, OTHERS, Tally
 
 from .captures import data
 from .fakes import Clock, Wire
@@ -431,3 +431,26 @@ def test_inverter_that_registers_just_before_a_step_is_due_is_not_interrupted():
         silent.hear("address_confirm", 0x0B)
     silent.run(130.0)
     assert silent.ended == ["silent"], "put off once, not for ever"
+
+
+def test_tally_of_what_comes_every_quarter_of_an_hour_is_a_handful_of_lines_a_day():
+    tally = Tally()
+    told = sum(tally.add("wrong checksum", n * 900.0) for n in range(96))
+    assert (told, tally.counts["wrong checksum"]) == (2, 96)
+
+
+def test_tally_that_was_quiet_for_a_day_begins_as_at_first():
+    tally = Tally()
+    times = [0.0, 700.0, 2000.0, 5000.0, 5000.0 + 86400.0]
+    assert [tally.add("wrong checksum", at) for at in times] == [True] * 5
+    assert not tally.add("wrong checksum", times[-1] + 599.0)
+    assert tally.add("wrong checksum", times[-1] + 599.0 + 600.0)
+
+
+def test_tally_counts_endless_reasons_together():
+    tally = Tally()
+    told = sum(tally.add(f"1{n:04}DTU166W0157 total falls", float(n)) for n in range(5000))
+    assert told == MOST_REASONS + 1
+    assert len(tally.counts) == MOST_REASONS + 1
+    assert tally.counts[OTHERS] == 5000 - MOST_REASONS
+    assert str(tally).count(",") == MOST_REASONS

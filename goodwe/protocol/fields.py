@@ -310,6 +310,7 @@ class Codec:
     """Rows in the order of their words, to values and back."""
 
     def __init__(self, rows: list[Field], *, hybrid: bool = False) -> None:
+        """`rows` in the order in which they are sent; `hybrid`: signed as hybrids have them."""
         self.rows = rows
         codes = [_code(row, hybrid=hybrid) for row in rows]
         self._struct = struct.Struct(">" + "".join(codes))

@@ -127,6 +127,7 @@ class Splitter:
     """Cuts a stream of bytes into frames whose two addresses `accepts` takes."""
 
     def __init__(self, accepts: Callable[[int, int], bool] = to_the_ap) -> None:
+        """`accepts` says of a source and a destination whether they can be those of a frame."""
         self._accepts = accepts
         self._buffer = bytearray()
         self._offset = 0

@@ -61,7 +61,7 @@ class Interview:
     """Decides what one inverter is asked, and when. Times are seconds on a clock that only grows."""
 
     def __init__(self, serial: str, identity: Identity) -> None:
-        """`identity` is what is known from earlier; it is kept up to date."""
+        """`serial` names the inverter, `identity` is known from earlier; it is kept up to date."""
         self.identity = identity
         self.serial = serial
         self._readings = 0

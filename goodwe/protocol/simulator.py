@@ -25,7 +25,7 @@ class Inverter:
     """The device's side of the registration and its answers."""
 
     def __init__(self, serial: str, *, length: int, id_length: int = fields.ID_LENGTH) -> None:
-        """`length` is that of its running info, `id_length` of its ID info."""
+        """`serial` is its number; `length` and `id_length` are bytes of its running info and ID info."""
         self.serial = serial
         self.address = UNREGISTERED
         self._length = length
@@ -297,7 +297,10 @@ class Port:
     def __init__(
         self, inverter: Inverter, measure: Callable[[float], Values], habits: Habits, random: Random
     ) -> None:
-        """`measure` gives what the inverter measures at a time."""
+        """`inverter` is behind it, `measure` gives the values that it measures at a time.
+
+        `habits` say how wire and device misbehave, by the chance of `random`.
+        """
         self.ignored: Counter[str] = Counter()
         """Writes that the device makes nothing of, by reason."""
         self._inverter = inverter
