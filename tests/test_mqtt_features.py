@@ -16,6 +16,7 @@ from goodwe.outputs.mqtt import discovery
 from goodwe.outputs.mqtt.client import MQTT5, paho_client
 from goodwe.outputs.mqtt.payload import data_json
 from goodwe.outputs.mqtt.store import Store
+from goodwe.protocol import fields
 from goodwe.protocol.simulator import Day
 
 from .broker import PATIENCE, Amqtt, Mosquitto, Subscriber, free_port, needs_amqtt, wait_for
@@ -165,6 +166,18 @@ def test_each_value_has_a_topic_of_its_own(run, mosquitto, subscriber):
     running.tell(reading(pac=1200))
     seen = [message[0] for message in (subscriber.next() for _ in range(5))]
     assert seen == [DATA, ONLINE, DATA, f"goodwe/{SERIAL}/pac", ONLINE]
+
+
+def test_values_arrive_with_qos_2_exactly_once(run, mosquitto):
+    subscriber = Subscriber(mosquitto.port)
+    running = run(mosquitto.port, values=True, valuesqos=2)
+    running.tell(reading(pac=1000))
+    messages = [subscriber.next() for _ in range(len(fields.RUNNING) + 2)]
+    topics = [DATA, ONLINE, *(f"goodwe/{SERIAL}/{row.key}" for row in fields.RUNNING)]
+    assert sorted(topic for topic, _, _ in messages) == sorted(topics)
+    wait_for(lambda: mosquitto.log.count("Received PUBREL") == len(fields.RUNNING), "the second half")
+    subscriber.nothing(0.3)
+    subscriber.close()
 
 
 def test_sum_of_all(run, mosquitto, subscriber):

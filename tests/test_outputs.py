@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from goodwe import outputs
+from goodwe import app, config, outputs
 from goodwe.errors import StartError
 from goodwe.events import Offline, Reading, Resting
 from goodwe.loop import Loop
@@ -243,6 +243,44 @@ def test_new_output_is_one_file_and_gets_what_happens(tmp_path, monkeypatch):
     fanout.stop(0.0)
     assert toys.config.told == [EVENT]
     assert fanout.stopped
+
+
+OUTSIDER = """
+from dataclasses import dataclass
+from goodwe.config import OutputSection, option
+from goodwe.outputs import Output
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(OutputSection):
+    NAME = "paper"
+    path: str = option("", str, "File to which each event is written.")
+
+class Paper(Output):
+    def __init__(self, settings, context):
+        self.path = settings.path
+
+    def handle(self, event):
+        with open(self.path, "a") as file:
+            print(event, file=file)
+
+SECTIONS = (Settings,)
+make = Paper
+"""
+
+
+@pytest.mark.parametrize("enabled", ["on", "off"])
+def test_output_from_outside_brings_its_section_and_runs_in_the_program(tmp_path, monkeypatch, enabled):
+    Toys(tmp_path, monkeypatch, paper=OUTSIDER)
+    paper = tmp_path / "paper.txt"
+    text = f"[paper]\npath = {paper}\nenabled = {enabled}\n[mqtt]\nenabled = off\n"
+    settings, _ = config.parse(text, "test")
+    fanout = app.outputs(settings, Loop(time.monotonic), Random(1), None)
+    fanout.handle(EVENT)
+    assert fanout.empty == (enabled == "off")
+    assert paper.exists() == (enabled == "on")
+    if enabled == "on":
+        assert paper.read_text() == f"{EVENT}\n"
+    sys.modules.pop("goodwe.outputs.paper")
 
 
 def test_output_that_is_off_or_not_mentioned_is_not_even_imported(tmp_path, monkeypatch):
