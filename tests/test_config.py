@@ -449,6 +449,23 @@ def test_device_that_cannot_be_an_inverter_is_told_at_once(value, told):
     assert told in line
 
 
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("mqtt", "backlog"), ("inverter", "statefile"), ("inverter", "logfile"), ("inverter", "device")],
+)
+@pytest.mark.parametrize(
+    ("path", "why"), [("/etc/passwd/x", "(Not a directory)"), ("/tmp/" + "x" * 256, "(File name too long)")]
+)
+def test_path_that_can_never_be_is_told(section, key, path, why):
+    assert mistake(f"[{section}]\n{key} = {path}\n").endswith(why)
+
+
+def test_socket_of_a_stand_in_has_a_path_that_the_kernel_takes():
+    longest = "/tmp/" + "x" * 102
+    assert setting("inverter", "device", f"unix:{longest}") == f"unix:{longest}"
+    assert mistake(f"[inverter]\ndevice = unix:{longest}x\n").endswith("of at most 107 bytes")
+
+
 def test_device_that_is_not_there_yet_may_come(tmp_path):
     assert setting("inverter", "device", "/dev/hidraw77") == "/dev/hidraw77"
     (tmp_path / "inverter").symlink_to("/dev/hidraw77")

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 LONGEST_FIELD = 65_535
 """Bytes that a text in MQTT can have, as UTF-8."""
+LONGEST_SOCKET = 107
+"""Bytes of a Unix socket's path that the kernel takes."""
 ROOM = 100
 """Bytes that a topic and the client id leave for what is appended: a serial, a key, `/device/.../config`."""
 FILE_NAME = re.compile(r"[A-Za-z._/-]*|[01]|/.*", re.DOTALL)
@@ -227,12 +229,14 @@ def _path(raw: str, meant: str) -> str:
     return os.path.abspath(raw)
 
 
-def _mode(path: str) -> int:
-    """Of what is there; 0 for nothing, or where we may not look."""
+def _mode(path: str, meant: str) -> int:
+    """Of what is there; 0 for nothing, or where we may not look. Raises ValueError for what can never be."""
     try:
         return os.stat(path).st_mode
-    except OSError:
+    except (FileNotFoundError, PermissionError):  # who starts it may know more
         return 0
+    except OSError as error:
+        raise ValueError(f"{meant} ({error.strerror})") from error
 
 
 def own_file(example: str) -> Callable[[str], str]:
@@ -243,7 +247,7 @@ def own_file(example: str) -> Callable[[str], str]:
         if not raw:
             return raw
         path = _path(raw, meant)
-        mode = _mode(path)
+        mode = _mode(path, meant)
         if mode and not stat.S_ISREG(mode):  # /dev/null would be replaced as well
             raise ValueError(f"{meant}, not a folder or a device")
         return path
@@ -259,19 +263,23 @@ def log_file(raw: str) -> str:
         raise ValueError(meant)
     path = _path(raw, f"{meant}; /dev/null is there for no log")
     target = os.path.realpath(path)
-    mode, folder = _mode(target), os.path.dirname(target)
+    mode, folder = _mode(target, meant), os.path.dirname(target)
     if mode and not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
         raise ValueError(f"{meant}, not a folder, a pipe or a socket")
-    try:
-        os.stat(target)
-    except FileNotFoundError:
-        if not os.path.isdir(folder) and not _can_be_made(folder):
-            raise ValueError(f"{meant} in a folder that is there; make it: sudo mkdir -p {folder}") from None
-    except PermissionError:
-        pass  # whoever starts it may know more
-    except OSError as error:
-        raise ValueError(f"{meant} ({error.strerror})") from error
+    if not mode and _is_missing(folder) and not _can_be_made(folder):
+        raise ValueError(f"{meant} in a folder that is there; make it: sudo mkdir -p {folder}")
     return path
+
+
+def _is_missing(path: str) -> bool:
+    """Whether nothing is there; where we may not look, something may be."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _can_be_made(folder: str) -> bool:
@@ -324,13 +332,13 @@ def read_password(file: str) -> tuple[Secret, int]:
     if "/" not in file:
         name = file if FILE_NAME.fullmatch(file) else "NAME"
         unit = f"-p LoadCredential={name}:/etc/goodwe.password $PWD/GoodWe.py VERB"
-        raise OutOfReach(f"{PASSWORD_FILE}; elsewhere: sudo systemd-run --pipe --wait {unit}")
+        raise OutOfReach(f"must be {PASSWORD_FILE}; elsewhere: sudo systemd-run --pipe --wait {unit}")
     meant = "a file that can be read"
     try:
         with open(file, "rb") as opened:
             data, mode = opened.read(LONGEST_FIELD + 8), os.fstat(opened.fileno()).st_mode
     except PermissionError as error:
-        raise OutOfReach(f"{meant} ({error.strerror}; sudo helps, or chown and chmod 600)") from error
+        raise OutOfReach(f"must be {meant} ({error.strerror}; sudo helps, or chown and chmod 600)") from error
     except OSError as error:
         raise ValueError(f"must be {meant} ({error.strerror})") from error
     if len(data) > LONGEST_FIELD + len("\ufeff\r\n".encode()):
@@ -352,7 +360,10 @@ def device(raw: str) -> str:
     meant = "/dev/hidrawN, unix:/path of a stand-in, or nothing to find the inverter"
     if raw.startswith("unix:") and raw != "unix:":
         path = _path(raw[5:], meant)
-        if _mode(path) and not stat.S_ISSOCK(_mode(path)):
+        if len(os.fsencode(path)) > LONGEST_SOCKET:
+            raise ValueError(f"{meant}, of at most {LONGEST_SOCKET} bytes")
+        mode = _mode(path, meant)
+        if mode and not stat.S_ISSOCK(mode):
             raise ValueError(f"{meant}; this one is no socket")
         return f"unix:{path}"
     if not raw.startswith("/") or not _is_text(raw):
@@ -364,7 +375,7 @@ def device(raw: str) -> str:
         raise ValueError(f"{meant}; this is a serial port, and the inverter's USB port is none")
     if name.startswith("hiddev"):
         raise ValueError(f"{meant}; hiddev is another way to such devices")
-    mode = _mode(raw)
+    mode = _mode(raw, meant)
     if mode and not (stat.S_ISCHR(mode) and _may_be_hidraw(raw)):
         raise ValueError(f"{meant}; this is there, and is no hidraw node")
     return raw

@@ -43,7 +43,7 @@ def read_secrets(section: Section, *, to_run: bool) -> tuple[Section, list[Compl
         try:
             secret, mode = read_password(file)
         except OutOfReach as error:
-            why = f"must be {error}" if to_run else f"the {key} is not known here; to run, it must be {error}"
+            why = str(error) if to_run else f"the {key} is not known here; to run, it {error}"
             complaints.append(Complaint(name, why, is_warning=not to_run, with_value=True))
         except ValueError as error:
             complaints.append(Complaint(name, str(error), with_value=True))

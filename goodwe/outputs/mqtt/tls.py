@@ -11,6 +11,7 @@ import ssl
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ...config.parsers import read_password
 from ...errors import StartError
 
 if TYPE_CHECKING:
@@ -41,12 +42,10 @@ def password_for(settings: "MqttSettings") -> str:
     if not settings.passwordfile:
         return str.__str__(settings.password)
     try:
-        with open(settings.passwordfile, encoding="utf-8-sig") as opened:
-            return opened.read().rstrip("\r\n")
-    except OSError as error:
-        raise StartError(f"passwordfile = {settings.passwordfile}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise StartError(f"passwordfile = {settings.passwordfile}: not UTF-8 text") from error
+        password, _ = read_password(settings.passwordfile)
+    except ValueError as error:
+        raise StartError(f"passwordfile = {settings.passwordfile}: {error}") from error
+    return str.__str__(password)
 
 
 def tls_context(cafile: str, certfile: str, keyfile: str, *, by_address: bool = False) -> ssl.SSLContext:
