@@ -35,6 +35,12 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE)
     return result
 
 
+def let_pass(seconds: float) -> None:
+    """Let other processes, and sockets, go on for so long."""
+    end = time.monotonic() + seconds
+    wait_for(lambda: time.monotonic() > end, "time passes", seconds + 1)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

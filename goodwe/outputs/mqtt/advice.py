@@ -86,7 +86,7 @@ NOT_ALLOWED = 128
 SESSION_TAKEN_OVER = 142
 ABOUT_A_MESSAGE = frozenset({128, 129, 130, 131, 135, 143, 144, 149, 153, 154, 155, 158, 162})
 """Reasons of a DISCONNECT that may be those of a single message."""
-BUSY = frozenset({137, 138, 151, 159})
+BUSY = frozenset({137, 151, 159})
 UNAVAILABLE = frozenset({3, 136})
 CONTESTED = (
     "another program connects as {client_id}: is this one running twice? Else change clientid in [mqtt];"

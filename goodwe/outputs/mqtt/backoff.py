@@ -16,7 +16,7 @@ SOONEST = 0.25
 """Seconds at least between the end of an attempt and the next round."""
 PERIOD = 4.0
 """Seconds at most from the beginning of a round to that of the next, where its attempts took less."""
-FIRST_PAUSE = 2.0
+FIRST_PAUSE = 4.0
 """Seconds at most before a server is tried again that is to be asked seldom; doubled each time."""
 CONTESTED_PAUSE = 60.0
 
@@ -99,7 +99,8 @@ class Backoff:
             self.server = later[0]
             return now
         self.is_first_of_round = True
-        at = max(now + SOONEST, min(self._not_before), self._round_at(why, now))
+        earliest = min(self._not_before)
+        at = max(now + SOONEST, earliest if earliest > now else self._round_at(why, now))
         first = self.server + 1 if why is Failure.LOST else 0
         turns = (server % count for server in range(first, first + count))
         self.server = next(server for server in turns if self._not_before[server] <= at)

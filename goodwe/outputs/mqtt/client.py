@@ -100,10 +100,13 @@ class _Client(mqtt.Client):  # type: ignore[misc]  # paho 1 ships no types
         )
         if answer is not None:
             self.on_packet(answer)
+            if answer.packet in (PUBACK, PUBREC, PUBCOMP):
+                # Without the reason: paho stumbles over one that it does not know.
+                body = self._in_packet["packet"][:NUMBER_BYTES]
+                self._in_packet.update(packet=body, remaining_length=NUMBER_BYTES)
             if answer.packet == PUBREC and answer.reasons[0] >= REFUSED_FROM:
                 # That ends it; paho would go on with a PUBREL and wait for ever (MQTT 5, 4.3.3).
-                body = self._in_packet["packet"][:NUMBER_BYTES]
-                self._in_packet.update(command=PUBCOMP, packet=body, remaining_length=NUMBER_BYTES)
+                self._in_packet["command"] = PUBCOMP
         return super()._packet_handle()
 
     def _create_socket_connection(self) -> Any:

@@ -428,7 +428,8 @@ class Connection:
         self._unsteady = 0 if steady else self._unsteady + 1
         if steady:
             self._backoff.lasted()
-        self._count_quickly_lost(lasted, is_explained=verdicts is not None or reason != 0)
+        is_explained = verdicts is not None or reason != 0 or not self._was_closed(attempt, result)
+        self._count_quickly_lost(lasted, is_explained=is_explained)
         if reason == SESSION_TAKEN_OVER:
             self._quickly_lost = CONTESTED_AFTER
         if self._quickly_lost >= CONTESTED_AFTER:
@@ -556,8 +557,8 @@ class Connection:
         assert attempt is not None
         parcels = [_Parcel(topic, attempt.size(Message(topic, "")), None, None) for topic in topics]
         wanted = [parcel for parcel in parcels if self._may_subscribe(parcel, now)]
-        together = not self._waiting and sum(parcel.size for parcel in wanted) <= attempt.allowed.largest
-        if wanted and together and not any(self._suspects.must_wait(p.topic, p.size, now) for p in wanted):
+        fits = sum(parcel.size for parcel in wanted) <= attempt.allowed.largest
+        if wanted and fits and not self._suspects.is_careful(now):
             for parcel in wanted:
                 self._suspects.sent(parcel.topic, parcel.size, now, answered=True)
             attempt.subscribe([parcel.topic for parcel in wanted], now)

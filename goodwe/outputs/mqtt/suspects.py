@@ -111,9 +111,13 @@ class Suspects:
         known.expire(now)
         return known.left_out and size > known.passed
 
+    def is_careful(self, now: float) -> bool:
+        """Whether topics that have not passed are sent one by one."""
+        return now < self._careful_until
+
     def must_wait(self, topic: str, size: int, now: float) -> bool:
         """Whether it has to be sent alone, and another one is on its way."""
-        if now >= self._careful_until or size <= self._topics.get(topic, _Topic()).passed:
+        if not self.is_careful(now) or size <= self._topics.get(topic, _Topic()).passed:
             return False
         return any(known.sent > known.passed for known in self._topics.values())
 
@@ -160,7 +164,7 @@ class Suspects:
         news = {topic: known for topic, known in under_way.items() if known.sent > known.passed}
         suspected = news or under_way  # a broker may change its mind about what it took before
         verdicts = []
-        if now < self._careful_until and len(suspected) == 1:
+        if self.is_careful(now) and len(suspected) == 1:
             verdicts = [known.condemn(topic, now) for topic, known in suspected.items()]
         for known in suspected.values():
             known.passed = -1

@@ -13,9 +13,11 @@ from .message import Message
 MOST_UNDER_WAY = 20
 """Messages that we send without an acknowledgement of the first, where the broker allows as many."""
 SHORTEST_KEEPALIVE = 5
-PUBLISH_PARTS = 2 + 2 + 1
-"""Bytes of a PUBLISH beside topic, payload and its own header: topic's length, number, no properties."""
+LENGTH_BYTES = NUMBER_BYTES = 2
+"""Before the topic; behind it, with a QoS above 0."""
+NO_PROPERTIES = 1
 CORRELATION_PARTS = 3
+"""Its number and length."""
 
 
 class Allowed(NamedTuple):
@@ -60,8 +62,12 @@ def allowed(properties: Mapping[str, Any]) -> Allowed:
 
 
 def packet_size(message: Message, *, mqtt5: bool) -> int:
-    """Bytes of the PUBLISH that carries a message, at most."""
-    inside = len(message.topic.encode()) + len(message.payload.encode()) + PUBLISH_PARTS - (not mqtt5)
+    """Bytes of the PUBLISH that carries a message."""
+    inside = LENGTH_BYTES + len(message.topic.encode()) + len(message.payload.encode())
+    if message.qos:
+        inside += NUMBER_BYTES
+    if mqtt5:
+        inside += NO_PROPERTIES
     if mqtt5 and message.correlation:
         inside += CORRELATION_PARTS + len(message.correlation)
     header = 1 + next(count for count in range(1, 5) if inside < 128**count or count == 4)
