@@ -490,9 +490,10 @@ REFUSED = ConnectionRefusedError(111, "Connection refused")
 
 
 def test_machine_without_a_broker_is_asked_within_four_seconds_for_ever():
-    pauses = At([REFUSED]).pauses(100)
+    first, second, *pauses = At([REFUSED]).pauses(100)
+    assert 0.5 <= first <= 1.0 <= second <= 2.0, "what just starts is soon there"
     assert all(2.0 <= pause <= 4.0 for pause in pauses)
-    assert len(set(pauses)) == 100, "spread by chance"
+    assert len(set(pauses)) == 98, "spread by chance"
 
 
 def test_there_is_no_pause_between_servers():

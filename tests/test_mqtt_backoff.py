@@ -39,7 +39,7 @@ def test_time_that_an_attempt_took_counts_as_pause(spent):
     """A machine that is off costs the 4 s until we give up, and hardly any more."""
     found = pauses(attempts(Backoff(1, Random(1)), [Failure.AWAY] * 100, spent))
     assert max(found) <= max(PERIOD, spent + 0.25)
-    assert min(found) >= spent + 0.25 or min(found) >= PERIOD / 2
+    assert all(pause > max(spent + 0.249, PERIOD / 2 if at > 1 else 0.5) for at, pause in enumerate(found))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_servers_of_a_cluster_follow_at_once_on_one_that_drops_us():
     assert [pause == 0.0 for pause in pauses(found)] == [True, True, False]
 
 
-@pytest.mark.parametrize("failure", [Failure.LOST, Failure.AWAY, Failure.BUSY, Failure.DROPPED])
+@pytest.mark.parametrize("failure", [Failure.LOST, Failure.BUSY, Failure.DROPPED])
 def test_thousand_loggers_do_not_come_back_in_one_second(failure):
     """They lost their broker in the same moment; a second gets about what the spread gives each."""
     firsts = [pauses(attempts(Backoff(1, Random(seed)), [failure]))[0] for seed in range(1000)]

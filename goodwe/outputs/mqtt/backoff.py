@@ -14,7 +14,7 @@ from ...times import NEVER
 
 SOONEST = 0.25
 """Seconds at least between the end of an attempt and the next round."""
-PERIOD = 4.0
+FIRST_PERIOD, PERIOD = 1.0, 4.0
 """Seconds at most from the beginning of a round to that of the next, where its attempts took less."""
 FIRST_PAUSE = 4.0
 """Seconds at most before a server is tried again that is to be asked seldom; doubled each time."""
@@ -62,6 +62,8 @@ class Backoff:
         """When each may be tried again."""
         self._pauses = [FIRST_PAUSE] * servers
         """The next pause of each that is to be asked seldom."""
+        self._period = FIRST_PERIOD
+        """The next one, doubled each time: what just starts is soon there."""
         self._began = -NEVER
         """When this round began."""
         self.is_first_of_round = True
@@ -75,6 +77,7 @@ class Backoff:
     def lasted(self) -> None:
         """The connection to this server proved good: its pauses are short again."""
         self._pauses[self.server] = FIRST_PAUSE
+        self._period = FIRST_PERIOD
 
     def failed(self, why: Failure, now: float) -> float:
         """When the next attempt is to be made, at `server`; on the clock of `now`."""
@@ -112,7 +115,8 @@ class Backoff:
             return now + self._random.uniform(SOONEST, PERIOD)
         if why is Failure.DROPPED:  # what it cost was more than a connection
             return now + self._random.uniform(PERIOD / 4, PERIOD)
-        return self._began + self._random.uniform(PERIOD / 2, PERIOD)
+        period, self._period = self._period, min(2 * self._period, PERIOD)
+        return self._began + self._random.uniform(period / 2, period)
 
     def _spread(self, pause: float) -> float:
         return pause * self._random.uniform(0.5, 1.0)
