@@ -25,7 +25,7 @@ from .fake_broker import (
     packet,
     properties,
 )
-from .mqtt import DATA, ONLINE, SERIAL, announcer, reading, serving
+from .mqtt import DATA, ONLINE, SERIAL, reading, serving
 
 protocols = pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 CONFIG = f"homeassistant/device/goodwe_{SERIAL}/config"
@@ -56,7 +56,7 @@ def hasty(monkeypatch):
 def status(running, serial: str = SERIAL) -> dict:
     """What the inverter's connection says of itself, asked in the loop's thread."""
     found: list[dict] = []
-    connection = running.output._inverters[serial].connection
+    connection = running.output.pool._by_serial[serial]
     running.loop.post(lambda: found.append(connection.status(time.monotonic())))
     wait_for(lambda: found, "the status")
     return found[0]
@@ -177,7 +177,7 @@ def test_client_id_that_the_broker_assigns_is_known(run, fake):
 def test_wildcards_that_are_not_taken_are_not_asked_for(run, fake, caplog):
     asked: list[str] = []
     broker = fake(obliging(connack(wildcards=0), on_subscribe=lambda talk, topics: asked.extend(topics)))
-    run(broker.port, {"announcer": announcer(), "actions": object()}, protocol="5", commands=True).tell(
+    run(broker.port, {"discovery": True, "actions": object()}, protocol="5", commands=True).tell(
         Found(SERIAL, 11), reading()
     )
     wait_for(lambda: "homeassistant/status" in asked, "what has none")
@@ -221,7 +221,7 @@ def test_every_refusal_of_mqtt_5_is_said_with_the_brokers_own_words(run, fake, c
     assert "another program" not in caplog.text
     assert "No error" not in caplog.text
     assert f"reason {reason}" not in caplog.text, "in words"
-    assert running.output._connections[0].status(time.monotonic())["why_not"]
+    assert running.output.pool._first.status(time.monotonic())["why_not"]
 
 
 def test_reason_that_the_specification_does_not_know_is_named(run, fake, caplog):
@@ -370,7 +370,7 @@ def test_session_that_another_took_over_is_contested_and_asked_seldom(run, fake,
     running = run(broker.port, protocol="5")
     wait_for(lambda: "another program connects as goodwe-usb" in caplog.text, "said")
     assert "it says: session taken over" in caplog.text
-    connection = running.output._connections[0]
+    connection = running.output.pool._first
     assert 20.0 < connection.status(time.monotonic())["next_try_seconds"] <= 60.0
 
 
@@ -428,7 +428,7 @@ def test_topic_at_which_the_broker_closes_is_left_out_and_the_rest_passes(
     run, fake, caplog, fast_proof, protocol, reason, topic
 ):
     broker = fake(obliging(on_publish=closes_at(topic, reason=reason)))
-    running = run(broker.port, {"announcer": announcer()}, protocol=protocol)
+    running = run(broker.port, {"discovery": True}, protocol=protocol)
     running.tell(Found(SERIAL, 11))
     feed(running, lambda: "it is left out for a day" in caplog.text)
     left_out = next(name for name in (CONFIG, DATA, ONLINE) if name.startswith(topic))
@@ -477,9 +477,7 @@ def test_subscription_at_which_the_broker_closes_is_left_out(run, fake, caplog, 
         return True
 
     broker = fake(obliging(on_subscribe=on_subscribe))
-    running = run(
-        broker.port, {"announcer": announcer(), "actions": object()}, protocol=protocol, commands=True
-    )
+    running = run(broker.port, {"discovery": True, "actions": object()}, protocol=protocol, commands=True)
     running.tell(Found(SERIAL, 11))
     feed(running, lambda: "goodwe-command/all/+; it is left out for a day" in caplog.text)
     feed(running, lambda: {DATA, ONLINE, CONFIG} <= {p.topic for p in broker.talks[-1].published})
@@ -567,7 +565,7 @@ def test_rubbish_of_a_broker_ends_a_connection_and_nothing_else(run, fake, proto
 
     broker = fake(script)
     running = run(broker.port, protocol=protocol)
-    connection = running.output._connections[0]
+    connection = running.output.pool._first
     wait_for(lambda: len(broker.talks) > 2 and connection.state is State.CONNECTED, "it comes back")
     running.tell()
 
@@ -628,9 +626,7 @@ def test_connection_that_ends_after_any_byte_is_made_again(run, fake, tmp_path, 
             obliging()(talk)
 
     broker = fake(script)
-    running = run(
-        broker.port, {"announcer": announcer(), "actions": object()}, protocol=protocol, commands=True
-    )
+    running = run(broker.port, {"discovery": True, "actions": object()}, protocol=protocol, commands=True)
     running.tell(Found(SERIAL, 11), reading(pac=4711))
     wait_for(lambda: {CONFIG, ONLINE} <= broker.topics(), "served")
     running.tell(reading())
@@ -655,7 +651,7 @@ def test_connection_that_ends_after_any_packet_of_ours_is_made_again(run, fake, 
         (talk.reset if ending == "reset" else talk.close)()
 
     broker = fake(script)
-    running = run(broker.port, {"announcer": announcer(), "actions": object()}, commands=True)
+    running = run(broker.port, {"discovery": True, "actions": object()}, commands=True)
     running.tell(Found(SERIAL, 11))
     feed(running, lambda: len(broker.talks) > 1 and {CONFIG, ONLINE, DATA} <= broker.topics())
 

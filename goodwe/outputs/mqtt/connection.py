@@ -200,6 +200,7 @@ class Connection:
         if attempt is None or attempt.is_gone or not self._stands or self._is_full_for(message):
             return False
         now = self._clock()
+        done = done if message.qos else None
         message = self._suspects.as_taken(attempt.as_allowed(message), now)
         parcel = _Parcel(message.topic, attempt.size(message), message, done)
         if self._is_refused(parcel, now):

@@ -39,9 +39,9 @@ class Pool:
             connection, self._is_first_free = self._first, False
         else:
             connection = self._dial(f"{self._client_id}-{serial}")
-        self._by_serial[serial] = connection
         connection.listen(topics, self._received)
         connection.serve(will, connected)
+        self._by_serial[serial] = connection
 
     def release(self, serial: str, now: float) -> None:
         """Say goodbye to the broker for an inverter that needs no connection any more."""
