@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from .broker import Mosquitto, Subscriber
-from .children import mark, no_child_is_left
+from .children import mark, no_child_is_left, started
 from .mqtt import Running, settings
 
-__all__ = ["mark", "mosquitto", "no_child_is_left", "run", "subscriber"]
+__all__ = ["mark", "mosquitto", "no_child_is_left", "run", "started", "subscriber"]
 
 CHECKED = pytest.StashKey[list[int]]()
 """How many messages each simulated year, or part of one, has checked."""

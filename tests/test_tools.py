@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import select
 import socket
 import threading
 import time
@@ -359,6 +360,29 @@ def test_socket_of_another_kind_is_not_stolen(tmp_path, kind):
         other.bind(str(path))
         assert "choose another with --listen" in listen_error(path)
     assert path.exists()
+
+
+def test_program_that_cannot_be_let_in_waits_and_is_let_in_later(tmp_path):
+    class Full:
+        """A listener of a process with too many open files."""
+
+        def accept(self):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    let_in = []
+    part = simulate.Socket(str(tmp_path / "inv.sock"), let_in.append)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as program:
+        program.connect(str(tmp_path / "inv.sock"))
+        listener, part._listener = part._listener, Full()
+        part.ready(10.0)
+        assert (part.poll_for(), part.deadline) == (None, 11.0), "else it would be readable again and again"
+        part._listener = listener
+        part.tick(11.0)
+        assert part.poll_for() == (listener.fileno(), select.POLLIN)
+        part.ready(11.0)
+    assert len(let_in) == 1
+    let_in[0].close()
+    part.close()
 
 
 def test_file_that_is_no_socket_is_not_replaced(tmp_path):
