@@ -738,6 +738,9 @@ def test_marks_of_windows_inside_a_joined_file_are_no_text(tmp_path):
 
 def test_zeros_of_a_power_cut_are_told(tmp_path):
     file = tmp_path / "t.conf"
+    file.write_bytes(bytes(512))
+    with pytest.raises(ConfigError, match=r"t.conf:1: bytes of value 0, as after a power cut"):
+        config.load(str(file), required=True)
     file.write_bytes(b"[mqtt]\n" + bytes(512))
     with pytest.raises(
         ConfigError, match=r"t.conf:2: bytes of value 0, as after a power cut; write the line anew"

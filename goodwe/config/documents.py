@@ -1,4 +1,4 @@
-"""What is made of the rows: the sample file, the README's table, the settings in force."""
+"""The documents made of the options: the sample file, the README's table, the settings in force."""
 
 import logging
 from typing import Any
@@ -33,7 +33,7 @@ def table() -> str:
 
 
 def shown(config: Config) -> str:
-    """What is in force, one `key = value` a line, without the secrets."""
+    """The settings in force, one `key = value` a line, without the secrets."""
     lines = []
     for name, section in config.sections.items():
         lines.append(f"[{name}]")

@@ -142,7 +142,7 @@ def _check_keys(source: Source, kind: type[Section], given: Iterable[str]) -> li
 
 
 def _instead_of(name: str) -> str:
-    """What to do with settings of a fork that published for Domoticz on a topic of its own."""
+    """The advice for settings of a fork that published for Domoticz on a topic of its own."""
     instead = "discovery in [homeassistant] takes its place, Domoticz reads that"
     return f"{name} is of another program; delete it: {instead}"
 
@@ -234,7 +234,7 @@ def _hint(raw: str) -> str:
 
 
 def _quoted(option: Option, raw: str) -> str:
-    """What stands behind the key, as far as a message may show it."""
+    """The ` = value` behind the key, as far as a message may show it."""
     if option.secret:
         return ""
     if option.parse is password_file and not FILE_NAME.fullmatch(raw):

@@ -35,7 +35,7 @@ class Option(NamedTuple):
     meaning: str
     secret: bool
     listed: bool
-    """Whether the sample file and the table have it."""
+    """True if the sample file and the table have it."""
 
     @property
     def attribute(self) -> str:
@@ -50,11 +50,11 @@ class Complaint(NamedTuple):
     """The one whose line is named; empty for what is not about a line."""
     text: str
     is_warning: bool = False
-    """Whether the program runs all the same."""
+    """True if the program runs all the same."""
     instead: dict[str, Any] | None = None
     """Values to run with."""
     with_value: bool = False
-    """Whether the key and its value go before the text."""
+    """True if the key and its value go before the text."""
 
 
 def option(
@@ -72,18 +72,18 @@ def option(
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What all sections have."""
+    """A section of the file; its options are its fields."""
 
     NAME: ClassVar[str]
 
     @classmethod
     def options(cls) -> list[Option]:
-        """Those of the section, in the order of its lines."""
+        """The options of the section, in the order of its lines."""
         rows = [(one.name, one.metadata["option"]) for one in fields(cls)]
         return [Option(row[0] or attribute, *row[1:]) for attribute, row in rows]
 
     def check(self, config: "Config") -> Iterator[Complaint]:
-        """What does not fit together, within the section or with others of `config`."""
+        """Yield the settings that do not agree, within the section or with others of `config`."""
         yield from ()
 
 

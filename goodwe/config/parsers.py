@@ -19,7 +19,7 @@ FILE_NAME = re.compile(r"[A-Za-z._/-]*|[01]|/.*", re.DOTALL)
 QUOTES = "\"'`\u201c\u201d\u201e\u201f\u2018\u2019\u201a\xab\xbb"
 """Also those that a word processor makes."""
 COMMENT = re.compile(r"(?:^|\s)[#;]")
-"""Where people begin a comment behind a value; configparser takes it for a part of the value."""
+"""The place where people begin a comment behind a value; configparser takes it for a part of the value."""
 NOT_A_PATH = {"on", "off", "yes", "no", "true", "false", "none", "null", "0", "1", "enabled", "disabled"}
 """Words that mean a switch; nobody wants a file of that name."""
 
@@ -107,7 +107,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def _is_text(raw: str) -> bool:
-    """Whether MQTT takes it as text: no control characters, surrogates or non-characters."""
+    """True if MQTT takes it as text: no control characters, surrogates or non-characters."""
     return not any(
         character < " "
         or "\x7f" <= character <= "\x9f"
@@ -151,12 +151,12 @@ def topic(raw: str) -> str:
 
 
 def is_below(topic: str, root: str) -> bool:
-    """Whether a topic is `root` or below it."""
+    """True if a topic is `root` or below it."""
     return f"{topic}/".startswith(f"{root}/")
 
 
 def has_empty_level(topic: str) -> bool:
-    """Whether a slash too many makes a level without a name; legal, and mostly not meant."""
+    """True if a slash too many makes a level without a name; legal, and mostly not meant."""
     return "" in topic.split("/")
 
 
@@ -192,7 +192,7 @@ def _without_brackets(host: str) -> str:
 
 
 def _is_host(host: str) -> bool:
-    """Whether it may be one; only the resolver knows."""
+    """True if it has the form of a host; only the resolver knows more."""
     if ":" in host:
         address, percent, zone = host.partition("%")
         return _is_address(address) and (not percent or (zone.isprintable() and bool(zone.split())))
@@ -207,7 +207,7 @@ def _is_host(host: str) -> bool:
 
 
 def _is_address(text: str) -> bool:
-    """Whether it is an IPv6 address."""
+    """True if it is an IPv6 address."""
     try:
         socket.inet_pton(socket.AF_INET6, text)
     except (OSError, ValueError):
@@ -272,7 +272,7 @@ def log_file(raw: str) -> str:
 
 
 def _is_missing(path: str) -> bool:
-    """Whether nothing is there; where we may not look, something may be."""
+    """True if nothing is there; where we may not look, something may be."""
     try:
         os.stat(path)
     except FileNotFoundError:
@@ -321,7 +321,7 @@ PASSWORD_FILE = "the path of a file, or in a unit of systemd the name of a crede
 
 
 class OutOfReach(ValueError):
-    """What the daemon may be able to read, and we are not."""
+    """The daemon may be able to read it; we are not."""
 
 
 def read_password(file: str) -> tuple[Secret, int]:
@@ -382,7 +382,7 @@ def device(raw: str) -> str:
 
 
 def _may_be_hidraw(node: str) -> bool:
-    """Whether the kernel says so, or nothing: a container may not have its tree."""
+    """True if the kernel says so, or says nothing: a container may not have its tree."""
     try:
         number = os.stat(node).st_rdev
         subsystem = os.readlink(f"/sys/dev/char/{os.major(number)}:{os.minor(number)}/subsystem")
@@ -392,4 +392,4 @@ def _may_be_hidraw(node: str) -> bool:
 
 
 OF_FILES: set[Callable[[str], str]] = {log_file, existing_file, password_file, device}
-"""Those whose value is the name of a file."""
+"""The parsers of values that are the name of a file."""

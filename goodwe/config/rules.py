@@ -1,4 +1,4 @@
-"""What must fit together in whatever section has it: secrets and their files, TLS and its files."""
+"""Rules for any section that has such options: secrets and their files, TLS and its files."""
 
 import stat
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def secrets(section: Section) -> list[SecretRow]:
 
 
 def stands_in_the_file(section: Section) -> bool:
-    """Whether the configuration itself has a secret in it."""
+    """True if the configuration file itself has a secret of this section in it."""
     return any(_value(section, row.option) and not _value(section, row.file) for row in secrets(section))
 
 
@@ -64,7 +64,7 @@ def _about_file(key: str, name: str, file: str, secret: Secret, mode: int) -> It
 
 
 def check(section: Section) -> Iterator[Complaint]:
-    """What does not fit together in a section."""
+    """Yield the settings of a section that do not fit together."""
     yield from _tls(section)
     for row in secrets(section):
         yield from _secret(section, row)
@@ -81,7 +81,7 @@ def _tls(section: Section) -> Iterator[Complaint]:
 
 
 def _secret(section: Section, row: SecretRow) -> Iterator[Complaint]:
-    """What is probably not meant so; it may be, and the older program took it as well."""
+    """Warn of a secret that is probably not meant so; it may be, and the older program took it as well."""
     key, secret = row.option.key, _value(section, row.option)
     if secret and getattr(section, "username", None) == "":
         why = f"a {key} is set, but username is not, so it is not used; add username"

@@ -40,7 +40,7 @@ def read(path: str) -> tuple[str, int]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    if data.startswith(WIDE) or b"\0" in data[:2]:
+    if data.startswith(WIDE) or data[:2].count(0) == 1:
         raise ConfigError(f"{path}: not UTF-8 text (byte 0) in line 1: it is UTF-16; save it as UTF-8")
     try:
         text = data.decode("utf-8")
@@ -62,7 +62,7 @@ class Source:
         self._settings = _settings(self._lines)
 
     def parsed(self) -> configparser.ConfigParser:
-        """What stands in it. Raises ConfigError for what is no INI file."""
+        """The sections and their raw values. Raises ConfigError for what is no INI file."""
         # No default section: one named [DEFAULT] would silently give its keys to the others.
         parser = configparser.ConfigParser(interpolation=None, default_section="")
         parser.SECTCRE = HEADING
@@ -90,7 +90,7 @@ class Source:
         )
 
     def _malformed(self, error: configparser.Error) -> str:
-        """What is wrong with the form of the file; never the line itself, which may hold a password."""
+        """A message about the form of the file; never the line itself, which may hold a password."""
         match error:
             case configparser.MissingSectionHeaderError(lineno=line):
                 why = "stands before the first section; begin with [inverter] or [mqtt]"
