@@ -107,11 +107,9 @@ class Environment:
         """The command runs, from anywhere, on code of ours alone."""
         version = (ROOT / "goodwe" / "__init__.py").read_text("utf-8").split('"')[-2]
         command = self.bin / "goodwe-logger"
-        for safe in ({}, {"PYTHONSAFEPATH": "1"}):
-            assert call(command, "--version", folder=self.folder, **safe) == f"{version}\n"
-            assert '"frames": 1' in call(
-                command, "decode", "AA558 07f000000 01fe", folder=self.folder, **safe
-            )
+        assert call(command, "--version", folder=self.folder) == f"{version}\n"
+        said = call(command, "decode", "AA558 07f000000 01fe", folder=self.folder, PYTHONSAFEPATH="1")
+        assert '"frames": 1' in said
         return True
 
     def theirs_works(self) -> bool:
