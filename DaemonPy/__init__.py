@@ -3,12 +3,13 @@
 from .daemonpy import Daemon, StartError
 from .logfile import LogFile
 from .notify import Notifier
-from .pidfile import AlreadyRunning, PidFile, PidFileError
+from .pidfile import AlreadyRunning, Holder, PidFile, PidFileError
 from .signals import Wakeup
 
 __all__ = [
     "AlreadyRunning",
     "Daemon",
+    "Holder",
     "LogFile",
     "Notifier",
     "PidFile",

@@ -117,6 +117,13 @@ def _discovery(call: Call) -> int:
     return discovery.main(call.rest, call.load()[0])
 
 
+def _doctor(call: Call) -> int:
+    from .tools import doctor
+    from .tools.doctor.checks import Machine
+
+    return doctor.main(call.rest, Machine(config_file=call.config_file, pidfile=call.pidfile))
+
+
 def _decode(call: Call) -> int:
     from .tools import decode
 
@@ -196,6 +203,20 @@ VERBS = (
         "check the configuration and show what is in force",
         _check_config,
         (Usage("", "checks the configuration and shows what is in force", "0; 2"),),
+    ),
+    Verb(
+        "doctor",
+        "find out what is wrong, and say what mends it",
+        _doctor,
+        (
+            Usage(
+                "[--all] [--only NAME] [--json]",
+                "looks at Python, configuration, machine, USB, the running program and the broker, and says"
+                " what mends each trouble; starts and changes nothing",
+                "0 all is well; 1 with warnings; 2 with failures",
+            ),
+        ),
+        takes_arguments=True,
     ),
     Verb(
         "decode",

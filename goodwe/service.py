@@ -15,13 +15,13 @@ from functools import partial
 from random import Random
 from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
 
-from DaemonPy import Daemon, LogFile, Notifier, Wakeup
+from DaemonPy import Daemon, Holder, LogFile, Notifier, PidFile, PidFileError, Wakeup
 from DaemonPy import StartError as DaemonStartError
 
 from . import __version__, control
 from .app import App, outputs
 from .config import PATH, Config, make_log_folder
-from .errors import GoodWeError, RestartError
+from .errors import GoodWeError, RestartError, StartError
 from .loop import NEVER, Group, Loop, Timer
 from .snapshot import VERSION, Snapshot
 
@@ -187,6 +187,14 @@ def known_daemon(pidfile: str) -> Daemon:
     daemon = Daemon(pidfile)
     daemon.name, daemon.older_ones = GoodWe.name, GoodWe.older_ones
     return daemon
+
+
+def holder_of(pidfile: str) -> Holder:
+    """The process that holds the pid file. Raises StartError when that cannot be read."""
+    try:
+        return PidFile(pidfile).holder()
+    except PidFileError as error:
+        raise StartError(str(error)) from error
 
 
 def stop_on_signal(loop: Loop, stop: Callable[[], None]) -> None:

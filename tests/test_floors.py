@@ -48,6 +48,10 @@ FLOORS = [
     ["tools.simulate"],
     ["tools.demo"],
     ["service"],
+    ["tools.doctor.checks"],
+    [f"tools.doctor.{name}" for name in ("broker", "python", "settings", "system", "usb")],
+    ["tools.doctor.running"],
+    ["tools.doctor"],
     ["cli"],
     ["tools.documents"],
 ]

@@ -1,0 +1,125 @@
+"""`doctor`: what is wrong, and the command that mends it; in the order in which a person who helps would ask.
+
+It starts nothing, changes nothing, and needs neither root nor a running program: one that runs is asked at
+its control socket, not bypassed. Each check ends OK, WARN, FAIL or SKIP.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TextIO
+
+import simplejson
+
+from . import broker, python, running, settings, system, usb
+from .checks import Check, Machine, Result, State, fail, skip
+
+DEADLINE = 25.0
+"""Seconds after which the checks that are left are skipped; the longest single one takes less than five."""
+GROUPS: dict[str, Sequence[Check]] = {
+    "python": python.CHECKS,
+    "settings": settings.CHECKS,
+    "machine": system.CHECKS,
+    "usb": usb.CHECKS,
+    "running": running.CHECKS,
+    "broker": broker.CHECKS,
+}
+EXIT_CODES = {State.OK: 0, State.SKIP: 0, State.WARN: 1, State.FAIL: 2}
+VERSION = 1
+"""Of the JSON: another number when a key changes its meaning, not when one is added."""
+
+
+class Finding(NamedTuple):
+    """A check and what it has found."""
+
+    group: str
+    check: Check
+    result: Result
+
+
+def examine(
+    machine: Machine, only: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+) -> Iterator[Finding]:
+    """The findings, one after the other. `only` has names of checks or groups; empty for all of them."""
+    end = clock() + DEADLINE
+    for group, checks in GROUPS.items():
+        for check in checks:
+            if only and not {group, check.name} & set(only):
+                continue
+            yield Finding(group, check, _run(check, machine) if clock() < end else skip("no time left"))
+
+
+def main(arguments: list[str], machine: Machine, *, out: TextIO | None = None) -> int:
+    """Examine the machine and print what was found; 0 when all is well, 1 with warnings, 2 with failures."""
+    options = parse(arguments)
+    out = out or sys.stdout
+    findings = []
+    for finding in examine(machine, options.only):
+        findings.append(finding)
+        if not options.json and (options.all or options.only or finding.result.remedy):
+            print(_told(finding), file=out, flush=True)
+    if options.json:
+        print(simplejson.dumps(as_json(findings)), file=out)
+    else:
+        print(_summary(findings), file=out)
+    return max((EXIT_CODES[finding.result.state] for finding in findings), default=0)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    names = [*GROUPS, *(check.name for checks in GROUPS.values() for check in checks)]
+    rows = "\n".join(f"  {check.name:16} {check.asks}" for checks in GROUPS.values() for check in checks)
+    parser = argparse.ArgumentParser(
+        prog="GoodWe.py doctor",
+        description="What is wrong, and the command that mends it. Starts nothing and changes nothing.",
+        epilog=f"checks:\n{rows}\n\ngroups: {', '.join(GROUPS)}\n\n"
+        "exit code: 0 all is well; 1 with warnings; 2 with failures, or wrong arguments",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object in place of lines")
+    parser.add_argument("--all", action="store_true", help="a line also for what is well")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", choices=names, help="this check or group only"
+    )
+    return parser.parse_args(arguments)
+
+
+def as_json(findings: Sequence[Finding]) -> dict[str, object]:
+    """The findings as a JSON object: version, and checks in their order."""
+    checks = [
+        {
+            "group": group,
+            "name": check.name,
+            "state": result.state.value,
+            "text": result.text,
+            "remedy": result.remedy,
+        }
+        for group, check, result in findings
+    ]
+    return {"version": VERSION, "checks": checks}
+
+
+def _run(check: Check, machine: Machine) -> Result:
+    try:
+        return check.run(machine)
+    except Exception as error:  # one check that is wrong must not hide the others
+        return fail(f"the check itself failed: {type(error).__name__}: {error}", "please report it")
+
+
+def _told(finding: Finding) -> str:
+    result = finding.result
+    line = f"{result.state.value:4}  {finding.check.name:14} {result.text}"
+    return f"{line}\n      -> {result.remedy}" if result.remedy else line
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    """A line for each group, and one for all."""
+    lines = []
+    for group in dict.fromkeys(finding.group for finding in findings):
+        states = [finding.result.state for finding in findings if finding.group == group]
+        counts = [f"{states.count(state)} {state.value}" for state in State if state in states]
+        lines.append(f"{group:14} {', '.join(counts)}")
+    worst = max((EXIT_CODES[finding.result.state] for finding in findings), default=0)
+    lines.append(("All is well.", "It works, with warnings.", "It cannot work like that.")[worst])
+    return "\n".join(lines)

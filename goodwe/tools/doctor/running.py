@@ -1,0 +1,129 @@
+"""Does it run, how was it started, and does it read the inverter."""
+
+from typing import Any
+
+from ...errors import StartError
+from .checks import Check, Machine, Result, fail, ok, skip, warn
+from .python import CLASSIC
+
+LATE = 30.0
+"""Seconds without a reading of an inverter that is online, at the usual poll interval."""
+
+
+def program(machine: Machine) -> Result:
+    from ...service import holder_of  # here, since it loads the program
+
+    status = machine.status
+    try:
+        holder = holder_of(machine.at(machine.pidfile))
+    except StartError as error:
+        return fail(str(error), "run with sudo")
+    if status is not None:
+        return ok(f"it runs, pid {status['program']['pid']}, version {status['program']['version']}")
+    if holder.locked:
+        return fail(
+            f"pid {holder.pid} holds {machine.pidfile} and does not answer",
+            f"sudo {CLASSIC} restart; if you may not ask it: run this with sudo",
+        )
+    if machine.unit_state == "active":
+        return fail("the unit is active and does not answer", "sudo systemctl restart goodwe")
+    if holder.exists and holder.pid is not None:
+        return fail(f"it is dead, its pid file {machine.pidfile} remains", f"sudo {CLASSIC} start")
+    return warn("it does not run", f"sudo {CLASSIC} start, or sudo systemctl start goodwe")
+
+
+def unit(machine: Machine) -> Result:
+    state = machine.unit_state
+    if not state:
+        return skip("no unit of systemd is installed")
+    if state == "active":
+        return ok("goodwe.service is active")
+    if state in ("failed", "activating"):
+        return fail(f"goodwe.service is {state}", "journalctl -u goodwe -n 20")
+    return warn(f"goodwe.service is {state}", "sudo systemctl enable --now goodwe")
+
+
+def restartd(machine: Machine) -> Result:
+    text = machine.text("/etc/restartd.conf")
+    if text is None:
+        return skip("no restartd here")
+    lines = [line for line in text.splitlines() if "GoodWe.py" in line and not line.lstrip().startswith("#")]
+    if not lines:
+        return skip("restartd does not look after it")
+    if len(lines) > 1:
+        return warn("/etc/restartd.conf names it more than once", "sudo nano /etc/restartd.conf")
+    return ok("restartd starts it again")
+
+
+def one_way(machine: Machine) -> Result:
+    """Two programs push each other from the broker, and take each other's answers."""
+    by_systemd = machine.unit_state in ("active", "activating")
+    by_restartd = restartd(machine).state.value == "OK"
+    others = _processes(machine)
+    if by_systemd and by_restartd:
+        return fail(
+            "both systemd and restartd start it",
+            "sudo sed -i '/GoodWe.py/d' /etc/restartd.conf && sudo pkill -HUP restartd",
+        )
+    if len(others) > 1:
+        return fail(
+            f"it runs {len(others)} times: pids {', '.join(others)}", f"sudo kill {' '.join(others[1:])}"
+        )
+    return ok("it is started in one way")
+
+
+def readings(machine: Machine) -> Result:
+    """What the running program knows of its inverters."""
+    if machine.status is None:
+        return skip("it does not run, or may not be asked")
+    known: dict[str, dict[str, Any]] = machine.status.get("inverters", {})
+    if not known:
+        return warn(
+            "it runs, and no inverter has given a reading yet",
+            "see the checks above; some inverters answer only after the plug was pulled and put back",
+        )
+    away = [serial for serial, inverter in known.items() if not inverter.get("online")]
+    if away:
+        return warn(
+            f"away: {', '.join(sorted(away))}", "at night that is right; by day, see the checks of USB"
+        )
+    late = [
+        serial for serial, inverter in known.items() if (inverter.get("last_reading_seconds") or 0.0) > LATE
+    ]
+    if late:
+        return warn(
+            f"no reading for long: {', '.join(sorted(late))}", "sudo kill -USR1 and look into the log"
+        )
+    return ok(f"{len(known)} read")
+
+
+def parts(machine: Machine) -> Result:
+    """Optional parts of the running program that failed."""
+    if machine.status is None:
+        return skip("it does not run, or may not be asked")
+    dropped = machine.status.get("dropped", [])
+    if dropped:
+        names = ", ".join(str(part.get("part")) for part in dropped)
+        return fail(f"given up after a failure: {names}", "report it with the log, then restart it")
+    return ok("all parts work")
+
+
+def _processes(machine: Machine) -> list[str]:
+    """Numbers of the processes that run as a daemon or in the foreground."""
+    found = []
+    for path in machine.paths("/proc/[0-9]*/cmdline"):
+        words = (machine.text(path) or "").split("\0")
+        is_ours = any(word.endswith("GoodWe.py") for word in words)
+        if is_ours and {"start", "restart", "foreground"} & set(words):
+            found.append(path.split("/")[2])
+    return sorted(found, key=int)
+
+
+CHECKS = (
+    Check("program", "Does it run?", program),
+    Check("unit", "Is the unit of systemd well?", unit),
+    Check("restartd", "Does restartd look after it?", restartd),
+    Check("one-way", "Is it started in one way only?", one_way),
+    Check("readings", "Does it read the inverter?", readings),
+    Check("parts", "Did a part of it fail?", parts),
+)

@@ -1,0 +1,629 @@
+"""The doctor: each of its checks is made to fail, and to be content."""
+
+import datetime
+import io
+import json
+import os
+import socket
+import threading
+
+import pytest
+import trustme
+
+from goodwe.outputs.mqtt.client import paho_client
+from goodwe.outputs.mqtt.homeassistant import discovery_topic
+from goodwe.tools import doctor
+from goodwe.tools.doctor.checks import Machine, Result, State
+
+from .broker import Mosquitto, free_port
+
+USB = "/sys/bus/usb/devices"
+INVERTER = {f"{USB}/1-1.4/idVendor": "0084\n", f"{USB}/1-1.4/idProduct": "0041\n"}
+NODE = {
+    "/sys/class/hidraw/hidraw0/device/uevent": "DRIVER=hid-generic\nHID_ID=0003:00000084:00000041\n",
+    "/dev/hidraw0": "",
+}
+UNIT = {"/run/systemd/system/": "", "/etc/systemd/system/goodwe.service": "[Unit]\n"}
+USER = {
+    "/etc/passwd": "root:x:0:0::/root:/bin/sh\ngoodwe:x:990:990::/:/bin/false\n",
+    "/etc/group": "goodwe:x:990:\n",
+}
+RULE = {"/etc/udev/rules.d/99-goodwe.rules": 'KERNELS=="*:0084:0041.*", GROUP="goodwe", MODE="0660"\n'}
+STATUS = {
+    "program": {"pid": 42, "version": "1.0.0"},
+    "inverters": {"15000DSN000W0001": {"online": True, "last_reading_seconds": 1.0}},
+    "dropped": [],
+}
+CONF = "/etc/goodwe.conf"
+
+
+class Patient:
+    """A machine of files, without a running program."""
+
+    def __init__(self, folder):
+        self.root = folder / "root"
+        self.commands = {}
+        self.status = None
+        self.settings = folder / "root/etc/goodwe.conf"
+        self.put({CONF: ""})
+
+    def put(self, files):
+        for path, text in files.items():
+            target = self.root / path.lstrip("/")
+            if path.endswith("/"):
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+
+    def configure(self, text):
+        self.put({CONF: text})
+
+    def mode(self, path, mode):
+        os.chmod(self.root / path.lstrip("/"), mode)
+
+    def _ask(self, path):
+        if self.status is None:
+            raise FileNotFoundError(path)
+        return self.status
+
+    def machine(self) -> Machine:
+        return Machine(
+            config_file=CONF,
+            pidfile="/run/goodwe.pid",
+            root=str(self.root),
+            environ={},
+            uid=0,
+            run=lambda command: self.commands.get(command[0]),
+            ask=self._ask,
+        )
+
+    def __call__(self, name) -> Result:
+        (finding,) = doctor.examine(self.machine(), [name])
+        return finding.result
+
+
+@pytest.fixture
+def patient(tmp_path):
+    return Patient(tmp_path)
+
+
+def check(result: Result, state: State, words: str, remedy: str = ""):
+    assert (result.state, words in result.text) == (state, True), result
+    assert remedy in result.remedy, result
+    assert bool(result.remedy) == (state in (State.WARN, State.FAIL)), (
+        "who is told of trouble is told what to do"
+    )
+
+
+# the program itself
+
+
+def test_packages_that_are_missing_are_named_with_the_line_that_brings_them(patient, monkeypatch):
+    check(patient("packages"), State.OK, "paho-mqtt")
+    monkeypatch.setattr(
+        doctor.python.importlib.util, "find_spec", lambda name: None if name == "pyudev" else 1
+    )
+    check(patient("packages"), State.FAIL, "missing: pyudev", "sudo apt-get install python3-pyudev")
+    monkeypatch.setattr(doctor.python.importlib.util, "find_spec", lambda name: None)
+    check(patient("packages"), State.FAIL, "ioctl-opt", "-m pip install paho-mqtt")
+
+
+def test_python_that_is_too_old(patient, monkeypatch):
+    check(patient("python-version"), State.OK, "Python 3.")
+    monkeypatch.setattr(doctor.python, "OLDEST", (99, 0))
+    check(patient("python-version"), State.FAIL, "Python 3.", "install Python 3.11")
+
+
+def test_libudev_that_is_missing(patient, monkeypatch):
+    import pyudev
+
+    check(patient("libudev"), State.OK, "can be asked")
+
+    def missing():
+        raise ImportError("No library named udev")
+
+    monkeypatch.setattr(pyudev, "Context", missing)
+    check(patient("libudev"), State.FAIL, "No library named udev", "sudo apt-get install libudev1")
+
+
+def test_two_installations_at_once(patient):
+    patient.put({doctor.python.CLASSIC: ""})
+    check(patient("installations"), State.OK, "/opt")
+    patient.put({doctor.python.DEBIAN: ""})
+    check(patient("installations"), State.WARN, "installed 2 times", "sudo apt-get remove goodwe-usb-logger")
+
+
+# the configuration
+
+
+def test_configuration_that_is_wrong_is_said_in_its_own_words(patient):
+    check(patient("configuration"), State.OK, "is right")
+    patient.configure("[mqtt]\nsever = nas\n")
+    check(patient("configuration"), State.FAIL, "is server meant?", "nano /etc/goodwe.conf")
+    check(patient("warnings"), State.SKIP, "cannot be read")
+
+
+def test_warnings_about_the_configuration(patient):
+    check(patient("warnings"), State.OK, "nothing odd")
+    patient.configure("[inverter]\ndebug = 1\n")
+    check(patient("warnings"), State.WARN, "debug in [inverter]", "nano /etc/goodwe.conf")
+
+
+def test_secret_that_others_can_read(patient):
+    check(patient("secrets"), State.OK, "no secret")
+    patient.configure("[mqtt]\nusername = me\npassword = hunter2\n")
+    patient.mode(CONF, 0o644)
+    result = patient("secrets")
+    check(result, State.WARN, "everybody can read /etc/goodwe.conf", "sudo chmod o-rwx /etc/goodwe.conf")
+    assert "hunter2" not in str(result)
+    patient.mode(CONF, 0o640)
+    check(patient("secrets"), State.OK, "others can read")
+
+
+def test_configuration_that_the_units_user_cannot_read(patient):
+    check(patient("service-user"), State.SKIP, "no unit")
+    patient.put({**UNIT, **USER})
+    patient.commands["systemctl"] = "active\n"
+    patient.mode(CONF, 0o600)
+    check(patient("service-user"), State.FAIL, "cannot read /etc/goodwe.conf", "sudo chown root:goodwe")
+    patient.mode(CONF, 0o644)
+    check(patient("service-user"), State.OK, "can read")
+
+
+# the machine
+
+
+def test_clock_that_nobody_keeps_right(patient, monkeypatch):
+    from goodwe.readings import clock
+
+    monkeypatch.setattr(clock, "clock_is_right", lambda: False)
+    check(patient("clock"), State.WARN, "nobody keeps the clock right", "sudo timedatectl set-ntp true")
+    monkeypatch.setattr(clock, "clock_is_right", lambda: True)
+    check(patient("clock"), State.OK, "kept right")
+
+
+@pytest.mark.parametrize(
+    ("free", "state"), [(5_000_000, State.FAIL), (50_000_000, State.WARN), (5_000_000_000, State.OK)]
+)
+def test_disk_that_is_full(patient, monkeypatch, free, state):
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "free")(free)
+    monkeypatch.setattr(doctor.system.shutil, "disk_usage", lambda path: usage)
+    assert patient("disk").state is state
+
+
+def test_disk_that_cannot_be_written_to(patient):
+    patient.put({"/proc/mounts": "/dev/root / ext4 rw,noatime 0 0\n"})
+    check(patient("read-only"), State.OK, "can be written")
+    patient.put({"/proc/mounts": "/dev/root / ext4 ro,noatime 0 0\n"})
+    check(patient("read-only"), State.WARN, "mounted read-only", "sudo dmesg")
+
+
+def test_log_that_nobody_keeps_small(patient):
+    check(patient("log"), State.OK, "not there yet")
+    patient.put({"/var/log/goodwe.log": ""})
+    os.truncate(patient.root / "var/log/goodwe.log", 60_000_000)
+    check(patient("log"), State.WARN, "has 60 MB", "/etc/logrotate.d/goodwe")
+    patient.put({"/etc/logrotate.d/goodwe": ""})
+    check(patient("log"), State.OK, "has 60 MB")
+
+
+def test_statefile_that_was_damaged_or_is_none(patient):
+    check(patient("statefile"), State.OK, "state.json")
+    patient.put({"/var/lib/goodwe/state.json.damaged": "x"})
+    check(patient("statefile"), State.WARN, "was set aside", "sudo rm")
+    patient.configure("[inverter]\nstatefile =\n")
+    check(patient("statefile"), State.WARN, "forgotten at each restart", "set statefile")
+
+
+@pytest.mark.parametrize(
+    ("files", "state"),
+    [
+        ({}, State.SKIP),
+        ({"/sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n"}, State.WARN),
+        ({"/sys/devices/platform/soc/soc:firmware/get_throttled": "0\n"}, State.OK),
+        (
+            {"/sys/class/hwmon/hwmon1/name": "rpi_volt\n", "/sys/class/hwmon/hwmon1/in0_lcrit_alarm": "1\n"},
+            State.WARN,
+        ),
+        (
+            {"/sys/class/hwmon/hwmon1/name": "rpi_volt\n", "/sys/class/hwmon/hwmon1/in0_lcrit_alarm": "0\n"},
+            State.OK,
+        ),
+    ],
+)
+def test_machine_with_too_little_voltage(patient, files, state):
+    patient.put(files)
+    assert patient("voltage").state is state
+
+
+def test_container_without_news_of_devices(patient):
+    check(patient("container"), State.OK, "no container")
+    patient.put({"/.dockerenv": ""})
+    check(patient("container"), State.WARN, "in a container (docker) without udev", "--device-cgroup-rule")
+    patient.put({"/run/udev/control": ""})
+    check(patient("container"), State.OK, "with udev")
+
+
+# the inverter's USB side
+
+
+def test_machine_without_usb(patient):
+    check(patient("usb-bus"), State.FAIL, "no USB bus", "modprobe")
+    patient.put(INVERTER)
+    check(patient("usb-bus"), State.OK, "1 devices")
+
+
+def test_inverter_that_is_not_on_the_bus(patient):
+    patient.put({f"{USB}/1-2/idVendor": "046d\n", f"{USB}/1-2/idProduct": "c534\n"})
+    check(patient("inverter"), State.FAIL, "0084:0041 is not on the bus", "another cable")
+    patient.put(INVERTER)
+    check(patient("inverter"), State.OK, "is on the bus")
+
+
+def test_serial_adapter_in_place_of_an_inverter(patient):
+    patient.put({f"{USB}/1-2/idVendor": "1a86\n", f"{USB}/1-2/idProduct": "7523\n"})
+    check(patient("inverter"), State.FAIL, "a serial adapter is: 1a86:7523 (WCH)", "real USB socket")
+
+
+def test_hub_without_power(patient):
+    patient.put(INVERTER)
+    hub = {"bDeviceClass": "09\n", "bmAttributes": "e0\n", "product": "USB2.0 Hub\n"}
+    patient.put({f"{USB}/1-1/{name}": text for name, text in hub.items()})
+    check(patient("hub"), State.OK, "no weak hub")
+    patient.put({f"{USB}/1-1/bmAttributes": "80\n"})
+    check(patient("hub"), State.WARN, "behind USB2.0 Hub", "into the machine")
+
+
+def test_port_that_may_be_put_to_sleep(patient):
+    patient.put({**INVERTER, f"{USB}/1-1.4/power/control": "auto\n"})
+    check(patient("autosuspend"), State.WARN, "to sleep", f"echo on | sudo tee {USB}/1-1.4/power/control")
+    patient.put({f"{USB}/1-1.4/power/control": "on\n"})
+    check(patient("autosuspend"), State.OK, "stays awake")
+
+
+def test_kernel_without_hidraw(patient):
+    check(patient("modules"), State.FAIL, "no hidraw", "sudo modprobe usbhid")
+    patient.put(NODE)
+    check(patient("modules"), State.OK, "hidraw")
+
+
+def test_inverter_without_a_node(patient):
+    check(patient("node"), State.SKIP, "no inverter")
+    patient.put(INVERTER)
+    check(patient("node"), State.FAIL, "has no hidraw node", "sudo modprobe usbhid")
+    patient.put(NODE)
+    check(patient("node"), State.OK, "/dev/hidraw0")
+
+
+def test_device_of_the_configuration_that_is_not_there(patient):
+    patient.configure("[inverter]\ndevice = /dev/hidraw7\n")
+    check(patient("node"), State.FAIL, "/dev/hidraw7 is not there", "leave device empty")
+
+
+def test_node_that_the_group_may_not_open_or_that_everybody_may(patient):
+    check(patient("rights"), State.SKIP, "no node")
+    patient.put({**NODE, **USER})
+    patient.mode("/dev/hidraw0", 0o600)
+    check(patient("rights"), State.WARN, "the group goodwe may not open /dev/hidraw0", "etc/99-goodwe.rules")
+    patient.put({"/etc/passwd": "", "/etc/group": ""})
+    check(patient("rights"), State.OK, "right")
+    patient.mode("/dev/hidraw0", 0o666)
+    check(patient("rights"), State.WARN, "everybody may write", "etc/99-goodwe.rules")
+
+
+def test_rule_that_is_missing_or_opens_too_much(patient):
+    check(patient("rule"), State.SKIP, "none is needed")
+    patient.put(USER)
+    check(patient("rule"), State.FAIL, "no udev rule", "udevadm control --reload")
+    patient.put({"/etc/udev/rules.d/10-x.rules": '#KERNELS=="*:0084:0041.*"\n'})
+    check(patient("rule"), State.FAIL, "no udev rule", "udevadm control --reload")
+    patient.put(RULE)
+    check(patient("rule"), State.OK, "/etc/udev/rules.d/99-goodwe.rules")
+    patient.put({"/etc/udev/rules.d/99-goodwe.rules": 'ATTRS{idVendor}=="0084", MODE="0666"\n'})
+    check(patient("rule"), State.WARN, "lets everybody write", "sudo cp")
+
+
+def test_two_readers_of_one_node(patient):
+    patient.put(
+        {
+            **NODE,
+            "/proc/41/comm": "python3\n",
+            "/proc/41/fd/": "",
+            "/proc/42/comm": "cat\n",
+            "/proc/42/fd/": "",
+        }
+    )
+    check(patient("holder"), State.OK, "nobody")
+    os.symlink("/dev/hidraw0", patient.root / "proc/41/fd/7")
+    check(patient("holder"), State.OK, "read by python3, pid 41")
+    os.symlink("/dev/hidraw0", patient.root / "proc/42/fd/3")
+    check(patient("holder"), State.FAIL, "cat (pid 42)", "sudo kill 42")
+
+
+def test_stand_in_needs_no_usb(patient):
+    patient.configure("[inverter]\ndevice = unix:/tmp/inv.sock\n")
+    assert {patient(name).state for name in ("usb-bus", "inverter", "modules")} == {State.SKIP}
+
+
+# what runs
+
+
+def test_program_that_does_not_run_answer_or_live(patient):
+    check(patient("program"), State.WARN, "does not run", "start")
+    patient.put({"/run/goodwe.pid": "999999\n"})
+    check(patient("program"), State.FAIL, "it is dead", "start")
+    patient.status = STATUS
+    check(patient("program"), State.OK, "pid 42, version 1.0.0")
+
+
+def test_unit_that_runs_and_does_not_answer(patient):
+    patient.put(UNIT)
+    patient.commands["systemctl"] = "active\n"
+    check(patient("program"), State.FAIL, "does not answer", "sudo systemctl restart goodwe")
+
+
+@pytest.mark.parametrize(
+    ("word", "state"), [("active", State.OK), ("failed", State.FAIL), ("inactive", State.WARN)]
+)
+def test_unit_as_systemd_has_it(patient, word, state):
+    check(patient("unit"), State.SKIP, "no unit")
+    patient.put(UNIT)
+    patient.commands["systemctl"] = f"{word}\n"
+    assert patient("unit").state is state
+
+
+RESTARTD = 'goodwe "GoodWe.py" "cd /opt/goodweusblogger; ./GoodWe.py restart"\n'
+
+
+def test_restartd_that_has_it_once_or_twice(patient):
+    check(patient("restartd"), State.SKIP, "no restartd")
+    patient.put({"/etc/restartd.conf": "# GoodWe.py\n"})
+    check(patient("restartd"), State.SKIP, "does not look")
+    patient.put({"/etc/restartd.conf": RESTARTD})
+    check(patient("restartd"), State.OK, "starts it again")
+    patient.put({"/etc/restartd.conf": RESTARTD * 2})
+    check(patient("restartd"), State.WARN, "more than once", "nano /etc/restartd.conf")
+
+
+def test_two_ways_of_starting_it(patient):
+    check(patient("one-way"), State.OK, "one way")
+    patient.put({**UNIT, "/etc/restartd.conf": RESTARTD})
+    patient.commands["systemctl"] = "active\n"
+    check(patient("one-way"), State.FAIL, "both systemd and restartd", "/etc/restartd.conf")
+
+
+def test_two_of_it_at_once(patient):
+    patient.put({"/proc/7/cmdline": "python3\0GoodWe.py\0start\0", "/proc/8/cmdline": "vi\0GoodWe.py\0"})
+    check(patient("one-way"), State.OK, "one way")
+    patient.put({"/proc/9/cmdline": "python3\0/opt/goodweusblogger/GoodWe.py\0foreground\0"})
+    check(patient("one-way"), State.FAIL, "pids 7, 9", "sudo kill 9")
+
+
+@pytest.mark.parametrize(
+    ("inverters", "state", "words"),
+    [
+        ({}, State.WARN, "no inverter has given a reading"),
+        ({"A": {"online": False}}, State.WARN, "away: A"),
+        ({"A": {"online": True, "last_reading_seconds": 99.0}}, State.WARN, "no reading for long: A"),
+        ({"A": {"online": True, "last_reading_seconds": 2.0}}, State.OK, "1 read"),
+    ],
+)
+def test_readings_as_the_running_program_knows_them(patient, inverters, state, words):
+    check(patient("readings"), State.SKIP, "does not run")
+    patient.status = {**STATUS, "inverters": inverters}
+    assert (patient("readings").state, words in patient("readings").text) == (state, True)
+
+
+def test_part_that_has_failed(patient):
+    check(patient("parts"), State.SKIP, "does not run")
+    patient.status = STATUS
+    check(patient("parts"), State.OK, "all parts work")
+    patient.status = {**STATUS, "dropped": [{"part": "mqtt", "error": "KeyError"}]}
+    check(patient("parts"), State.FAIL, "mqtt", "report it")
+
+
+# the broker
+
+
+@pytest.fixture
+def at_broker(patient, mosquitto):
+    """The patient with a broker that takes everybody, and one inverter in its state file."""
+    patient.put({"/state.json": json.dumps({"inverters": {SERIAL: {}}})})
+    patient.port = mosquitto.port
+    patient.configure(
+        f"[inverter]\nstatefile = /state.json\n[mqtt]\nserver = 127.0.0.1\nport = {mosquitto.port}\n"
+    )
+    return patient
+
+
+SERIAL = "15000DSN000W0001"
+
+
+def test_broker_that_is_well(at_broker):
+    check(at_broker("broker-name"), State.OK, "127.0.0.1")
+    check(at_broker("broker-port"), State.OK, "is open")
+    check(at_broker("tls"), State.SKIP, "off")
+    check(at_broker("login"), State.OK, "lets us in")
+    check(at_broker("takes"), State.SKIP, "protocol = 5")
+
+
+def test_broker_whose_name_is_not_known(patient):
+    patient.configure("[mqtt]\nserver = no-such-host.invalid\n")
+    check(patient("broker-name"), State.FAIL, "no-such-host.invalid", "getent hosts no-such-host.invalid")
+    patient.configure("[mqtt]\nserver = 127.0.0.1, no-such-host.invalid\n")
+    check(patient("broker-name"), State.WARN, "no-such-host.invalid", "getent hosts")
+
+
+def test_name_server_that_never_answers(patient, monkeypatch):
+    monkeypatch.setattr(doctor.broker, "WITHIN", 0.01)
+    gate = threading.Event()
+    monkeypatch.setattr(doctor.broker.socket, "getaddrinfo", lambda *_, **__: gate.wait(5))
+    check(patient("broker-name"), State.FAIL, "nobody answers what localhost is", "resolvectl")
+    gate.set()
+
+
+def test_broker_that_does_not_run(patient):
+    port = free_port()
+    patient.configure(f"[mqtt]\nserver = localhost\nport = {port}\n")
+    check(patient("broker-port"), State.FAIL, f"nothing listens at localhost:{port}", "install mosquitto")
+    check(patient("login"), State.FAIL, "nothing listens there", "above")
+    patient.configure(f"[mqtt]\nserver = 127.0.0.2\nport = {port}\n")
+    check(patient("broker-port"), State.FAIL, f"127.0.0.2:{port}", "ping 127.0.0.2")
+
+
+def test_broker_that_accepts_and_never_answers(patient, monkeypatch):
+    monkeypatch.setattr(doctor.broker, "WITHIN", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {deaf.getsockname()[1]}\n")
+        check(patient("login"), State.FAIL, "it does not answer", "above")
+
+
+def test_login_that_is_refused(patient, tmp_path):
+    passwords = tmp_path / "passwords"
+    passwords.write_text("")
+    passwords.chmod(0o600)
+    broker = Mosquitto(tmp_path, lines=f"allow_anonymous false\npassword_file {passwords}\n").start()
+    try:
+        patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {broker.port}\n")
+        check(patient("login"), State.FAIL, "it refuses us", "nano")
+    finally:
+        broker.stop()
+
+
+def test_certificate_that_is_not_trusted_or_ends_soon(patient, tmp_path):
+    authority = trustme.CA()
+    days = datetime.timedelta(days=5)
+    certificate = authority.issue_cert("127.0.0.1", not_after=datetime.datetime.now(datetime.UTC) + days)
+    ca, cert, key = (tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    authority.cert_pem.write_to_path(ca)
+    certificate.cert_chain_pems[0].write_to_path(cert)
+    certificate.private_key_pem.write_to_path(key)
+    lines = f"allow_anonymous true\ncertfile {cert}\nkeyfile {key}\n"
+    broker = Mosquitto(tmp_path, lines=lines).start()
+    where = f"server = 127.0.0.1\nport = {broker.port}\ntls = on\n"
+    try:
+        patient.configure(f"[mqtt]\n{where}cafile = {ca}\n")
+        check(patient("tls"), State.WARN, "ends in 4 days", "renew")
+        check(patient("login"), State.OK, "lets us in")
+        patient.configure(f"[mqtt]\n{where}")
+        check(patient("tls"), State.FAIL, "not trusted", "openssl s_client")
+    finally:
+        broker.stop()
+
+
+def test_broker_that_allows_too_little(patient, tmp_path):
+    broker = Mosquitto(
+        tmp_path, lines="allow_anonymous true\nmax_packet_size 3000\nretain_available true\n"
+    ).start()
+    try:
+        text = f"[mqtt]\nserver = 127.0.0.1\nport = {broker.port}\nprotocol = 5\n"
+        patient.configure(text)
+        check(patient("takes"), State.WARN, "3000 bytes", "16 kB")
+    finally:
+        broker.stop()
+    broker = Mosquitto(tmp_path, lines="allow_anonymous true\nretain_available false\n").start()
+    try:
+        patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {broker.port}\nprotocol = 5\n")
+        check(patient("takes"), State.FAIL, "no retained messages", "allow them")
+    finally:
+        broker.stop()
+
+
+def connection(**changes):
+    mine = {"client_id": "goodwe-usb", "why_not": "", "refused": [], "left_out": [], **changes}
+    return {**STATUS, "outputs": {"mqtt": {"connections": {"": mine}}}}
+
+
+def test_what_the_running_program_was_refused(patient):
+    patient.status = connection(refused=["goodwe/x/data"])
+    check(patient("takes"), State.FAIL, "goodwe/x/data", "right to write")
+    patient.status = connection(left_out=["homeassistant/x"])
+    check(patient("takes"), State.FAIL, "homeassistant/x", "largest packet")
+
+
+def test_client_id_that_another_program_uses(patient):
+    check(patient("client-id"), State.SKIP, "only the running program")
+    patient.status = connection()
+    check(patient("client-id"), State.OK, "nobody else")
+    patient.status = connection(why_not="another program connects as goodwe-usb: ...")
+    check(patient("client-id"), State.FAIL, "connects as goodwe-usb", "change clientid")
+
+
+def test_discovery_that_home_assistant_was_not_told(at_broker, mosquitto):
+    check(at_broker("discovery"), State.WARN, f"was not told of {SERIAL}", "prefix = homeassistant")
+    client = paho_client("announcer")
+    client.connect("127.0.0.1", mosquitto.port)
+    client.loop_start()
+    client.publish(discovery_topic("homeassistant", SERIAL), b"{}", qos=1, retain=True).wait_for_publish(5)
+    client.disconnect()
+    client.loop_stop()
+    check(at_broker("discovery"), State.OK, "was told of 1")
+    at_broker.configure("[homeassistant]\ndiscovery = off\n")
+    check(at_broker("discovery"), State.SKIP, "off")
+
+
+# the whole
+
+
+def test_what_is_printed_is_trouble_and_a_line_for_each_group(patient):
+    patient.put({**INVERTER, **NODE})
+    patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {free_port()}\n")
+    patient.status = {**STATUS, "inverters": {}}
+    out = io.StringIO()
+    code = doctor.main([], patient.machine(), out=out)
+    lines = out.getvalue().splitlines()
+    assert code == 2, "there is no broker"
+    assert "WARN  readings       it runs, and no inverter has given a reading yet" in lines
+    assert lines[-1] == "It cannot work like that."
+    assert [line.split()[0] for line in lines[-1 - len(doctor.GROUPS) : -1]] == list(doctor.GROUPS)
+
+
+def test_all_is_well_fits_on_a_screen(patient):
+    patient.put({**INVERTER, **NODE, "/proc/mounts": ""})
+    patient.status = STATUS
+    out = io.StringIO()
+    names = ["usb", "running", "settings"]
+    assert doctor.main([word for name in names for word in ("--only", name)], patient.machine(), out=out) == 0
+    assert len(out.getvalue().splitlines()) < 24
+    assert out.getvalue().endswith("All is well.\n")
+
+
+def test_json_has_every_check_with_its_remedy(patient):
+    patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {free_port()}\n")
+    out = io.StringIO()
+    assert doctor.main(["--json"], patient.machine(), out=out) == 2
+    told = json.loads(out.getvalue())
+    assert told["version"] == 1
+    assert {check["name"] for check in told["checks"]} == {
+        c.name for cs in doctor.GROUPS.values() for c in cs
+    }
+    inverter = next(check for check in told["checks"] if check["name"] == "inverter")
+    assert (inverter["state"], inverter["group"]) == ("FAIL", "usb")
+    assert "cable" in inverter["remedy"]
+
+
+def test_check_that_fails_itself_hides_no_other(patient, monkeypatch):
+    def broken(machine):
+        raise KeyError("x")
+
+    rows = (doctor.Check("broken", "?", broken), *doctor.python.CHECKS[:1])
+    monkeypatch.setattr(doctor, "GROUPS", {"program": rows})
+    findings = list(doctor.examine(patient.machine()))
+    assert [finding.result.state for finding in findings] == [State.FAIL, State.OK]
+    assert "KeyError" in findings[0].result.text
+
+
+def test_what_there_is_no_time_for_is_skipped(patient):
+    times = iter([0.0, 1.0, *[1e9] * 100])
+    findings = list(doctor.examine(patient.machine(), clock=lambda: next(times)))
+    assert findings[0].result.state is State.OK
+    assert {finding.result.text for finding in findings[1:]} == {"no time left"}
+
+
+def test_names_are_told_once():
+    names = [check.name for checks in doctor.GROUPS.values() for check in checks]
+    assert len(names) == len(set(names))
+    assert not set(names) & set(doctor.GROUPS)
