@@ -222,16 +222,10 @@ def test_checkout_installed_in_place_and_its_tests_beside_the_library(built, the
 
 
 def test_sdist_passes_its_own_tests(built, environment, tmp_path):
-    with tarfile.open(built.sdist) as sdist:
-        sdist.extractall(tmp_path, filter="data")
+    call("tar", "-xzf", built.sdist, folder=tmp_path)
     (unpacked,) = tmp_path.glob("goodwe_usb_logger-*")
     pytest_options = ["-m", "pytest", "-p", "no:cacheprovider"]
-    quick = [
-        "tests/test_floors.py",
-        "tests/test_readme.py",
-        "tests/test_fields.py",
-        "tests/test_homeassistant.py",
-    ]
+    quick = ["tests/test_floors.py", "tests/test_readme.py"]
     assert " passed" in call(environment.bin / "python", *pytest_options, *quick, folder=unpacked)
     call(environment.bin / "python", *pytest_options, "--collect-only", folder=unpacked)
 
