@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,10 +9,8 @@ from typing import Any
 import pytest
 
 from .broker import Mosquitto, Subscriber
-from .children import mark, no_child_is_left, started
+from .children import end_all, none_left
 from .mqtt import Running, settings
-
-__all__ = ["mark", "mosquitto", "no_child_is_left", "run", "started", "subscriber"]
 
 CHECKED = pytest.StashKey[list[int]]()
 """How many messages each simulated year, or part of one, has checked."""
@@ -21,6 +20,44 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     checked = config.stash.get(CHECKED, [])
     if checked:
         terminalreporter.write_line(f"{sum(checked)} messages of simulated inverters held against the truth")
+
+
+STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}
+"""Audit events of whatever makes a process; a test without one has none to look for."""
+
+
+class Started:
+    """Notes that a process was started in this one."""
+
+    def __init__(self) -> None:
+        self.any = False
+        sys.addaudithook(self._heard)
+
+    def _heard(self, event: str, arguments: tuple[object, ...]) -> None:
+        if event in STARTS:
+            self.any = True
+
+
+@pytest.fixture(scope="session")
+def started() -> Started:
+    """One for all tests: there is no way to take an audit hook back."""
+    return Started()
+
+
+@pytest.fixture(scope="session")
+def mark() -> Iterator[str]:
+    """The word in the environment of all children of this run."""
+    with none_left() as word:
+        yield word
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left(mark: str, started: Started) -> Iterator[None]:
+    """Set up before all other fixtures and torn down after them: theirs are ended in their own way."""
+    started.any = False
+    yield
+    if started.any:
+        end_all(mark)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 CONFTEST = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from tests.children import mark, no_child_is_left, started
+from tests.conftest import mark, no_child_is_left, started
 """
 TEST = """
 import subprocess, sys, time

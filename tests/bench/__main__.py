@@ -21,6 +21,7 @@ from goodwe.protocol.simulator import Day, Habits, Inverter, Port
 
 from ..broker import Mosquitto, Subscriber, wait_for
 from ..captures import raw
+from ..children import none_left
 
 GOODWE = str(Path(__file__).parents[2] / "GoodWe.py")
 NOON = 43200.0
@@ -204,4 +205,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with none_left():
+        main()

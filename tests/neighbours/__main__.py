@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 
+from ..children import none_left
 from .home import NeighbourError, root
 from .rabbit import PROGRAMS
 from .scenarios import SCENARIOS
@@ -68,4 +69,5 @@ def _check_host() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with none_left():
+        sys.exit(main())

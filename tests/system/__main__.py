@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from ..children import none_left
 from . import image
 from .image import Guest, HostError
 
@@ -200,4 +201,5 @@ def run(options: argparse.Namespace, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with none_left():
+        sys.exit(main())
