@@ -8,7 +8,7 @@ from goodwe.errors import FieldError
 from goodwe.events import Answer, Info, Offline, Resting, Unanswered
 from goodwe.protocol import fields
 from goodwe.protocol.bus import REGISTERED_AGAIN
-from goodwe.protocol.identity import HARM_WITHIN, HARMFUL_LOSSES, QUESTIONS, Identity, Interview
+from goodwe.protocol.identity import HARM_WITHIN, HARMFUL_LOSSES, QUESTIONS, Identity, IdentityQuestions
 from goodwe.protocol.simulator import SETTINGS
 from goodwe.readings.plausibility import Judge
 
@@ -27,12 +27,12 @@ ID_DATA = fields.encode_id(ID)
 SETTING_DATA = fields.encode_setting(SETTINGS)
 
 
-def asked(interview: Interview, *, power: float = 1500.0, now: float = 0.0) -> list[str]:
+def asked(interview: IdentityQuestions, *, power: float = 1500.0, now: float = 0.0) -> list[str]:
     """What is asked in three good readings."""
     return [question for _ in range(3) for question in interview.reading(power, now)]
 
 
-def asked_and_lost(interview: Interview, after: float = 5.0, *, power=1500.0, by_itself=True) -> bool:
+def asked_and_lost(interview: IdentityQuestions, after: float = 5.0, *, power=1500.0, by_itself=True) -> bool:
     """It is asked, does not answer, and goes away so many seconds later."""
     for question in asked(interview, power=power):
         interview.unanswered(question, 10.0)
@@ -40,7 +40,7 @@ def asked_and_lost(interview: Interview, after: float = 5.0, *, power=1500.0, by
 
 
 def test_asked_once_after_the_third_good_reading():
-    interview = Interview(SERIAL, Identity())
+    interview = IdentityQuestions(SERIAL, Identity())
     assert [interview.reading(1500.0, 0.0) for _ in range(4)] == [[], [], list(QUESTIONS), []]
     interview.answer("query_id_info", ID_DATA, 10.0)
     interview.answer("query_setting_info", SETTING_DATA, 11.0)
@@ -49,7 +49,7 @@ def test_asked_once_after_the_third_good_reading():
 
 
 def test_answers_are_what_is_published():
-    interview = Interview(SERIAL, Identity())
+    interview = IdentityQuestions(SERIAL, Identity())
     asked(interview)
     told = interview.answer("query_id_info", ID_DATA, 10.0)
     expected = {key: value for key, value in ID.items() if key != "serial"}
@@ -67,7 +67,7 @@ def test_answers_are_what_is_published():
     ],
 )
 def test_answer_that_cannot_be_is_refused_and_not_asked_for_again(question, data):
-    interview = Interview(SERIAL, Identity())
+    interview = IdentityQuestions(SERIAL, Identity())
     asked(interview)
     with pytest.raises(FieldError):
         interview.answer(question, data, 10.0)
@@ -89,20 +89,20 @@ def test_answer_that_cannot_be_is_refused_and_not_asked_for_again(question, data
     ],
 )
 def test_blanks_around_a_serial_make_no_other_inverter(sent, told):
-    interview = Interview(fields.decode_serial(sent.encode()), Identity())
+    interview = IdentityQuestions(fields.decode_serial(sent.encode()), Identity())
     asked(interview)
     info = interview.answer("query_id_info", fields.encode_id({**ID, "serial": told}), 10.0)
     assert (info.serial, info.values["modelName"]) == (sent, "GW1500-XS")
 
 
 def test_blanks_inside_a_serial_count():
-    interview = Interview("15000 IM268W0001", Identity())
+    interview = IdentityQuestions("15000 IM268W0001", Identity())
     with pytest.raises(FieldError, match="another inverter"):
         interview.answer("query_id_info", fields.encode_id({**ID, "serial": "15000IM268W0001"}), 10.0)
 
 
 def test_inverter_that_does_not_answer_is_not_asked_again():
-    interview = Interview(SERIAL, Identity())
+    interview = IdentityQuestions(SERIAL, Identity())
     assert not asked_and_lost(interview, HARM_WITHIN)
     assert asked(interview) == []
     assert interview.identity == Identity()
@@ -113,20 +113,20 @@ def test_inverter_that_goes_within_half_a_minute_each_time_is_never_asked_again(
     """PROTOCOL 2.5: the questions made one of two inverters unstable."""
     identity = Identity()
     for losses in range(1, HARMFUL_LOSSES):
-        interview = Interview(SERIAL, identity)
+        interview = IdentityQuestions(SERIAL, identity)
         assert not asked_and_lost(interview, seconds), "chance, so far"
         identity = interview.identity
         assert identity == Identity(losses=losses)
-    interview = Interview(SERIAL, identity)
+    interview = IdentityQuestions(SERIAL, identity)
     assert asked_and_lost(interview, seconds)
     assert interview.identity.shy
     assert not interview.lost(10.0 + seconds, by_itself=True), "said once"
     assert asked(interview) == []
-    assert asked(Interview(SERIAL, interview.identity)) == [], "over a restart of the program, too"
+    assert asked(IdentityQuestions(SERIAL, interview.identity)) == [], "over a restart of the program, too"
 
 
 def test_inverter_that_goes_each_time_before_it_answers_is_never_asked_again():
-    interview = Interview(SERIAL, Identity())
+    interview = IdentityQuestions(SERIAL, Identity())
     lost = []
     for _ in range(HARMFUL_LOSSES):
         assert asked(interview) == list(QUESTIONS)
@@ -142,7 +142,7 @@ def test_inverter_that_goes_each_time_before_it_answers_is_never_asked_again():
 def test_cable_that_is_pulled_and_night_that_begins_are_no_harm_however_often(chance):
     identity = Identity()
     for _ in range(10):
-        interview = Interview(SERIAL, identity)
+        interview = IdentityQuestions(SERIAL, identity)
         assert not asked_and_lost(interview, **chance)
         identity = interview.identity
     assert identity == Identity()
@@ -150,7 +150,7 @@ def test_cable_that_is_pulled_and_night_that_begins_are_no_harm_however_often(ch
 
 def test_inverter_that_is_asked_and_stays_was_not_harmed_before():
     identity = Identity(losses=HARMFUL_LOSSES - 1)
-    interview = Interview(SERIAL, identity)
+    interview = IdentityQuestions(SERIAL, identity)
     for question in asked(interview):
         interview.unanswered(question, 10.0)
     interview.reading(1500.0, 10.0 + HARM_WITHIN - 0.1)
@@ -162,7 +162,7 @@ def test_inverter_that_is_asked_and_stays_was_not_harmed_before():
 def test_one_that_was_left_in_peace_after_a_single_loss_is_asked_once_more():
     # as it was kept before losses were counted
     old = {"id_info": None, "setting_info": None, "shy": True}
-    interview = Interview(SERIAL, Identity.recalled(old))
+    interview = IdentityQuestions(SERIAL, Identity.recalled(old))
     assert asked_and_lost(interview)
     again = Identity.recalled(interview.identity.facts())
     assert (again, again.shy) == (interview.identity, True)
@@ -173,7 +173,7 @@ def test_what_is_kept_of_an_inverter_without_losses_is_what_it_always_was():
 
 
 def test_inverter_that_goes_before_it_is_asked_is_asked_the_next_time():
-    interview = Interview(SERIAL, Identity())
+    interview = IdentityQuestions(SERIAL, Identity())
     interview.reading(1500.0, 1.0)
     interview.reading(1500.0, 3.5)
     assert not interview.lost(5.0, by_itself=True)

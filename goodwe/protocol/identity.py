@@ -31,7 +31,7 @@ class Identity(NamedTuple):
     """None until it was told."""
     setting_info: Values | None = None
     shy: bool = False
-    """True when it is not to be asked any more."""
+    """True when it is not to be asked any more; the word of the state file."""
     losses: int = 0
     """How many times in a row it went away right after it was asked."""
 
@@ -57,7 +57,7 @@ class Identity(NamedTuple):
         return [Info(serial, kind, values) for kind, values in known.items() if values]
 
 
-class Interview:
+class IdentityQuestions:
     """Decides what one inverter is asked, and when. Times are seconds on a clock that only grows."""
 
     def __init__(self, serial: str, identity: Identity) -> None:

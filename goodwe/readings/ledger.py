@@ -13,7 +13,7 @@ from ..events import Answer, Ask, Happening, Info, Offline, Outcome, Reading, Re
 from ..loop import NEVER, Loop, Timer, Worker
 from ..protocol import fields
 from ..protocol.bus import BY_ITSELF
-from ..protocol.identity import Identity, Interview
+from ..protocol.identity import Identity, IdentityQuestions
 from ..tally import Tally
 from . import state
 from .plausibility import Held, Judge, Moment, Refused, Trusted
@@ -36,7 +36,7 @@ class _Book:
 
     def __init__(self, serial: str, memory: Memory) -> None:
         self.judge = Judge(serial, memory.account)
-        self.interview = Interview(serial, memory.identity)
+        self.interview = IdentityQuestions(serial, memory.identity)
         self.online = False
         self.said_away = False
         """True from when it was said to be away until it is read again, though it may register in vain."""
