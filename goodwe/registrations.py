@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from .times import NEVER
 
-AT_ONCE = 4
-"""Registrations that are told one behind the other; at dawn an inverter may wake up three times."""
-ONE_MORE_AFTER = 10800.0
+AT_ONCE = 7
+"""Registrations that are told one behind the other: at dawn an inverter may wake up three times, and whoever
+sets it up pulls the cable some times more."""
+ONE_MORE_AFTER = 14400.0
 """Seconds after which another one may be told: with its six lines a day has fewer than a hundred."""
 STAYS_FIRST, STAYS_AT_MOST = 60.0, 3600.0
 """Seconds with readings after which it is over; doubled each time it was not."""
