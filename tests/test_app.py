@@ -18,6 +18,7 @@ from goodwe.app import App
 from goodwe.errors import DeviceError, RestartError
 from goodwe.events import Offline, Online, Reading
 from goodwe.loop import NEVER, Loop, Timer
+from goodwe.outputs import Output
 from goodwe.protocol.simulator import Day, Habits, Inverter, Port
 from goodwe.snapshot import Snapshot
 from goodwe.tools import decode
@@ -30,7 +31,7 @@ from .fakes import Nodes, fanout
 QUICK = Habits(delay=0.0, report_interval=0.0)
 
 
-class Recorder:
+class Recorder(Output):
     """An output that keeps what it is told."""
 
     stopped = True

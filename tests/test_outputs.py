@@ -49,7 +49,7 @@ class Recorder(Output):
         self.was_closed = True
 
 
-ENTRIES = ["handle", "stop", "stopped", "status"]
+ENTRIES = ["handle", "stop", "stopped", "status", "dropped"]
 PART_ENTRIES = ["closed", "deadline", "poll_for", "ready", "tick", "step"]
 
 
@@ -79,7 +79,7 @@ def fail(*_):
 
 def broken(entry, kind):
     """An object whose `entry` raises."""
-    attribute = property(fail) if entry in ("stopped", "closed", "deadline") else fail
+    attribute = property(fail) if entry in ("stopped", "dropped", "closed", "deadline") else fail
     return type(f"Broken{kind.__name__}", (kind,), {entry: attribute})()
 
 
@@ -106,9 +106,10 @@ class House:
         self.loop.turn()
         self.fanout.handle(EVENT)
         states = self.fanout.status(0.0)
+        assert "good" in states
+        assert self.fanout.dropped is not None
         self.fanout.stop(0.0)
         assert self.fanout.stopped
-        return states
 
 
 def assert_one_was_dropped(house, caplog):
@@ -187,6 +188,14 @@ def test_last_output_that_fails_at_the_end_changes_nothing(caplog):
     house.fanout.stop(0.0)
     assert house.fanout.stopped
     assert len([record for record in caplog.records if record.exc_info]) == 2
+
+
+def test_what_an_output_has_lost_is_told_with_its_name():
+    class Lossy(Recorder):
+        dropped = ({"part": "values", "error": "ValueError: x"},)
+
+    fanout = fakes.fanout(Loop(time.monotonic), Lossy())
+    assert fanout.dropped == [{"part": "Lossy values", "error": "ValueError: x"}]
 
 
 def test_fanout_has_stopped_when_all_have():

@@ -7,7 +7,7 @@ import pytest
 from goodwe.config import parse
 from goodwe.events import Reading
 from goodwe.outputs.mqtt.message import Message
-from goodwe.outputs.mqtt.values import Values
+from goodwe.outputs.mqtt.values import PublishedValues
 from goodwe.protocol import fields
 
 from .captures import data
@@ -26,7 +26,7 @@ def reading(phases=3, **changes):
 
 
 def test_first_reading_is_news_altogether_as_plain_numbers():
-    messages = Values(TOPIC, settings()).messages(reading(), 0.0)
+    messages = PublishedValues(TOPIC, settings()).messages(reading(), 0.0)
     assert len(messages) == len(fields.RUNNING)
     assert Message(f"{TOPIC}/pac", "38", 0, False) in messages
     assert Message(f"{TOPIC}/vac1", "231.2", 0, False) in messages
@@ -35,7 +35,10 @@ def test_first_reading_is_news_altogether_as_plain_numbers():
 
 
 def test_single_phase_inverter_has_no_topics_of_other_phases():
-    keys = {message.topic.rsplit("/")[-1] for message in Values(TOPIC, settings()).messages(reading(1), 0.0)}
+    keys = {
+        message.topic.rsplit("/")[-1]
+        for message in PublishedValues(TOPIC, settings()).messages(reading(1), 0.0)
+    }
     assert "vac1" in keys
     assert not keys & {"vac2", "vac3", "fac2", "line3VFault"}
 
@@ -52,7 +55,7 @@ def test_single_phase_inverter_has_no_topics_of_other_phases():
     ],
 )
 def test_only_what_leaves_its_dead_band_is_news(key, from_, small, large):
-    values = Values(TOPIC, settings())
+    values = PublishedValues(TOPIC, settings())
     values.messages(reading(**{key: from_}), 0.0)
     assert values.messages(reading(**{key: small}), 1.0) == []
     (message,) = values.messages(reading(**{key: large}), 2.0)
@@ -60,20 +63,20 @@ def test_only_what_leaves_its_dead_band_is_news(key, from_, small, large):
 
 
 def test_slow_drift_is_news_once_it_has_gone_far():
-    values = Values(TOPIC, settings())
+    values = PublishedValues(TOPIC, settings())
     values.messages(reading(pac=1000), 0.0)
     sent = [m.payload for n in range(1, 13) for m in values.messages(reading(pac=1000 + n), float(n))]
     assert sent == ["1011"]
 
 
 def test_zero_is_always_exact():
-    values = Values(TOPIC, settings())
+    values = PublishedValues(TOPIC, settings())
     values.messages(reading(pac=5), 0.0)
     assert [m.payload for m in values.messages(reading(pac=0), 1.0)] == ["0"]
 
 
 def test_what_does_not_change_is_said_again_after_the_heartbeat():
-    values = Values(TOPIC, settings(valuesheartbeat=60))
+    values = PublishedValues(TOPIC, settings(valuesheartbeat=60))
     values.messages(reading(), 0.0)
     assert values.messages(reading(), 59.0) == []
     assert len(values.messages(reading(), 60.0)) == len(fields.RUNNING)
@@ -82,17 +85,17 @@ def test_what_does_not_change_is_said_again_after_the_heartbeat():
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_qos_and_retain_are_those_of_the_values(qos):
     text = f"[mqtt]\nvalues = on\nvaluesqos = {qos}\nvaluesretain = on\n"
-    messages = Values(TOPIC, parse(text, "test")[0].mqtt).messages(reading(), 0.0)
+    messages = PublishedValues(TOPIC, parse(text, "test")[0].mqtt).messages(reading(), 0.0)
     assert {message[2:4] for message in messages} == {(qos, True)}
 
 
 def test_error_bits_are_the_word_they_came_in():
-    messages = Values(TOPIC, settings()).messages(reading(errorMessage=[0, 9, 31]), 0.0)
+    messages = PublishedValues(TOPIC, settings()).messages(reading(errorMessage=[0, 9, 31]), 0.0)
     assert Message(f"{TOPIC}/errorMessage", str(1 | 1 << 9 | 1 << 31), 0, False) in messages
 
 
 def test_new_connection_gets_all_again():
-    values = Values(TOPIC, settings())
+    values = PublishedValues(TOPIC, settings())
     values.messages(reading(), 0.0)
     values.forget()
     assert len(values.messages(reading(), 1.0)) == len(fields.RUNNING)

@@ -52,6 +52,11 @@ class Output:
         """Plain values for a person; `now` on the loop's clock."""
         return {}
 
+    @property
+    def dropped(self) -> list[dict[str, str]]:
+        """Each optional `part` of its own that has failed, with its `error`."""
+        return []
+
 
 class Actions(Protocol):
     """Everything that the program can be told to do by somebody outside."""
@@ -119,8 +124,12 @@ class Fanout:
 
     @property
     def dropped(self) -> list[dict[str, str]]:
-        """Each `part` that is left out, with its `error`."""
-        return self._guard.dropped
+        """Each `part` that is left out, an output or a part of one, with its `error`."""
+        of_outputs = self._guard.ask(lambda output: output.dropped)
+        parts = [
+            {**one, "part": f"{name} {one['part']}"} for name, all_ in of_outputs.items() for one in all_
+        ]
+        return [*self._guard.dropped, *parts]
 
     def status(self, now: float) -> dict[str, Any]:
         """The state of each output by its name."""

@@ -120,10 +120,13 @@ class MqttOutput(Timer, Output):
             "inverters": {serial: _status(inverter, now) for serial, inverter in self.inverters.items()},
             "connections": self.pool.status(now),
             "features": self._features.ask(lambda feature: feature.status(now)),
-            "dropped": list(self._features.dropped),
             "turned_away": self._turned_away,
             "unasked": self._unasked,
         }
+
+    @property
+    def dropped(self) -> list[dict[str, str]]:
+        return self._features.dropped
 
     # what the loop wants of a part
 

@@ -16,7 +16,7 @@ ROUNDING = 1e-6
 """50.02 - 50.0 is a little more than 0.02."""
 
 
-class Values:
+class PublishedValues:
     """The values of one inverter as last published. Times are seconds on a clock that only grows."""
 
     def __init__(self, topic: str, settings: "MqttSettings") -> None:
@@ -58,7 +58,7 @@ class ValueTopics(Feature):
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._clock = hub.context.loop.clock
-        self._by_serial: dict[str, Values] = {}
+        self._by_serial: dict[str, PublishedValues] = {}
 
     def renew(self, inverter: Inverter) -> None:
         self._by_serial.pop(inverter.serial, None)
@@ -66,7 +66,9 @@ class ValueTopics(Feature):
     forget = renew
 
     def published(self, inverter: Inverter, reading: Reading | Resting) -> None:
-        values = self._by_serial.setdefault(inverter.serial, Values(inverter.topic, self._hub.settings))
+        values = self._by_serial.setdefault(
+            inverter.serial, PublishedValues(inverter.topic, self._hub.settings)
+        )
         for message in values.messages(reading, self._clock()):
             if not self._hub.pool.publish(inverter.serial, message):
                 values.forget()  # with the next reading all of them again
