@@ -18,6 +18,7 @@ from .times import NEVER as NEVER
 
 T = TypeVar("T")
 
+MOST_EVENTS = 0xFFFF
 LONGEST_SLEEP = 86400.0
 """Seconds; poll() counts milliseconds in an int."""
 
@@ -143,7 +144,8 @@ class _Optional:
         wanted = self._part.poll_for()
         if wanted is not None:
             descriptor, events = wanted
-            select.poll().register(descriptor, events)  # what it cannot be told raises here, not in the loop
+            if descriptor < 0 or not 0 <= events <= MOST_EVENTS:  # else poll() would raise, in the loop
+                raise ValueError(f"nothing that poll() can wait for: {wanted}")
         return wanted
 
     def _ask(self, question: Callable[[], T], *, otherwise: T) -> T:

@@ -153,7 +153,7 @@ def test_output_one_of_whose_parts_raises_is_dropped_with_all_of_them(entry, cap
     assert ran == []
 
 
-@pytest.mark.parametrize("wanted", [(-1, 1), ("x", 1), 7, (1,)])
+@pytest.mark.parametrize("wanted", [(-1, 1), ("x", 1), 7, (1,), (1, -1), (1, 1 << 20)])
 def test_descriptor_that_poll_cannot_be_told_drops_the_output_alone(wanted, caplog):
     house = House(Recorder())
     part = Part()
