@@ -249,9 +249,15 @@ VERBS = (
     ),
     Verb(
         "discovery",
-        "clear: take back what Home Assistant was told",
+        "clear: take back what Home Assistant was told, and all that the broker keeps of ours",
         _discovery,
-        (Usage("clear [SERIAL]", "takes back what Home Assistant was told", "0; 1; 2 wrong arguments"),),
+        (
+            Usage(
+                "clear [SERIAL]",
+                "takes back what the broker keeps of ours, discovery first",
+                "0; 1; 2 wrong arguments",
+            ),
+        ),
         takes_arguments=True,
     ),
     Verb(

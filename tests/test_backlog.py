@@ -1,6 +1,7 @@
 """Readings that no broker took: the file, what goes into it and out again, and what becomes of a bad disk."""
 
 import json
+import math
 import os
 import random
 import sqlite3
@@ -80,6 +81,16 @@ def test_reading_from_before_the_clock_was_set_has_no_age(path):
     kept = store(path, oldest=DAY)
     kept.add(SERIAL, 3600.0, "in 1970, it seems")
     assert kept.trim(1.7e9) == 0
+
+
+@pytest.mark.parametrize("taken", [-1e300, -1.0, 2.0**31, 1e300, math.inf, -math.inf, math.nan])
+def test_absurd_clock_costs_no_reading_and_no_file(path, taken):
+    kept = store(path)
+    kept.add(SERIAL, 1.7e9, "one")
+    kept.add(SERIAL, taken, "two")
+    kept.trim(1.7e9)
+    assert [entry.data for entry in kept.next(10, [])] == ["one", "two"]
+    assert not os.path.exists(f"{path}.damaged")
 
 
 def test_too_much_goes_the_oldest_first_and_the_disk_gets_it_back(path):

@@ -4,6 +4,7 @@ SQLite with a write-ahead log: a reading that was added survives a kill -9 and a
 """
 
 import logging
+import math
 import os
 import sqlite3
 import zlib
@@ -119,6 +120,7 @@ class Store:
 
     def _add(self, connection: sqlite3.Connection, serial: str, taken: float, data: str) -> int:
         blob = zlib.compress(data.encode("ascii"))
+        taken = 0.0 if math.isnan(taken) else taken  # SQLite has no such number; it would be a damaged file's
         with connection:
             insert = "INSERT INTO readings (serial, taken, data) VALUES (?, ?, ?)"
             number = int(connection.execute(insert, (serial, taken, blob)).lastrowid or 0)
