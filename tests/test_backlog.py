@@ -583,6 +583,29 @@ def test_what_was_under_way_when_the_link_broke_comes_again_first(house):
     assert house.arrived == [str(n) for n in range(30)]
 
 
+def test_reading_that_waits_for_a_connection_is_in_the_file_at_once_and_only_once(house):
+    live = house.backlog.take(SERIAL, 1.7e9, "one")
+    house.backlog.keep(live)
+    house.worker.work()
+    assert house.store.count() == 1, "a power cut now loses nothing"
+    house.backlog.keep(live)
+    house.backlog.stop()
+    house.worker.work()
+    assert house.store.count() == 1
+
+
+@pytest.mark.parametrize(("acknowledged", "lost"), [(True, 0), (False, 1)])
+def test_reading_whose_fate_is_known_before_the_disk_refuses_it_is_forgotten(path, acknowledged, lost):
+    house = House(path, kept=Full(path))
+    done = house.live("one")
+    house.now += PATIENCE
+    house.backlog.tick(house.now)
+    done(acknowledged)
+    house.worker.work()
+    assert house.backlog.status(house.now)["unacknowledged"] == 0
+    assert house.backlog.status(house.now)["lost"] == lost
+
+
 def test_live_reading_that_is_acknowledged_never_touches_the_disk(house):
     house.live("one")(True)
     assert house.worker.jobs == []
@@ -652,13 +675,14 @@ def test_restart_goes_on_where_it_was(path):
     assert again.arrived == [str(n) for n in range(4, 20)]
 
 
-def test_stop_keeps_what_was_not_acknowledged_and_closes_the_file(house):
+def test_stop_keeps_what_was_not_acknowledged_and_closes_the_file(house, caplog):
     house.live("one")
     house.backlog.stop()
     assert not house.backlog.closed
     house.worker.work()
     assert house.backlog.closed
     assert house.worker.finished
+    assert caplog.messages == []
     assert [entry.data for entry in house.store.next(10, [])] == ["one"]
 
 
