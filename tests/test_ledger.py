@@ -1,12 +1,22 @@
 """The way out of every reading: what passes, what is said in the log, what is repeated and saved."""
 
+import copy
+import errno
+import functools
+import json
+import operator
+import os
 import time
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from goodwe.events import Found, Offline, Online, Reading, Remembered, Resting
 from goodwe.loop import NEVER
+from goodwe.outputs.mqtt import payload
+from goodwe.protocol.fields import RUNNING, decode_running, encode_running
 from goodwe.protocol.identity import Identity
 from goodwe.protocol.simulator import Day
 from goodwe.readings import clock, ledger
@@ -14,7 +24,7 @@ from goodwe.readings.ledger import Ledger
 from goodwe.readings.plausibility import Account
 from goodwe.readings.state import Memory
 
-from .test_year import NOTHING, Immediately
+from .house import NOTHING, Immediately
 
 SERIAL = "15000SIM268W0001"
 NOON = 12 * 3600.0
@@ -26,21 +36,21 @@ class Books:
 
     def __init__(self, path="", **options):
         self.now = 1000.0
+        self.clock_right, self.wrong_by = True, 0.0
         self.published = []
         self.ledger = Ledger(
             str(path),
             loop=SimpleNamespace(clock=lambda: self.now, post=None),
             publish=self.published.append,
-            wall_clock=lambda: 1.8e9 + self.now,
-            clock_right=lambda: True,
-            localtime=time.gmtime,
+            wall_clock=lambda: 1.8e9 + self.now + self.wrong_by,
+            clock_right=lambda: self.clock_right,
             worker=Immediately(),
-            **options,
+            **{"localtime": time.gmtime, **options},
         )
 
     def read(self, **changes):
         self.now += 2.5
-        self.ledger.handle(Reading(SERIAL, 11, 1, {**GOOD, **changes}, 1.8e9 + self.now))
+        self.ledger.handle(Reading(SERIAL, 11, 1, {**GOOD, **changes}, 1.8e9 + self.now + self.wrong_by))
 
     def take(self):
         taken, self.published[:] = list(self.published), []
@@ -257,3 +267,285 @@ def test_clock_is_right_when_it_was_set(monkeypatch, tmp_path, now, chip, in_ste
 
 def test_kernel_is_asked_whether_its_clock_is_kept_in_step():
     assert clock._kept_in_step() in (True, False)
+
+
+def test_inverter_that_never_gave_a_reading_goes_away():
+    """It registered, and that was all."""
+    books = Books()
+    for event in (Found(SERIAL, 11), Online(SERIAL, 11)):
+        books.ledger.handle(event)
+    books.take()
+    books.ledger.handle(Offline(SERIAL, 11, "no answer"))
+    assert books.take() == []
+    assert books.ledger.deadline == NEVER
+
+
+@pytest.mark.parametrize(("days", "spoken_for"), [(13.99, True), (14.01, False)])
+def test_inverter_is_spoken_for_two_weeks(tmp_path, days, spoken_for):
+    books = Books(tmp_path / "state.json")
+    books.read()
+    books.read()
+    books.ledger.close()
+    again = Books(tmp_path / "state.json")
+    again.now = books.now + days * 86400
+    again.ledger.begin()
+    assert (len(again.take()) == 2) == spoken_for
+    assert (again.ledger.deadline < NEVER) == spoken_for
+
+
+def test_inverter_that_was_seen_under_no_right_clock_is_not_forgotten():
+    """It may have been a minute ago."""
+    books = Books()
+    books.clock_right, books.wrong_by = False, -30 * 86400.0
+    books.read()
+    books.read()
+    books.clock_right, books.wrong_by = True, 0.0
+    books.take()
+    books.ledger.handle(Offline(SERIAL, 11, "unplugged"))
+    assert [type(event) for event in books.take()] == [Offline, Resting]
+
+
+def test_clock_that_gives_a_moment_which_the_machine_cannot_show_is_no_clock():
+    """A machine with 32 bits, in 2038; and a year of five digits."""
+    books = Books(localtime=unshowable)
+    books.read()
+    books.read()
+    books.ledger.handle(Offline(SERIAL, 11, "unplugged"))
+    assert [type(event) for event in books.take()] == [Reading, Offline, Resting]
+    assert books.ledger.deadline == books.now + ledger.REPEAT_EVERY
+
+
+@pytest.mark.parametrize("epoch", [4e11, -7e10])
+def test_year_that_has_not_four_digits_is_no_clock(tmp_path, epoch):
+    books = Books(tmp_path / "state.json")
+    books.wrong_by = epoch
+    books.read()
+    books.read()
+    books.ledger.close()
+    assert ledger.state.load(str(tmp_path / "state.json"))[SERIAL].account.today == ""
+
+
+def unshowable(epoch):
+    raise OverflowError("timestamp out of range for platform time_t")
+
+
+def test_change_of_the_time_zone_is_followed(zone):
+    """Python looks only once, at the start."""
+    zone("Europe/Amsterdam")
+    assert clock.local_time(1.8e9).tm_hour == 9
+    os.environ["TZ"] = "Asia/Tokyo"
+    assert clock.local_time(1.8e9).tm_hour == 17
+
+
+def test_day_that_begins_is_saved(tmp_path):
+    """Else a restart in the morning, before the clock is set, shows yesterday's energy."""
+    books = Books(tmp_path / "state.json")
+    books.read()
+    books.read()
+    books.ledger.handle(Offline(SERIAL, 11, "no answer"))
+    for _ in range(2 * 86400 // int(ledger.REPEAT_EVERY)):
+        books.now = books.ledger.deadline
+        books.ledger.tick(books.now)
+    assert ledger.state.load(str(tmp_path / "state.json"))[SERIAL].account.shown == 0.0
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (errno.EACCES, "must be able to write to"),
+        (errno.EPERM, "must be able to write to"),
+        (errno.EROFS, "name another place with [inverter] statefile"),
+        (errno.ENOSPC, "make room there"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["read", "save"])
+def test_file_that_cannot_be_read_or_saved_is_said_with_a_remedy(
+    monkeypatch, tmp_path, error, remedy, verb, caplog
+):
+    def fails(*arguments, **options):
+        raise OSError(error, os.strerror(error))
+
+    if verb == "save":
+        books = Books(tmp_path / "state.json")
+        monkeypatch.setattr(ledger.state.os, "makedirs", fails)
+        books.read()
+        books.read()
+        books.ledger.close()
+    else:
+        monkeypatch.setattr(ledger.state.os, "open", fails)
+        assert ledger.state.load(str(tmp_path / "state.json")) == {}
+    assert f"cannot {verb} {tmp_path / 'state.json'}" in caplog.text
+    assert remedy in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_file_of_somebody_else_is_to_be_given_to_the_user_of_the_program(monkeypatch, tmp_path):
+    """Here one who has a number and no name."""
+    monkeypatch.setattr(ledger.state.os, "geteuid", lambda: 4_000_000)
+    monkeypatch.setattr(ledger.state.os, "access", lambda path, mode: False)
+    path = tmp_path / "state.json"
+    path.touch()
+    said = ledger.state.remedy(str(path), PermissionError(errno.EACCES, "Permission denied"))
+    assert said == f"Permission denied (sudo chown 4000000 {path})"
+
+
+def test_pipe_in_place_of_the_state_holds_nobody_up(tmp_path, caplog):
+    os.mkfifo(tmp_path / "state.json")
+    assert ledger.state.load(str(tmp_path / "state.json")) == {}
+    assert "cannot read" in caplog.text
+
+
+def test_file_that_is_endless_is_damaged(tmp_path, caplog):
+    with open(tmp_path / "state.json", "wb") as file:
+        file.truncate(ledger.state.LONGEST + 1)
+    assert ledger.state.load(str(tmp_path / "state.json")) == {}
+    assert "is damaged" in caplog.text
+
+
+def test_damaged_file_that_cannot_be_set_aside_is_said(tmp_path, caplog):
+    (tmp_path / "state.json").write_text("{")
+    (tmp_path / "state.json.damaged").mkdir()
+    assert ledger.state.load(str(tmp_path / "state.json")) == {}
+    assert "cannot be set aside" in caplog.text
+
+
+def test_state_of_an_earlier_version_is_read(tmp_path):
+    """One without the days before today."""
+    books = Books(tmp_path / "state.json")
+    books.read()
+    books.read()
+    books.ledger.close()
+    content = json.loads((tmp_path / "state.json").read_text())
+    assert content["inverters"][SERIAL].pop("earlier") == {}
+    (tmp_path / "state.json").write_text(json.dumps(content))
+    assert ledger.state.load(str(tmp_path / "state.json"))[SERIAL].account.earlier == {}
+
+
+# damage of every kind
+
+REAL = {
+    "version": 1,
+    "inverters": {
+        SERIAL: {
+            **Account(
+                *(11, 1, 1.8e9 - 3600, {**GOOD, "errorMessage": [9, 17]}),
+                *("2026-11-23", "2026-11-23", "2026-11-23", 4300.0, 0.0, 2.5, {"2026-11-22": 4298.0}),
+            )._asdict(),
+            "identity": Identity(
+                {"modelName": "GW1500-XS", "safetyCountry": 32}, {"vacMin": 196.0}
+            )._asdict(),
+        }
+    },
+}
+ODD = st.sampled_from(
+    [
+        *(
+            None,
+            True,
+            False,
+            0,
+            -1,
+            1,
+            2**31,
+            2**32,
+            2**63,
+            10**400,
+            1e308,
+            -1e308,
+            5e-324,
+            1e16,
+            float("nan"),
+        ),
+        *(
+            float("inf"),
+            "",
+            "x",
+            "2026-11-23",
+            "\x00",
+            "9" * 5000,
+            [],
+            [[]],
+            [1e308],
+            {},
+            {"a": {}},
+            [31, 31],
+        ),
+    ]
+)
+
+
+def spots(value, path=()):
+    """Every place in a state file, by the keys that lead to it."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from spots(inner, (*path, key))
+
+
+def loaded_and_told(path):
+    """A program begins with this file, and says all that it knows, as every output would need it."""
+    books = Books(path)
+    books.ledger.begin()
+    for event in books.take():
+        if isinstance(event, Resting):
+            decode_running(encode_running(event.values, 66))
+            payload.data_json(event, time.gmtime, language="en", with_id=True)
+            time.gmtime(event.when)
+    books.read()
+    books.read()
+    books.ledger.close()
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(spot=st.sampled_from(list(spots(REAL))), odd=ODD, remove=st.booleans())
+def test_state_with_anything_in_any_place_never_ends_the_program(tmp_path_factory, spot, odd, remove):
+    content = copy.deepcopy(REAL)
+    holder = functools.reduce(operator.getitem, spot[:-1], content)
+    if not spot:
+        content = odd
+    elif remove:
+        del holder[spot[-1]]
+    else:
+        holder[spot[-1]] = odd
+    path = tmp_path_factory.mktemp("state") / "state.json"
+    path.write_text(json.dumps(content))
+    loaded_and_told(path)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(data=st.data())
+def test_state_with_flipped_and_lost_bytes_never_ends_the_program(tmp_path_factory, data):
+    raw = bytearray(json.dumps(REAL).encode())
+    for at in data.draw(st.lists(st.integers(0, len(raw) - 1), max_size=4)):
+        raw[at] ^= 1 << data.draw(st.integers(0, 7))
+    path = tmp_path_factory.mktemp("state") / "state.json"
+    path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))] if data.draw(st.booleans()) else raw)
+    loaded_and_told(path)
+
+
+@pytest.mark.parametrize("row", [row.key for row in RUNNING if row.key != "errorMessage"])
+@pytest.mark.parametrize("value", [1e308, -1e308, 2.0**33, True, "1", None])
+def test_value_that_no_inverter_can_have_sent_is_damage(tmp_path, row, value, caplog):
+    """1e308 in a fault value ended the program at every start."""
+    content = copy.deepcopy(REAL)
+    content["inverters"][SERIAL]["values"][row] = value
+    (tmp_path / "state.json").write_text(json.dumps(content))
+    assert ledger.state.load(str(tmp_path / "state.json")) == {}
+    assert json.loads((tmp_path / "state.json.damaged").read_text()) == content
+
+
+def test_state_as_it_is_meant_to_be_is_no_damage(tmp_path):
+    (tmp_path / "state.json").write_text(json.dumps(REAL))
+    assert list(ledger.state.load(str(tmp_path / "state.json"))) == [SERIAL]
+
+
+def test_moment_that_a_machine_with_32_bits_cannot_show_is_published_all_the_same(tmp_path):
+    """In a file that a clock has spoilt; the totals in it are good."""
+    content = copy.deepcopy(REAL)
+    content["inverters"][SERIAL] |= {"when": 2.0**31 + 1, "read_day": ""}
+    (tmp_path / "state.json").write_text(json.dumps(content))
+    books = Books(tmp_path / "state.json", localtime=unshowable)
+    books.ledger.begin()
+    *_, resting = books.take()
+    assert json.loads(payload.data_json(resting, unshowable))["runningInfo"]["eTotal"] == GOOD["eTotal"]

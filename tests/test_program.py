@@ -27,7 +27,7 @@ from goodwe.readings.state import Memory
 from goodwe.tools.simulate import time_of_day
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
-from .test_year import NOTHING
+from .house import NOTHING
 
 ROOT = Path(__file__).parents[1]
 GOODWE = str(ROOT / "GoodWe.py")

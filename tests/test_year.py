@@ -7,189 +7,21 @@ year takes seconds. How many messages were checked stands at the end of what pyt
 
 import datetime
 import json
-import zoneinfo
 from collections import Counter
-from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from goodwe.events import Offline, Reading, Resting
-from goodwe.protocol.fields import FLOWS
+from goodwe.events import Reading, Resting
 from goodwe.protocol.scripts import MARK, SCRIPTS
 from goodwe.protocol.simulator import Day
 from goodwe.readings import ledger, plausibility
-from goodwe.readings.ledger import Ledger
 from goodwe.readings.plausibility import FELL, POWER, RANGE, ROSE, STUCK
 
 from .conftest import CHECKED
-
-SERIAL, OTHER = "15000SIM268W0001", "15000SIM268W0002"
-ZONE = zoneinfo.ZoneInfo("Europe/Amsterdam")
-NEW_YEAR = datetime.datetime(2026, 1, 1, tzinfo=ZONE).timestamp()
-DAWN, DUSK, HOUR, DAY = 6 * 3600.0, 20 * 3600.0, 3600.0, 86400.0
-SHARP = 0.31
-"""kWh by which published energy may differ from the true one: three numbers of one decimal each."""
-
-
-class Immediately:
-    """A worker that has done it already."""
-
-    def do(self, job, done):
-        try:
-            job()
-        except OSError as error:
-            self.error = error
-            done(self._raise)
-        else:
-            done(lambda: None)
-
-    def _raise(self):
-        raise self.error
-
-    def finish(self):
-        pass
-
-
-class House:
-    """The program's books on a clock of our own, and a witness who knows the truth."""
-
-    def __init__(self, state: Path | str = "", script: str = "healthy", seed: int = 1):
-        self.now = 0.0
-        """True seconds since the year began."""
-        self.started = 0.0
-        self.wrong_by = 0.0
-        """What the machine's clock is wrong by."""
-        self.clock_right = True
-        self.state = str(state)
-        self.play = SCRIPTS[script].play
-        self.day = Day(1, seed=seed)
-        self.serial = SERIAL
-        self.days = {SERIAL: self.day}
-        self.awake = False
-        self.checked = 0
-        self.last_total: dict[str, float] = {}
-        self.last_day: dict[str, tuple[datetime.date, float]] = {}
-        self.online: dict[str, bool] = {}
-        self.messages: list[Reading | Resting] = []
-        self.repaired = False
-        self.blind = False
-        """Whether the day's energy cannot be known: the clock is wrong, or a night passed unseen."""
-        self.start()
-
-    # the program
-
-    def start(self):
-        self.started = self.now
-        self.ledger = Ledger(
-            self.state,
-            loop=SimpleNamespace(clock=lambda: self.now - self.started, post=None),
-            publish=self.witness,
-            wall_clock=lambda: NEW_YEAR + self.now + self.wrong_by,
-            clock_right=lambda: self.clock_right,
-            localtime=lambda epoch: datetime.datetime.fromtimestamp(epoch, ZONE).timetuple(),
-            worker=Immediately(),
-        )
-        self.ledger.begin()
-
-    def restart(self, *, kill=False):
-        if not kill:
-            if self.awake:
-                self.ledger.stop()
-                self.ledger.handle(Offline(self.serial, 11, "the program ends"))
-            self.ledger.close()
-        self.awake = False
-        self.start()
-
-    # time and the inverter
-
-    def sun(self, time):
-        return self.day.is_light(time)
-
-    def wait(self, seconds, every=300.0, nights=False):
-        """Let time pass with a reading every so many seconds while the inverter is awake."""
-        end = self.now + seconds
-        while self.now < end:
-            self.now = min(self.now + every, end)
-            if self.sun(self.now) or nights:
-                self.read()
-            elif self.awake:
-                self.sleep()
-            while self.ledger.deadline <= self.now - self.started:
-                self.ledger.tick(self.now - self.started)
-
-    def read(self, **changes):
-        values = self.day.values(self.now)
-        if self.now >= DAY:  # it was installed on a good day
-            values = self.play(self.day, self.now, values)
-        values = {**NOTHING, **values, **changes}
-        self.awake = True
-        if any(values[key] for key in ("eTotal", "vac1", "pac")):  # else the wire refuses it
-            when = NEW_YEAR + self.now + self.wrong_by
-            self.ledger.handle(Reading(self.serial, 11, 1, values, when))
-
-    def sleep(self, reason="no answer"):
-        self.ledger.handle(Offline(self.serial, 11, reason))
-        self.awake = False
-        assert not self.online.get(self.serial), "offline is said at once"
-
-    def away(self, seconds):
-        """The inverter is not here for so long; the program goes on."""
-        end = self.now + seconds
-        while (due := self.started + self.ledger.deadline) <= end:
-            self.now = max(self.now, due)
-            self.ledger.tick(self.now - self.started)
-        self.now = end
-
-    # the truth
-
-    @property
-    def date(self):
-        return datetime.datetime.fromtimestamp(NEW_YEAR + self.now, ZONE).date()
-
-    def energy_today(self):
-        midnight = datetime.datetime.combine(self.date, datetime.time(), ZONE).timestamp() - NEW_YEAR
-        return self._total(self.now) - self._total(max(0.0, midnight))
-
-    def _total(self, time):
-        return self.day.total(time)
-
-    def witness(self, event):
-        """Everything that is published comes by here."""
-        if isinstance(event, Offline):
-            self.online[event.serial] = False
-        if not isinstance(event, Reading | Resting):
-            return
-        self.checked += 1
-        self.messages.append(event)
-        values, serial = event.values, event.serial
-        self.online[serial] = isinstance(event, Reading)
-        assert values["temp"] != MARK, "a refused reading is published"
-        total, day = values["eTotal"], values["eDay"]
-        if serial in self.last_total and not self.repaired:
-            assert total >= self.last_total[serial], "E-Total fell"
-            assert total <= self.days[serial].total(self.now) + 0.05, "E-Total jumped"
-        self.last_total[serial] = total
-        date, before = self.last_day.get(serial, (self.date, 0.0))
-        if not self.blind and serial == self.serial:
-            assert day <= self.energy_today() + SHARP, f"E-Day {day} of {self.energy_today()}: yesterday's"
-            if date == self.date:
-                assert day >= before, "E-Day fell within a day"
-            self.last_day[serial] = (self.date, day)
-        if isinstance(event, Resting):
-            assert not any(values[row.key] for row in FLOWS), "something flows at night"
-
-    def refused(self, reason):
-        return self.ledger.tally.counts[f"{self.serial} {reason}"]
-
-
-NOTHING = {
-    key: value if isinstance(value, list) else type(value)(0) for key, value in Day(1).values(0.0).items()
-}
-NOTHING |= {row.key: 0.0 for row in plausibility.fields.RUNNING if row.key not in NOTHING}
+from .house import DAWN, DAY, DUSK, HOUR, NEW_YEAR, NOTHING, OTHER, SERIAL, SHARP, ZONE, House
 
 
 @pytest.fixture(autouse=True)
@@ -207,7 +39,7 @@ def report(request):
 @pytest.mark.parametrize("script", [name for name in SCRIPTS if name != "repaired-on-day-2"])
 def test_year(script, report):
     """No habit of the inverter reaches the values, on any day of the year."""
-    house = House(script=script)
+    house = House("", script)
     house.wait(365 * DAY, every=900.0)
     report(house)
     assert house.checked > 20_000
@@ -217,7 +49,7 @@ def test_year(script, report):
 @pytest.mark.parametrize("script", ["day-kept-until-one", "healthy"])
 def test_year_of_an_inverter_that_never_sleeps(script, report):
     """Midnight is midnight, whenever the inverter begins its day."""
-    house = House(script=script)
+    house = House("", script)
     house.wait(365 * DAY, every=900.0, nights=True)
     report(house)
     assert house.checked > 35_000
@@ -232,7 +64,7 @@ def test_energy_of_the_day_is_right_all_day():
         "day-jumps-at-noon",
         "day-kept-until-one",
     ):
-        house = House(script=script)
+        house = House("", script)
         for _ in range(20):
             house.wait(4 * HOUR)
             if house.messages:
@@ -323,7 +155,7 @@ def test_clock_that_jumps_and_comes_back(moment, jump, report):
 @pytest.mark.parametrize("month_and_day", [(3, 29), (10, 25)])
 def test_days_of_23_and_of_25_hours(month_and_day, report):
     """Daylight-saving days of 2026 in Europe."""
-    house = House(script="stale-day-at-dawn")
+    house = House("", "stale-day-at-dawn")
     change = datetime.datetime(2026, *month_and_day, tzinfo=ZONE).timestamp() - NEW_YEAR
     house.now = change - DAY
     house.wait(3 * DAY, every=60.0)
@@ -353,7 +185,7 @@ def test_unplugged_or_off_from_noon_until_another_morning(tmp_path, script, hour
 @pytest.mark.parametrize("script", ["healthy", "restarts-at-noon"])
 def test_week_without_a_right_clock(script):
     """The inverter's own days are the days then."""
-    house = House(script=script)
+    house = House("", script)
     house.clock_right, house.wrong_by, house.blind = False, -3 * DAY, True
     house.wait(DUSK - 600)
     for _ in range(6):
@@ -395,7 +227,7 @@ def test_jump_in_the_first_reading_after_a_boot_without_a_clock_waits_for_the_se
 
 
 def test_counter_that_was_reset_in_a_repair_is_believed_after_ten_minutes(caplog):
-    house = House(script="repaired-on-day-2")
+    house = House("", "repaired-on-day-2")
     house.wait(2 * DAY + 12 * HOUR)
     before = house.checked
     house.repaired = True
@@ -437,7 +269,7 @@ def test_swapped_cables_change_nothing(report):
 
 
 def test_reading_that_stands_still_is_refused_after_a_quarter_of_an_hour():
-    house = House(script="stands-still-at-noon")
+    house = House("", "stands-still-at-noon")
     house.wait(DAY)
     house.wait(12 * HOUR + 880, every=10.0)
     assert house.refused(STUCK) == 0
@@ -450,7 +282,7 @@ def test_reading_that_stands_still_is_refused_after_a_quarter_of_an_hour():
 
 def test_night_that_stands_still_is_no_fault():
     """A hybrid at night says the same for hours, and that is true."""
-    house = House(script="dark-days")
+    house = House("", "dark-days")
     house.wait(10 * HOUR, every=60.0, nights=True)
     assert house.refused(STUCK) == 0
 
@@ -465,13 +297,13 @@ def test_reasons_are_counted():
         ("power-huge-at-noon", POWER),
         ("voltage-impossible-at-noon", RANGE),
     ]:
-        house = House(script=script)
+        house = House("", script)
         house.wait(2 * DAY, every=30.0)
         assert house.refused(reason) >= 1, script
 
 
 def test_inverter_that_is_not_believed_for_a_minute_is_offline():
-    house = House(script="power-huge-at-noon")
+    house = House("", "power-huge-at-noon")
     house.wait(DAY)
     house.wait(12 * HOUR + 50, every=10.0)
     assert house.online[SERIAL]

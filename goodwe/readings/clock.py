@@ -22,6 +22,15 @@ def clock_is_right() -> bool:
     return time.time() > LONG_PAST and (_agrees_with_chip() or _kept_in_step())
 
 
+def local_time(epoch: float) -> time.struct_time:
+    """The local time of a moment in seconds since 1970, in the time zone that the machine has now.
+
+    Raises OverflowError, OSError or ValueError for a moment that it cannot show.
+    """
+    time.tzset()  # else the zone of the start stays, whatever happens to /etc/localtime
+    return time.localtime(epoch)
+
+
 def _agrees_with_chip() -> bool:
     try:
         with open(CLOCK_CHIP, encoding="ascii") as file:

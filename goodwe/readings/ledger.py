@@ -16,7 +16,8 @@ from ..protocol.bus import BY_ITSELF
 from ..protocol.identity import Identity, IdentityQuestions
 from ..tally import Tally
 from . import state
-from .plausibility import Held, Judge, Moment, Refused, Trusted
+from .clock import local_time
+from .plausibility import Account, Held, Judge, Moment, Refused, Trusted
 from .state import Memory
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,8 @@ FORGOTTEN_AFTER = 14 * 86400.0
 class _Book:
     """One inverter's."""
 
-    def __init__(self, serial: str, memory: Memory) -> None:
-        self.judge = Judge(serial, memory.account)
+    def __init__(self, serial: str, memory: Memory, now: float) -> None:
+        self.judge = Judge(serial, memory.account, now=now)
         self.interview = IdentityQuestions(serial, memory.identity)
         self.online = False
         self.said_away = False
@@ -46,8 +47,8 @@ class _Book:
         """When it counts as away if no good reading comes."""
         self.held = False
         """Whether its last reading waits for the next one to agree."""
-        self.energy: tuple[object, object] = None, None
-        """Total and today's as published: what must not be published lower after a power cut."""
+        self.kept: tuple[object, ...] = ()
+        """Total, today's and the days they are of, as given to be saved: what a power cut must not undo."""
 
 
 class Ledger(Timer):
@@ -63,7 +64,7 @@ class Ledger(Timer):
         ask: Ask | None = None,
         wall_clock: Callable[[], float],
         clock_right: Callable[[], bool],
-        localtime: Callable[[float], time.struct_time] = time.localtime,
+        localtime: Callable[[float], time.struct_time] = local_time,
         worker: Worker | None = None,
         poll_interval: float = 2.5,
         speak_for_absent: bool = True,
@@ -94,14 +95,14 @@ class Ledger(Timer):
         self._save_at = NEVER
         self._saved_at = -NEVER
         memories = state.load(path) if path else {}
-        self._books = {serial: _Book(serial, memory) for serial, memory in memories.items()}
+        self._books = {serial: _Book(serial, memory, loop.clock()) for serial, memory in memories.items()}
 
     def begin(self) -> None:
         """Say of each inverter that is known from earlier that it is not here yet."""
         now = self._moment()
         for serial, book in self._books.items():
             account = book.judge.account
-            if account is not None and not _forgotten(account.when, now):
+            if account is not None and not _forgotten(account, now):
                 book.said_away = True
                 self._publish(Remembered(serial, account.inverter_type))
                 for info in book.interview.identity.infos(serial):
@@ -154,20 +155,17 @@ class Ledger(Timer):
     # readings
 
     def _judge(self, reading: Reading) -> None:
+        now = self._moment()
         book = self._books.get(reading.serial)
         if book is None:
-            book = self._books[reading.serial] = _Book(reading.serial, Memory(None, Identity()))
-        now = self._moment()
+            book = self._books[reading.serial] = _Book(reading.serial, Memory(None, Identity()), now.elapsed)
         verdict = book.judge.believe(reading, now) if self._believe_all else book.judge.judge(reading, now)
         match verdict:
             case Trusted(trusted, news):
                 if news:
                     log.warning("%s: %s", reading.serial, news)
                 self._publish(trusted)
-                energy = trusted.values["eTotal"], trusted.values["eDay"]
-                if energy != book.energy:
-                    book.energy = energy
-                    self._save_soon(now)
+                self._keep(book, now)
                 book.online, book.said_away = True, False
                 book.repeat, book.doubt = NEVER, now.elapsed + self._doubt_after
                 if self._ask is not None:
@@ -242,24 +240,47 @@ class Ledger(Timer):
         book.repeat = NEVER
         if not self._speak_for_absent or self._stopping:
             return
-        resting = book.judge.resting(now)
-        if resting is not None and not _forgotten(resting.when, now):
+        resting, account = book.judge.resting(now), book.judge.account
+        self._keep(book, now)
+        if resting is not None and account is not None and not _forgotten(account, now):
             book.repeat = now.elapsed + min(REPEAT_EVERY, self._until_midnight(now))
             self._publish(resting)
 
     def _moment(self) -> Moment:
         # Once right it stays so: the kernel calls a clock unsynchronised that has missed the net for hours.
         self._was_right = self._was_right or self._clock_right()
-        epoch = self._wall_clock()
-        local = self._localtime(epoch)
-        return Moment(self._clock(), epoch, time.strftime("%Y-%m-%d", local), local.tm_hour, self._was_right)
+        elapsed, epoch = self._clock(), self._wall_clock()
+        local = self._local(epoch)
+        if local is None:
+            return Moment(elapsed, epoch, "", 0, False)
+        day = f"{local.tm_year:04}-{local.tm_mon:02}-{local.tm_mday:02}"
+        return Moment(elapsed, epoch, day, local.tm_hour, self._was_right)
 
     def _until_midnight(self, now: Moment) -> float:
         """Seconds, a little more; today's energy is nothing then."""
-        local = self._localtime(now.epoch)
+        local = self._local(now.epoch)
+        if local is None:
+            return REPEAT_EVERY
         return 86400.0 - (local.tm_hour * 60 + local.tm_min) * 60 - local.tm_sec + 0.5
 
+    def _local(self, epoch: float) -> time.struct_time | None:
+        """Local time; None for a moment that this machine cannot show: its clock is no clock."""
+        try:
+            local = self._localtime(epoch)
+        except (OverflowError, OSError, ValueError):
+            return None
+        return local if 1 <= local.tm_year <= 9999 else None
+
     # the file
+
+    def _keep(self, book: _Book, now: Moment) -> None:
+        """Save if its energy has changed, or the day that it is of."""
+        account = book.judge.account
+        if account is not None:
+            kept = account.values["eTotal"], account.shown, account.today, account.read_day, account.count_day
+            if kept != book.kept:
+                book.kept = kept
+                self._save_soon(now)
 
     def _save_soon(self, now: Moment) -> None:
         if self._path and not self._stopping:
@@ -281,12 +302,14 @@ class Ledger(Timer):
             outcome()
         except OSError as error:
             if self._cannot_save != str(error):
-                log.warning("cannot save %s: %s; going on without", self._path, error.strerror)
+                reason = state.remedy(self._path, error)
+                log.warning("cannot save %s: %s; going on without", self._path, reason)
             self._cannot_save = str(error)
         else:
             self._cannot_save = ""
 
 
-def _forgotten(seen: float, now: Moment) -> bool:
-    """Whether an inverter that was seen then, in seconds since 1970, is to be left in peace."""
-    return now.clock_right and now.epoch - seen > FORGOTTEN_AFTER
+def _forgotten(account: Account, now: Moment) -> bool:
+    """Whether the inverter was seen so long ago that it is to be left in peace."""
+    dated = account.read_day != ""  # else no clock was right when it was seen
+    return dated and now.clock_right and now.epoch - account.when > FORGOTTEN_AFTER

@@ -8,7 +8,11 @@ grows faster than its power allows, over a night and a restart of the program al
 what the counter stood at when the inverter began its day; when that moves up, or E-Day drops, it has
 begun a new one. Until then E-Day is yesterday's, whatever the hour, and today's energy is what the total
 has grown since midnight. Each reading is held against the last good one, so nothing has to be rolled
-over at midnight, and a clock that was wrong for a while does no harm when it is right again.
+over at midnight, and a clock that was wrong for a while does no harm when it is right again: what was
+shown of the last days is kept, so a date that comes again goes on where it was.
+
+Without a right clock today goes on, whatever the inverter begins anew, until a night was seen to pass or
+the clock is set; then its date is held against that of the last good reading.
 
 What is refused for long, and always agrees with itself, is how the inverter now counts: it is accepted.
 """
@@ -39,8 +43,12 @@ NEW_DAY_AFTER = 3 * 3600.0
 NEXT_READING = -1e9
 """In place of a total; a counter that was reset can make a negative one of a few kWh."""
 
-UNSEEN, UNTRUSTED = "unseen", "untrusted"
-"""In place of the day of a count: it may be today's, which will show; its E-Day does not fit the total."""
+UNSEEN, UNTRUSTED, EARLIER = "unseen", "untrusted", "earlier"
+"""In place of the day of a count: perhaps today; its E-Day does not fit the total; a day before today."""
+EARLIER_DAYS = 4
+"""So many are kept for a clock that comes back to one of them."""
+SAME_CLOCK = 600.0
+"""Seconds within which two clocks go alike, so that one was not set."""
 
 NOTHING = "E-Total of 0"
 """However long it stays so: a counter that was reset moves with the first sun."""
@@ -76,7 +84,7 @@ class Account(NamedTuple):
     today: str
     """The local date that `shown` is of; empty before any clock was right."""
     read_day: str
-    """The local date of the last good reading."""
+    """The local date of the last good reading; empty if no clock was right then."""
     count_day: str
     """The local date on which the inverter began the count that its E-Day shows; or a word of below."""
     midnight_total: float
@@ -85,6 +93,8 @@ class Account(NamedTuple):
     """kWh of today from counts that the inverter has given up since (a restart at noon)."""
     shown: float
     """kWh, today's energy as published last: it does not fall within a day."""
+    earlier: dict[str, float] = {}  # noqa: RUF012 (nobody changes it)
+    """Local date to what the counter stood at when it began, in kWh: of the last days before `today`."""
 
 
 class Refused(NamedTuple):
@@ -118,12 +128,25 @@ class _Candidate(NamedTuple):
     last: float
 
 
+class _Left(NamedTuple):
+    """A day that the clock has left in this run of the program; perhaps it comes back to it."""
+
+    midnight_total: float
+    """kWh on the counter when it began."""
+    offset: float
+    """Seconds by which the time of day was ahead of the clock that only grows."""
+
+
 class Judge:
     """Decides about the readings of one inverter."""
 
-    def __init__(self, serial: str, account: Account | None) -> None:
-        """`account` is what is known from earlier, also from before a restart."""
+    def __init__(self, serial: str, account: Account | None, *, now: float | None = None) -> None:
+        """`account` is what is known from earlier, also from before a restart.
+
+        `now` is when this run of the program began, in seconds on the clock that only grows.
+        """
         self.account = account
+        self._started = now
         self._serial = serial
         self._power = fields.rated_power(serial) or UNKNOWN_POWER
         """Watts that it is made for."""
@@ -133,6 +156,9 @@ class Judge:
         """Then."""
         self._here = False
         """Whether the account is of this inverter's presence now, and not of one before an absence."""
+        self._offset: float | None = None
+        """Seconds by which the time of day, when last right, was ahead of the clock that only grows."""
+        self._left: dict[str, _Left] = {}
         self._candidate: _Candidate | None = None
         self._moved: float | None = None
         """When a value last changed, since the inverter is here."""
@@ -206,8 +232,7 @@ class Judge:
         if new > old + self._most(since):
             return Refused(ROSE, f"from {old} to {new} kWh in {since:.0f} s")
         old_day, new_day = fields.number(account.values, "eDay"), fields.number(values, "eDay")
-        same_count = abs((new - new_day) - (old - old_day)) <= STEP and new_day >= old_day - 0.05
-        if not same_count and new_day > new - old + STEP:
+        if not _same_count(account.values, values) and new_day > new - old + STEP:
             return Refused(DISAGREE, f"{old_day} of {old} became {new_day} of {new} kWh")
         return self._stuck(reading, at)
 
@@ -235,11 +260,16 @@ class Judge:
     def _seconds_since_account(self, at: Moment) -> float | None:
         """By the clock that only grows; over a restart by the time of day, if that is right."""
         assert self.account is not None
-        by_clock = at.epoch - self.account.when if at.clock_right else 0.0
+        by_clock = at.epoch - self.account.when if at.clock_right and self.account.read_day else 0.0
         if self._elapsed is None:
             return by_clock if by_clock > 0 else None
         # The machine may have slept, and the clock that only grows with it.
         return max(at.elapsed - self._elapsed, by_clock if self._clock_was_right else 0.0)
+
+    def _absent(self, at: Moment) -> float:
+        """Seconds, at the least, without a reading."""
+        since = self._started if self._elapsed is None else self._elapsed
+        return 0.0 if since is None else at.elapsed - since
 
     def _most(self, seconds: float) -> float:
         """kWh that can have been produced in so many seconds."""
@@ -270,7 +300,8 @@ class Judge:
         if at.elapsed - since < patience:
             return refusal
         self._candidate = None
-        if self.account is not None:
+        # One that rose together with its E-Day is the same counter, which was not heard for a while.
+        if self.account is not None and not _same_count(self.account.values, reading.values):
             self.account = self._follow_total(self._in_day(self.account, at), refusal.reason, reading.values)
         trusted = self._trust(reading, at)
         return trusted._replace(
@@ -281,11 +312,15 @@ class Judge:
         """From a counter that was reset or does not fit: today's energy goes on by the total alone."""
         total = fields.number(account.values if reason == DISAGREE else values, "eTotal")
         counters = {key: values[key] for key in ("eTotal", "eDay")}
+        if reason != DISAGREE:  # what the counter stood at when other days began says nothing any more
+            self._left = {}
+        nothing_today = account.midnight_total == NEXT_READING
         return account._replace(
             values={**account.values, **counters},
             count_day=UNTRUSTED,
             before=0.0,
-            midnight_total=round(total - account.shown, 1),
+            midnight_total=account.midnight_total if nothing_today else round(total - account.shown, 1),
+            earlier=account.earlier if reason == DISAGREE else {},
         )
 
     def _agree(self, earlier: _Candidate, values: Values, at: Moment) -> bool:
@@ -313,7 +348,7 @@ class Judge:
             inverter_type=reading.inverter_type,
             when=reading.when,
             values=values,
-            read_day=account.today,
+            read_day=account.today if at.clock_right else "",
             shown=shown,
         )
         self._elapsed, self._clock_was_right, self._here = at.elapsed, at.clock_right, True
@@ -329,17 +364,66 @@ class Judge:
 
     def _in_day(self, account: Account, at: Moment) -> Account:
         """The account as it stands at that moment: a new day begins with nothing."""
-        if not at.clock_right or at.day == account.today:
+        if not at.clock_right:
             return account
-        # The clock may be right for the first time; was the last reading one of today?
-        read_today = self._elapsed is not None and at.elapsed - self._elapsed <= (at.hour + 1) * 3600.0
-        if not account.today and read_today:
+        account = self._dated(account, at)
+        before, self._offset = self._offset, at.epoch - at.elapsed
+        if at.day == account.today:
+            return account if account.read_day else account._replace(read_day=account.today)
+        if not account.today and at.day not in account.earlier and self._read_today(at):
+            # The clock is right for the first time, and the day without a date is this one.
             return account._replace(today=at.day, read_day=at.day, count_day=account.count_day or at.day)
-        dated = account.today if self._elapsed is None else self._clock_was_right
-        count_day = account.count_day if dated else UNSEEN
-        return account._replace(
-            today=at.day, midnight_total=NEXT_READING, before=0.0, shown=0.0, count_day=count_day
+        if before is not None:
+            left = {day: _Left(kwh, before) for day, kwh in _midnight(account).items()}
+            self._left = {**dict(list(self._left.items())[-EARLIER_DAYS:]), **left}
+        return self._turn(account, at)
+
+    def _turn(self, account: Account, at: Moment) -> Account:
+        """To the day of `at`, which may be one that was shown already."""
+        known = {**account.earlier, **_midnight(account)}
+        turned = account._replace(
+            today=at.day,
+            read_day=at.day if self._read_today(at) else account.read_day,
+            count_day=self._day_of_count(account, at),
+            midnight_total=NEXT_READING,
+            before=0.0,
+            shown=0.0,
+            earlier=dict(sorted((day, kwh) for day, kwh in known.items() if day < at.day)[-EARLIER_DAYS:]),
         )
+        left = self._left.get(at.day)
+        if left is None:
+            midnight_total = known.get(at.day)
+        else:  # a day of a clock that went otherwise was another one
+            midnight_total = left.midnight_total if self._goes_like(left, at) else None
+        if midnight_total is None:
+            return turned
+        # It goes on by the total, whatever was counted in between.
+        shown = round(max(0.0, fields.number(account.values, "eTotal") - midnight_total), 1)
+        return turned._replace(count_day=UNTRUSTED, midnight_total=midnight_total, shown=shown)
+
+    @staticmethod
+    def _goes_like(left: _Left, at: Moment) -> bool:
+        """Whether the clock goes as it did on a day that it left."""
+        return abs(at.epoch - at.elapsed - left.offset) < SAME_CLOCK
+
+    def _dated(self, account: Account, at: Moment) -> Account:
+        """The last reading gets its time when the clock is right for the first time after it."""
+        if self._elapsed is None or self._clock_was_right:
+            return account
+        self._clock_was_right = True
+        return account._replace(when=at.epoch - (at.elapsed - self._elapsed))
+
+    def _day_of_count(self, account: Account, at: Moment) -> str:
+        """What is known at the beginning of a day of the count that goes on."""
+        if account.count_day in (UNTRUSTED, EARLIER) or "" < account.count_day <= at.day:
+            return account.count_day
+        # It began while no clock was right, or it has a date that is still to come.
+        read_earlier = "" < account.read_day < at.day if self._elapsed is None else not self._read_today(at)
+        return EARLIER if read_earlier else UNSEEN
+
+    def _read_today(self, at: Moment) -> bool:
+        """Whether the last good reading is one of today, by the clock that only grows."""
+        return self._elapsed is not None and at.elapsed - self._elapsed <= (at.hour + 1) * 3600.0
 
     def _count(self, account: Account, values: Values, at: Moment) -> Account:
         """Notice that the inverter has begun a new count."""
@@ -347,20 +431,45 @@ class Judge:
         new_total, new_day = fields.number(values, "eTotal"), fields.number(values, "eDay")
         begun = new_day < old_day - 0.05 or (new_total - new_day) - (old_total - old_day) > STEP
         # After a day that made next to nothing the two counts cannot be told apart, and need not be.
-        dark = account.read_day != account.today and old_day <= STEP < new_day and _begun(values, at)
+        first = account.read_day != account.today if at.clock_right else self._elapsed is None
+        dark = first and old_day <= STEP < new_day and _begun(values, at)
+        day_known = at.clock_right or not account.today
         if not begun and not dark:
-            seen_now = account.count_day == UNSEEN and _begun(values, at)
+            seen_now = account.count_day == UNSEEN and day_known and _begun(values, at)
             return account._replace(count_day=account.today) if seen_now else account
-        if not at.clock_right and (self._seconds_since_account(at) or NEW_DAY_AFTER) >= NEW_DAY_AFTER:
+        if not at.clock_right and self._absent(at) >= NEW_DAY_AFTER:
             # A night, whatever the clock says; the day will be known when the clock is.
-            account = account._replace(today="", read_day="", before=0.0, shown=0.0)
-        elif account.count_day == account.today:  # a second one on the same day: it was restarted
+            earlier = {**account.earlier, **_midnight(account)}
+            account = account._replace(today="", read_day="", before=0.0, shown=0.0, earlier=earlier)
+            return account._replace(count_day="", midnight_total=NEXT_READING)
+        if account.midnight_total == NEXT_READING:  # what was made before this day's first reading is not its
+            before = 0.0
+        else:
             unread = max(0.0, (new_total - new_day) - old_total)
-            return account._replace(before=round(account.shown + unread, 1))
+            before = round(account.shown + unread, 1) if begun else 0.0
+        if not day_known:
+            # What was shown goes on by the total; the clock will tell whether this count is of that day.
+            if account.midnight_total != NEXT_READING:
+                account = account._replace(midnight_total=round(old_total - account.shown, 1))
+            return account._replace(count_day=UNSEEN, before=before)
         unseen = account.read_day != account.today and new_day > STEP and not _begun(values, at)
-        return account._replace(count_day=UNSEEN if unseen else account.today, before=account.shown)
+        return account._replace(count_day=UNSEEN if unseen else account.today, before=before)
+
+
+def _same_count(old: Values, new: Values) -> bool:
+    """Whether the inverter has not begun a new count between two readings."""
+    old_total, old_day = fields.number(old, "eTotal"), fields.number(old, "eDay")
+    new_total, new_day = fields.number(new, "eTotal"), fields.number(new, "eDay")
+    return abs((new_total - new_day) - (old_total - old_day)) <= STEP and new_day >= old_day - 0.05
+
+
+def _midnight(account: Account) -> dict[str, float]:
+    """Its day to what the counter stood at when that began, if that is known."""
+    if not account.today or account.midnight_total == NEXT_READING:
+        return {}
+    return {account.today: round(fields.number(account.values, "eTotal") - account.shown, 1)}
 
 
 def _begun(values: Values, at: Moment) -> bool:
     """Whether a count that was not seen to begin can be today's: it is reset before the feeding begins."""
-    return fields.number(values, "pac") > 0 or at.hour >= NOON
+    return fields.number(values, "pac") > 0 or (at.clock_right and at.hour >= NOON)

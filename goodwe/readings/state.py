@@ -3,23 +3,33 @@
 JSON, replaced as a whole: first a new file, on the disk to its last byte, then a rename.
 """
 
-import contextlib
+import errno
 import logging
 import math
 import os
+import re
+import stat
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import simplejson
 
 from ..errors import FieldError
 from ..protocol import fields
 from ..protocol.identity import HARMFUL_LOSSES, Identity
-from .plausibility import Account
+from .plausibility import EARLIER, UNSEEN, UNTRUSTED, Account
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
+LONGEST = 16 * 2**20
+"""Bytes; an inverter takes two thousand of them."""
+MOST_ENERGY = 1e9
+"""kWh; no counter gets there, and all below is exact to a tenth."""
+MOST_SECONDS = 1e12
+"""Before or after 1970: a clock can say anything, and what it said must not be taken for damage."""
+ELSEWHERE = "name another place with [inverter] statefile"
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 IDENTITY_KEYS = {row.key for row in (*fields.ID, fields.ID_SECOND_VERSION, *fields.SETTING)}
 IDENTITY_KEYS |= {"safetyCountry", "safetyCountryText"}
 
@@ -35,12 +45,11 @@ class Memory(NamedTuple):
 def load(path: str) -> dict[str, Memory]:
     """Serial to what is known; nothing without a file. A damaged one is set aside, and that is said."""
     try:
-        with open(path, encoding="ascii") as file:
-            return _memories(simplejson.load(file))
+        return _memories(simplejson.loads(_read(path)))
     except FileNotFoundError:
         return {}
     except OSError as error:
-        log.warning("cannot read %s: %s; beginning without what it knows", path, error.strerror)
+        log.warning("cannot read %s: %s; beginning without what it knows", path, remedy(path, error))
     except (
         ValueError,
         TypeError,
@@ -50,11 +59,60 @@ def load(path: str) -> dict[str, Memory]:
         RecursionError,
         FieldError,
     ) as error:
-        aside = f"{path}.damaged"
-        log.warning("%s is damaged (%s); set aside as %s, beginning anew", path, error, aside)
-        with contextlib.suppress(OSError):
-            os.replace(path, aside)
+        _set_aside(path, f"{error!s:.200}")
     return {}
+
+
+def remedy(path: str, error: OSError) -> str:
+    """What went wrong with the file, in a few words, and what to do about it."""
+    reason = error.strerror or str(error)
+    match error.errno:
+        case errno.EACCES | errno.EPERM:
+            user, folder = _user(), os.path.dirname(path) or "."
+            if os.path.isfile(path) and not os.access(path, os.R_OK):
+                return f"{reason} (sudo chown {user} {path})"
+            return f"{reason} ({user} must be able to write to {folder}; or {ELSEWHERE})"
+        case errno.EROFS | errno.ENOTDIR | errno.EISDIR | errno.EINVAL | errno.ENAMETOOLONG:
+            return f"{reason} ({ELSEWHERE})"
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"{reason} (make room there, or {ELSEWHERE})"
+    return reason
+
+
+def _user() -> str:
+    """The name of the user that the program runs as, or its number where it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _read(path: str) -> str:
+    """The text of a file. Raises OSError, and ValueError for what cannot be text of ours."""
+    with open(path, "rb", opener=_open) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        if status.st_size > LONGEST:
+            raise ValueError(f"{status.st_size} bytes")
+        return file.read(LONGEST).decode("ascii")
+
+
+def _open(path: str, flags: int) -> int:
+    """Not blocking: nobody may ever write to a pipe of this name."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _set_aside(path: str, damage: str) -> None:
+    aside = f"{path}.damaged"
+    try:
+        os.replace(path, aside)
+    except OSError as error:
+        log.warning("%s is damaged (%s), and cannot be set aside: %s", path, damage, remedy(path, error))
+    else:
+        log.warning("%s is damaged (%s); set aside as %s, beginning anew", path, damage, aside)
 
 
 def save(path: str, memories: Mapping[str, Memory]) -> None:
@@ -100,19 +158,38 @@ def _serial(text: str) -> str:
 
 
 def _check(account: Account) -> None:
-    """What is in there is published: it must be what an inverter can have sent."""
-    numbers = (account.when, account.midnight_total, account.before, account.shown)
-    fits = 0 < account.address < 0x7F and account.inverter_type in (1, 3) and all(map(math.isfinite, numbers))
-    if not fits or not 0 <= account.when < 2**32 or account.values.keys() != {r.key for r in fields.RUNNING}:
+    """What is in there is published: it must be what an inverter can have sent. Raises ValueError."""
+    days = (account.today, account.read_day, *account.earlier)
+    energies = (account.midnight_total, account.before, account.shown, *account.earlier.values())
+    fits = (
+        0 < account.address < 0x7F
+        and account.inverter_type in (1, 3)
+        and all(day == "" or DATE.fullmatch(day) for day in days)
+        and (account.count_day in ("", UNSEEN, UNTRUSTED, EARLIER) or DATE.fullmatch(account.count_day))
+        and all(_is_number(kwh) and abs(kwh) <= MOST_ENERGY for kwh in energies)
+        and account.shown >= 0
+        and _is_number(account.when)
+        and abs(account.when) <= MOST_SECONDS
+        and account.values.keys() == {row.key for row in fields.RUNNING}
+    )
+    if not fits:
         raise ValueError("an account that cannot be")
     for row in fields.RUNNING:
         value = account.values[row.key]
         if row.key == fields.ERRORS:
-            good = isinstance(value, list) and all(bit in range(32) for bit in value)
-        else:
-            good = isinstance(value, int | float) and math.isfinite(value)  # any, with plausibility = off
+            good = isinstance(value, list) and [(int, bit) for bit in range(32) if bit in value] == [
+                (type(bit), bit) for bit in value
+            ]
+        else:  # any that the words can hold, with plausibility = off
+            most = 2 ** (16 * row.words)
+            least = -most / 2 if row.signed else 0
+            good = _is_number(value) and least <= value * row.divisor < most
         if not good:
             raise ValueError(f"{row.key} {value!r:.40}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_identity(identity: Identity) -> None:
@@ -122,7 +199,7 @@ def _check_identity(identity: Identity) -> None:
         if isinstance(value, str):
             good = value.isprintable() and len(value) <= 40
         else:
-            good = isinstance(value, int | float) and math.isfinite(value)
+            good = _is_number(value) and abs(value) < 2**32
         if not good or key not in IDENTITY_KEYS:
             raise ValueError(f"{key} {value!r:.40}")
     if not isinstance(identity.shy, bool):

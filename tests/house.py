@@ -1,0 +1,191 @@
+"""The program's readings on a clock of our own, beside a witness who knows what the sun really gave."""
+
+import datetime
+import zoneinfo
+from pathlib import Path
+from types import SimpleNamespace
+
+from goodwe.events import Offline, Reading, Resting
+from goodwe.protocol.fields import FLOWS, RUNNING
+from goodwe.protocol.scripts import MARK, SCRIPTS
+from goodwe.protocol.simulator import Day
+from goodwe.readings.ledger import Ledger
+
+SERIAL, OTHER = "15000SIM268W0001", "15000SIM268W0002"
+ZONE = zoneinfo.ZoneInfo("Europe/Amsterdam")
+NEW_YEAR = datetime.datetime(2026, 1, 1, tzinfo=ZONE).timestamp()
+DAWN, DUSK, HOUR, DAY = 6 * 3600.0, 20 * 3600.0, 3600.0, 86400.0
+SHARP = 0.31
+"""kWh by which published energy may differ from the true one: three numbers of one decimal each."""
+
+
+class Immediately:
+    """A worker that has done it already."""
+
+    def do(self, job, done):
+        try:
+            job()
+        except OSError as error:
+            self.error = error
+            done(self._raise)
+        else:
+            done(lambda: None)
+
+    def _raise(self):
+        raise self.error
+
+    def finish(self):
+        pass
+
+
+class House:
+    """The program's books on a clock of our own, and a witness who knows the truth."""
+
+    def __init__(self, state: Path | str = "", *scripts: str, seed: int = 1, zone=ZONE, day: int = 0):
+        """`scripts` are the habits of the inverter, one after the other; `zone` is where it stands.
+
+        The first day is that many days after New Year.
+        """
+        self.zone = zone
+        first = datetime.date(2026, 1, 1) + datetime.timedelta(day)
+        self.new_year = datetime.datetime.combine(first, datetime.time(), zone).timestamp()
+        self.now = 0.0
+        """True seconds since the first day began."""
+        self.started = 0.0
+        self.wrong_by = 0.0
+        """What the machine's clock is wrong by."""
+        self.clock_right = True
+        self.state = str(state)
+        self.scripts = scripts
+        self.day = Day(1, seed=seed)
+        self.serial = SERIAL
+        self.days = {SERIAL: self.day}
+        self.awake = False
+        self.checked = 0
+        self.last_total: dict[str, float] = {}
+        self.last_day: dict[str, tuple[datetime.date, float]] = {}
+        self.online: dict[str, bool] = {}
+        self.messages: list[Reading | Resting] = []
+        self.repaired = False
+        self.blind = False
+        """Whether the day's energy cannot be known: the clock is wrong, or a night passed unseen."""
+        self.doubtful: datetime.date | None = None
+        """The date whose energy nobody could tell from what was seen."""
+        self.start()
+
+    # the program
+
+    def start(self):
+        self.started = self.now
+        self.ledger = Ledger(
+            self.state,
+            loop=SimpleNamespace(clock=lambda: self.now - self.started, post=None),
+            publish=self.witness,
+            wall_clock=lambda: self.new_year + self.now + self.wrong_by,
+            clock_right=lambda: self.clock_right,
+            localtime=lambda epoch: datetime.datetime.fromtimestamp(epoch, self.zone).timetuple(),
+            worker=Immediately(),
+        )
+        self.ledger.begin()
+
+    def restart(self, *, kill=False):
+        if not kill:
+            if self.awake:
+                self.ledger.stop()
+                self.ledger.handle(Offline(self.serial, 11, "the program ends"))
+            self.ledger.close()
+        self.awake = False
+        self.start()
+
+    # time and the inverter
+
+    def sun(self, time):
+        return self.day.is_light(time)
+
+    def wait(self, seconds, every=300.0, nights=False):
+        """Let time pass with a reading every so many seconds while the inverter is awake."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(self.now + every, end)
+            if self.sun(self.now) or nights:
+                self.read()
+            elif self.awake:
+                self.sleep()
+            while self.ledger.deadline <= self.now - self.started:
+                self.ledger.tick(self.now - self.started)
+
+    def read(self, **changes):
+        values = self.day.values(self.now)
+        if self.now >= DAY:  # it was installed on a good day
+            for script in self.scripts:
+                values = SCRIPTS[script].play(self.day, self.now, values) if values else values
+        values = {**NOTHING, **values, **changes}
+        self.awake = True
+        if any(values[key] for key in ("eTotal", "vac1", "pac")):  # else the wire refuses it
+            when = self.new_year + self.now + self.wrong_by
+            self.ledger.handle(Reading(self.serial, 11, 1, values, when))
+
+    def sleep(self, reason="no answer"):
+        self.ledger.handle(Offline(self.serial, 11, reason))
+        self.awake = False
+        assert not self.online.get(self.serial), "offline is said at once"
+
+    def away(self, seconds):
+        """The inverter is not here for so long; the program goes on."""
+        end = self.now + seconds
+        while (due := self.started + self.ledger.deadline) <= end:
+            self.now = max(self.now, due)
+            self.ledger.tick(self.now - self.started)
+        self.now = end
+
+    # the truth
+
+    @property
+    def date(self):
+        return self.date_at(self.now)
+
+    def date_at(self, time):
+        return datetime.datetime.fromtimestamp(self.new_year + time, self.zone).date()
+
+    def energy_today(self):
+        midnight = (
+            datetime.datetime.combine(self.date, datetime.time(), self.zone).timestamp() - self.new_year
+        )
+        return self._total(self.now) - self._total(max(0.0, midnight))
+
+    def _total(self, time):
+        return self.day.total(time)
+
+    def witness(self, event):
+        """Everything that is published comes by here."""
+        if isinstance(event, Offline):
+            self.online[event.serial] = False
+        if not isinstance(event, Reading | Resting):
+            return
+        self.checked += 1
+        self.messages.append(event)
+        values, serial = event.values, event.serial
+        self.online[serial] = isinstance(event, Reading)
+        assert values["temp"] != MARK, "a refused reading is published"
+        total, day = values["eTotal"], values["eDay"]
+        if serial in self.last_total and not self.repaired:
+            assert total >= self.last_total[serial], "E-Total fell"
+            assert total <= self.days[serial].total(self.now) + 0.05, "E-Total jumped"
+        self.last_total[serial] = total
+        date, before = self.last_day.get(serial, (self.date, 0.0))
+        if not self.blind and self.date != self.doubtful and serial == self.serial:
+            assert day <= self.energy_today() + SHARP, f"E-Day {day} of {self.energy_today()}: yesterday's"
+            if date == self.date:
+                assert day >= before, "E-Day fell within a day"
+            self.last_day[serial] = (self.date, day)
+        if isinstance(event, Resting):
+            assert not any(values[row.key] for row in FLOWS), "something flows at night"
+
+    def refused(self, reason):
+        return self.ledger.tally.counts[f"{self.serial} {reason}"]
+
+
+NOTHING = {
+    key: value if isinstance(value, list) else type(value)(0) for key, value in Day(1).values(0.0).items()
+}
+NOTHING |= {row.key: 0.0 for row in RUNNING if row.key not in NOTHING}
