@@ -113,6 +113,19 @@ def test_thousand_loggers_do_not_come_back_in_one_second(failure):
     assert max(seconds.values()) < 150, "in any tenth of a second"
 
 
+@pytest.mark.parametrize("outage", [0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 30.0])
+def test_broker_that_is_back_gets_a_thousand_loggers_over_seconds_however_short_it_was_away(outage):
+    arrivals = []
+    for seed in range(1000):
+        backoff = Backoff(1, Random(seed))
+        backoff.lasted()
+        found = attempts(backoff, [Failure.LOST] + [Failure.AWAY] * 20)
+        arrivals.append(next(at for _, at in found[1:] if at >= 100.0 + outage) - 100.0 - outage)
+    tenths = Counter(int(10 * at) for at in arrivals)
+    assert max(sum(tenths[first + n] for n in range(10)) for first in range(40)) < 600, "in any second"
+    assert max(arrivals) <= 4.0
+
+
 @pytest.mark.parametrize("failure", SOON)
 def test_outage_spreads_a_thousand_loggers_over_all_the_period(failure):
     arrivals = []

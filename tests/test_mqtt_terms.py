@@ -21,7 +21,7 @@ from goodwe.outputs.mqtt.advice import (
 )
 from goodwe.outputs.mqtt.backoff import Failure
 from goodwe.outputs.mqtt.client import CONNACK, DISCONNECT, PUBACK, PUBREC, SUBACK, Said, said
-from goodwe.outputs.mqtt.message import Message, fits
+from goodwe.outputs.mqtt.message import Message
 from goodwe.outputs.mqtt.terms import Allowed, Asked, Terms, allowed, packet_size
 
 from . import fake_broker
@@ -34,22 +34,22 @@ from .mqtt import settings
 def test_reason_of_each_answer_is_read(reason):
     named = {"reason_string": "so"}
     words = {"ReasonString": "so"}
-    assert said(0x20, fake_broker.connack(reason, **named)[2:], mqtt5=True) == Said(
+    assert said(0x20, fake_broker.connack(reason, **named)[2:], is_mqtt5=True) == Said(
         CONNACK, 0, (reason,), words
     )
-    assert said(0x20, bytes([0, reason]), mqtt5=False) == Said(CONNACK, 0, (reason,), {})
+    assert said(0x20, bytes([0, reason]), is_mqtt5=False) == Said(CONNACK, 0, (reason,), {})
     for kind in (PUBACK, PUBREC):
         body = fake_broker.answer(kind, 77, reason, **named)[2:]
-        assert said(kind, body, mqtt5=True) == Said(kind, 77, (reason,), words)
-        assert said(kind, body[:3], mqtt5=True) == Said(kind, 77, (reason,), {})
-        assert said(kind, body[:2], mqtt5=True) == Said(kind, 77, (0,), {})
-    assert said(0xE0, bytes([reason]), mqtt5=True) == Said(DISCONNECT, 0, (reason,), {})
-    assert said(0xE0, fake_broker.disconnect(reason, **named)[2:], mqtt5=True) == Said(
+        assert said(kind, body, is_mqtt5=True) == Said(kind, 77, (reason,), words)
+        assert said(kind, body[:3], is_mqtt5=True) == Said(kind, 77, (reason,), {})
+        assert said(kind, body[:2], is_mqtt5=True) == Said(kind, 77, (0,), {})
+    assert said(0xE0, bytes([reason]), is_mqtt5=True) == Said(DISCONNECT, 0, (reason,), {})
+    assert said(0xE0, fake_broker.disconnect(reason, **named)[2:], is_mqtt5=True) == Said(
         DISCONNECT, 0, (reason,), words
     )
-    assert said(0xE0, b"", mqtt5=True) == Said(DISCONNECT, 0, (0,), {})
+    assert said(0xE0, b"", is_mqtt5=True) == Said(DISCONNECT, 0, (0,), {})
     suback = b"\0\x4d" + fake_broker.properties(**named) + bytes([0, reason])
-    assert said(0x90, suback, mqtt5=True) == Said(SUBACK, 77, (0, reason), words)
+    assert said(0x90, suback, is_mqtt5=True) == Said(SUBACK, 77, (0, reason), words)
 
 
 @pytest.mark.parametrize("packet", [0x20, 0x40, 0x50, 0x60, 0x70, 0x90, 0xB0, 0xD0, 0xE0, 0xF0, 0x30, 0x00])
@@ -58,7 +58,7 @@ def test_nothing_that_a_broker_sends_is_too_odd(packet):
     for _ in range(3000):
         body = random.randbytes(random.randrange(12))
         for mqtt5 in (True, False):
-            said(packet, body, mqtt5=mqtt5)
+            said(packet, body, is_mqtt5=mqtt5)
 
 
 # what it allows
@@ -80,7 +80,7 @@ def test_messages_under_way_are_as_many_as_it_takes(maximum, under_way):
 @pytest.mark.parametrize("length", [0, 1, 100, 120, 121, 122, 127, 128, 5000, 16_370, 16_384, 70_000])
 @pytest.mark.parametrize("qos", [0, 1])
 @pytest.mark.parametrize("protocol", [mqtt.MQTTv311, mqtt.MQTTv5])
-def test_size_of_a_packet_is_paho_s(length, qos, protocol):
+def test_size_of_a_packet_is_counted_to_the_byte(length, qos, protocol):
     message = Message("goodwe/ä/data", "x" * length, qos)
     mqtt5 = protocol == mqtt.MQTTv5
     inside = 2 + len(message.topic.encode()) + length + 2 * (qos > 0) + mqtt5
@@ -259,13 +259,6 @@ def test_advice_fits_the_cause(error, failure, said):
 def test_certificate_of_ours_that_is_not_accepted_is_told_from_one_that_is_missing(reason):
     _, text = why_not(alert(reason), settings(1883, certfile="a.pem", keyfile="a.pem"))
     assert text == f"it does not accept our certificate ({reason}); check certfile and keyfile in [mqtt]"
-
-
-@pytest.mark.parametrize(
-    ("text", "fine"), [("x" * 65_535, True), ("x" * 65_536, False), ("ä" * 32_768, False)]
-)
-def test_field_of_mqtt_ends_at_65535_bytes(text, fine):
-    assert fits(text) == fine
 
 
 def test_diagram_of_the_connection_has_the_states_and_no_other():

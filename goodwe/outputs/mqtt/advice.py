@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt
 
+from ...config.parsers import LONGEST_FIELD
 from ...errors import StartError
 from .backoff import Failure
-from .message import LONGEST_FIELD
 from .tls import NOT_OUR_ADDRESS, NOT_OUR_NAME
 
 if TYPE_CHECKING:

@@ -63,7 +63,7 @@ class Backoff:
         self._pauses = [FIRST_PAUSE] * servers
         """The next pause of each that is to be asked seldom."""
         self._period = FIRST_PERIOD
-        """The next one, doubled each time: what just starts is soon there."""
+        """The next one, doubled each time: what starts beside us is soon there."""
         self._began = -NEVER
         """When this round began."""
         self.is_first_of_round = True
@@ -77,7 +77,7 @@ class Backoff:
     def lasted(self) -> None:
         """The connection to this server proved good: its pauses are short again."""
         self._pauses[self.server] = FIRST_PAUSE
-        self._period = FIRST_PERIOD
+        self._period = PERIOD
 
     def failed(self, why: Failure, now: float) -> float:
         """When the next attempt is to be made, at `server`; on the clock of `now`."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 from paho.mqtt import MQTTException
+from paho.mqtt import properties as mqtt5  # the client has loaded it in any case
+from paho.mqtt.packettypes import PacketTypes
 
 from .message import Message
 from .tls import password_for
@@ -31,7 +33,10 @@ CONNACK, PUBACK, PUBREC, PUBCOMP, SUBACK, DISCONNECT = 0x20, 0x40, 0x50, 0x70, 0
 CONNACK_BYTES = 2
 NUMBER_BYTES = 2
 REFUSED_FROM = 128
-UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error, MQTTException)
+UNREADABLE = (
+    *(LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error),
+    *(MQTTException, mqtt5.MQTTException),  # not the same in paho 1
+)
 """What paho raises, besides OSError, when a packet is none."""
 
 
@@ -47,7 +52,7 @@ class Said(NamedTuple):
     """By their names in MQTT 5, without blanks."""
 
 
-def said(packet: int, body: bytes, *, mqtt5: bool) -> Said | None:
+def said(packet: int, body: bytes, *, is_mqtt5: bool) -> Said | None:
     """What is in a packet of the broker; None for another kind, or one that is too short.
 
     paho 1 keeps the reasons of PUBACK to itself, and of a DISCONNECT without properties; both keep those of
@@ -57,13 +62,13 @@ def said(packet: int, body: bytes, *, mqtt5: bool) -> Said | None:
     number = int.from_bytes(body[:NUMBER_BYTES])
     rest = body[NUMBER_BYTES:]
     if kind == CONNACK and len(body) >= CONNACK_BYTES:
-        return Said(kind, 0, (body[1],), _properties_of(kind, rest)[0] if mqtt5 else {})
-    if kind == DISCONNECT and mqtt5:
+        return Said(kind, 0, (body[1],), _properties_of(kind, rest)[0] if is_mqtt5 else {})
+    if kind == DISCONNECT and is_mqtt5:
         return Said(kind, 0, (body[0] if body else 0,), _properties_of(kind, body[1:])[0])
     if kind in (PUBACK, PUBREC, PUBCOMP) and len(body) >= NUMBER_BYTES:
         return Said(kind, number, (rest[0] if rest else 0,), _properties_of(kind, rest[1:])[0])
     if kind == SUBACK and len(body) > NUMBER_BYTES:
-        properties, count = _properties_of(kind, rest) if mqtt5 else ({}, 0)
+        properties, count = _properties_of(kind, rest) if is_mqtt5 else ({}, 0)
         return Said(kind, number, tuple(rest[count:]), properties)
     return None
 
@@ -72,9 +77,7 @@ def _properties_of(kind: int, body: bytes) -> tuple[dict[str, Any], int]:
     """The properties that a part of a packet begins with, and how many bytes they take."""
     if not body:
         return {}, 0
-    from paho.mqtt.properties import Properties  # here, since only MQTT 5 needs it
-
-    found = Properties(kind >> 4)
+    found = mqtt5.Properties(kind >> 4)
     try:
         _, count = found.unpack(bytes(body))
     except UNREADABLE:
@@ -96,7 +99,7 @@ class _Client(mqtt.Client):  # type: ignore[misc]  # paho 1 ships no types
 
     def _packet_handle(self) -> Any:
         answer = said(
-            self._in_packet["command"], self._in_packet["packet"], mqtt5=self._protocol == mqtt.MQTTv5
+            self._in_packet["command"], self._in_packet["packet"], is_mqtt5=self._protocol == mqtt.MQTTv5
         )
         if answer is not None:
             self.on_packet(answer)
@@ -214,10 +217,7 @@ def publish_properties(settings: "MqttSettings", message: Message) -> dict[str, 
 
 def _properties(packet: str) -> Any:
     """MQTT 5 properties of a kind of packet."""
-    from paho.mqtt.packettypes import PacketTypes  # here, since only MQTT 5 needs them
-    from paho.mqtt.properties import Properties
-
-    return Properties(getattr(PacketTypes, packet))
+    return mqtt5.Properties(getattr(PacketTypes, packet))
 
 
 def no_delay(descriptor: int) -> None:

@@ -2,9 +2,6 @@
 
 from typing import NamedTuple
 
-LONGEST_FIELD = 65_535
-"""Bytes of a topic, client id, user name or password: MQTT counts them with 16 bits."""
-
 KEPT_TOPICS = ".retained"
 """Ends the name of the file, beside the state, with the topics that brokers keep because of an option."""
 
@@ -36,8 +33,3 @@ class Will(NamedTuple):
 
     topic: str
     payload: str
-
-
-def fits(text: str) -> bool:
-    """Whether a text can be a topic, client id, user name or password of MQTT."""
-    return len(text.encode()) <= LONGEST_FIELD
