@@ -147,7 +147,7 @@ def test_credential_outside_its_unit_ends_only_the_verbs_that_log_in(configurati
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("log", ["no/such/goodwe.log", ".", "file/goodwe.log"])
+@pytest.mark.parametrize("log", ["/no/such/goodwe.log", ".", "file/goodwe.log"])
 def test_log_that_start_could_not_open_is_refused_by_check_config_too(configuration, tmp_path, log):
     (tmp_path / "file").touch()
     configuration.write_text(f"[inverter]\nlogfile = {tmp_path / log}\n")

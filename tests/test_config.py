@@ -401,8 +401,9 @@ def test_device_is_no_file_to_be_replaced(key):
     assert setting("inverter", "logfile", "/dev/null") == "/dev/null"
 
 
-def test_folder_of_the_log_is_made_where_the_one_above_is_there(tmp_path):
-    log = tmp_path / "goodwe" / "goodwe.log"
+@pytest.mark.parametrize("folder", ["goodwe", "roof/goodwe"])
+def test_folder_of_the_log_is_made_where_some_of_it_is_there(tmp_path, folder):
+    log = tmp_path / folder / "goodwe.log"
     assert setting("inverter", "logfile", str(log)) == str(log)
     assert not log.parent.exists(), "looking changes nothing"
     config.make_log_folder(str(log))
@@ -410,7 +411,7 @@ def test_folder_of_the_log_is_made_where_the_one_above_is_there(tmp_path):
     config.make_log_folder(str(log))
 
 
-@pytest.mark.parametrize("log", ["{}/no/such/goodwe.log", "/no/goodwe.log", "{}/file/goodwe.log", "{}/pipe"])
+@pytest.mark.parametrize("log", ["/no/such/goodwe.log", "/no/goodwe.log", "{}/file/goodwe.log", "{}/pipe"])
 def test_log_that_could_not_be_opened_is_told(tmp_path, log):
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")

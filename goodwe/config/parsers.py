@@ -283,8 +283,10 @@ def _is_missing(path: str) -> bool:
 
 
 def _can_be_made(folder: str) -> bool:
-    """The last folder of a path, as after a boot with the logs in memory; not one of / itself: a slip."""
-    above = os.path.dirname(folder)
+    """True for folders as after a boot with the logs in memory; not for one of / itself: that is a slip."""
+    above = folder
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
     return above != "/" and os.path.isdir(above)
 
 
