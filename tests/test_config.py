@@ -6,11 +6,14 @@ import os
 import sys
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from goodwe import config, outputs
 from goodwe.errors import ConfigError
+from goodwe.events import Offline
+from goodwe.loop import Loop
 from goodwe.outputs.mqtt.homeassistant import discovery_topic
 from goodwe.protocol import fields
 
@@ -1036,3 +1039,38 @@ def test_settings_cannot_be_changed_by_accident():
         parse("").mqtt.port = 1
     with pytest.raises(AttributeError, match=r"no section \[web\]"):
         _ = parse("").web
+
+
+MADE = (
+    TOY
+    + """
+from goodwe.outputs import Output
+
+class Toy(Output):
+    def __init__(self, settings):
+        self.settings, self.told = settings, []
+
+    def handle(self, event):
+        self.told.append(event)
+
+    def status(self, now):
+        return {"boards": self.settings.roomnumber, "told": len(self.told)}
+
+def make(settings, context):
+    return Toy(settings)
+"""
+)
+
+
+def test_output_runs_by_what_its_section_says_and_nothing_else_is_loaded(output, monkeypatch, caplog):
+    output("toy", MADE)
+    output("bad", "import nothing_like_this\n")
+    monkeypatch.delitem(sys.modules, "goodwe.outputs.mqtt.output", raising=False)
+    settings, _ = config.parse("[toy]\nroomNumber = 3\n[mqtt]\nenabled = off\n[bad]\n", PATH)
+    context = outputs.Context(Loop(lambda: 0.0), Random(1), lambda: 0.0, None, settings, 300.0)
+    fanout = outputs.make_outputs(settings, context)
+    fanout.handle(Offline("1006KDTU13500023", 11, "unplugged"))
+    assert fanout.status(0.0) == {"toy": {"boards": 3, "told": 1}}
+    assert [one["part"] for one in fanout.dropped] == ["bad"]
+    assert "nothing_like_this is not installed" in caplog.text
+    assert "goodwe.outputs.mqtt.output" not in sys.modules
