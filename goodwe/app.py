@@ -188,6 +188,7 @@ class App(Timer):
             "links": [link.status(now) for link in self._links.values()],
             "places": [{"name": name, **place.status(now)} for name, place in sorted(self._places.items())],
             "losses": [loss.status(now) for loss in self._losses],
+            "inverters": self._ledger.status(now),
             "outputs": self._fanout.status(now),
             "dropped": list(self._fanout.dropped),
         }

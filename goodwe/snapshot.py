@@ -11,7 +11,8 @@ states are named as their Enum names them, in lower case. What does not apply is
     links       a list: one wire each, its state and the bus on it
     places      a list: where an inverter is or was plugged in, and why it cannot be opened
     losses      a list: the last inverters that went away, with the reason
-    inverters   by serial: what is known of each, its last good reading, what was refused of it
+    inverters   by serial: online, model, last_reading_seconds, values (the main ones, while it is online),
+                today_kwh, total_kwh, refused by reason, held, what waits to be believed, who it is
     outputs     by section: each output that is on, its connections, its features
     dropped     a list: optional parts that failed and were closed, with the error
 """

@@ -386,6 +386,7 @@ def test_status_tells_of_finder_links_places_and_losses(running):
     wait_for(lambda: running.readings(ONE), "a reading")
     wait_for(lambda: any(place["trouble"] for place in status()["places"]), "one cannot be opened")
     told = status()
+    assert told["inverters"][ONE]["online"] is True
     assert [link["wire"]["name"] for link in told["links"] if link["name"] == "/dev/hidraw0"] == [
         "/dev/hidraw0"
     ]

@@ -23,6 +23,7 @@ from goodwe.readings import clock, ledger
 from goodwe.readings.ledger import Ledger
 from goodwe.readings.plausibility import Account
 from goodwe.readings.state import Memory
+from goodwe.snapshot import Snapshot
 
 from .house import NOTHING, Immediately
 
@@ -420,6 +421,44 @@ def test_state_of_an_earlier_version_is_read(tmp_path):
     assert content["inverters"][SERIAL].pop("earlier") == {}
     (tmp_path / "state.json").write_text(json.dumps(content))
     assert ledger.state.load(str(tmp_path / "state.json"))[SERIAL].account.earlier == {}
+
+
+# how it stands
+
+
+def test_status_tells_each_inverter_by_serial_in_plain_values():
+    books = Books()
+    assert books.ledger.status(books.now) == {}
+    books.read()
+    (told,) = books.ledger.status(books.now + 1.5).values()
+    assert (told["online"], told["held"], told["last_reading_seconds"]) == (False, True, None)
+    assert told["waits_to_be_believed"] == {"reason": "first reading", "since_seconds": 1.5}
+    books.read()
+    books.read(pac=30_000)
+    told = books.ledger.status(books.now + 1.5)[SERIAL]
+    assert Snapshot(told).plain() == told
+    assert (told["online"], told["held"], told["last_reading_seconds"]) == (True, False, 4.0)
+    assert (told["total_kwh"], told["today_kwh"]) == (GOOD["eTotal"], GOOD["eDay"])
+    assert (told["values"]["pac"], told["values"]["vac1"]) == (GOOD["pac"], GOOD["vac1"])
+    assert told["refused"] == {"more power than the inverter has": 1}
+    assert (told["rated_watts"], told["model"], told["address"]) == (5000, None, 11)
+
+
+def test_status_of_one_that_is_away_over_midnight_and_a_restart(tmp_path):
+    books = Books(tmp_path / "state.json")
+    books.read()
+    books.read()
+    books.ledger.handle(Offline(SERIAL, 11, "no answer"))
+    books.ledger.close()
+    again = Books(tmp_path / "state.json", speak_for_absent=False)
+    again.now = books.now + 86400
+    again.ledger.begin()
+    told = again.ledger.status(again.now)[SERIAL]
+    assert (told["online"], told["values"], told["last_reading_seconds"]) == (False, None, 86400.0)
+    assert (told["total_kwh"], told["today_kwh"], told["spoken_for"]) == (GOOD["eTotal"], 0.0, False)
+    unsure = Books(tmp_path / "state.json")
+    unsure.clock_right = False
+    assert unsure.ledger.status(unsure.now)[SERIAL]["last_reading_seconds"] is None
 
 
 # damage of every kind

@@ -7,6 +7,7 @@ away (`offlinevalues`): at once, again every five minutes, and after a restart o
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ..errors import FieldError
 from ..events import Answer, Ask, Happening, Info, Offline, Outcome, Reading, Remembered
@@ -30,6 +31,9 @@ DOUBT_AFTER = 60.0
 """Seconds beyond the poll interval without a reading that can be believed: then it counts as away."""
 FORGOTTEN_AFTER = 14 * 86400.0
 """Seconds after which an inverter that was not seen is not spoken for any more."""
+
+MAIN_VALUES = ("pac", "vpv1", "vpv2", "vac1", "vac2", "vac3", "fac1", "temp", "workMode", "errorMessage")
+"""What tells a person at a glance how an inverter does."""
 
 
 class _Book:
@@ -151,6 +155,29 @@ class Ledger(Timer):
                 self._away(serial, address, reason)
             if now >= book.repeat:
                 self._speak_for(book, self._moment())
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Each inverter's state, by serial, as plain values; `now` is on the loop's clock."""
+        at = self._moment()._replace(elapsed=now)
+        return {serial: self._status(serial, book, at) for serial, book in self._books.items()}
+
+    def _status(self, serial: str, book: _Book, at: Moment) -> dict[str, Any]:
+        identity = book.interview.identity
+        counts = self.tally.counts.items()
+        told = book.judge.status(at)
+        if book.online and book.judge.account is not None:
+            told["values"] = {key: book.judge.account.values[key] for key in MAIN_VALUES}
+        return told | {
+            "online": book.online,
+            "held": book.held,
+            "spoken_for": book.repeat != NEVER,
+            "model": (identity.id_info or {}).get("modelName") or None,
+            "firmware": (identity.id_info or {}).get("firmwareVersion") or None,
+            "asked_who_it_is": not identity.shy,
+            "refused": {
+                key.removeprefix(f"{serial} "): n for key, n in counts if key.startswith(f"{serial} ")
+            },
+        }
 
     # readings
 

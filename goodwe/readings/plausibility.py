@@ -17,7 +17,7 @@ the clock is set; then its date is held against that of the last good reading.
 What is refused for long, and always agrees with itself, is how the inverter now counts: it is accepted.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..events import Reading, Resting
 from ..protocol import fields
@@ -203,6 +203,32 @@ class Judge:
         values = {**account.values, **idle, "workMode": 0, "eDay": account.shown}
         kind = account.inverter_type
         return Resting(self._serial, account.address, kind, values, account.when, at.epoch)
+
+    def status(self, at: Moment) -> dict[str, Any]:
+        """Plain values: ages in seconds, energies in kWh; null for what is not known."""
+        account, candidate = self.account, self._candidate
+        waits: dict[str, Any] | None = None
+        if candidate is not None:
+            reason, since = candidate.reason or "first reading", at.elapsed - candidate.since
+            waits = {"reason": reason, "since_seconds": since}
+        told: dict[str, Any] = {"rated_watts": None if self._power == UNKNOWN_POWER else self._power}
+        told |= {"waits_to_be_believed": waits, "last_reading_seconds": None, "values": None}
+        told |= {"today_kwh": None, "total_kwh": None, "today": None, "address": None}
+        if account is None:
+            return told
+        return told | {
+            "address": account.address,
+            "last_reading_seconds": self._age(account, at),
+            "today_kwh": 0.0 if at.clock_right and at.day != account.today else account.shown,
+            "total_kwh": account.values["eTotal"],
+            "today": account.today or None,
+        }
+
+    def _age(self, account: Account, at: Moment) -> float | None:
+        """Seconds since the last good reading; None where no clock tells."""
+        if self._elapsed is not None:
+            return at.elapsed - self._elapsed
+        return max(0.0, at.epoch - account.when) if at.clock_right and account.read_day else None
 
     # one reading by itself
 

@@ -42,7 +42,7 @@ DAYS_OF_A_STAY = 20, 40
 
 def impossible(script: str) -> bool:
     """Whether it makes readings that must never be published; what another does to them must not undo that."""
-    return script.startswith(("total-", "all-", "power-", "voltage-"))
+    return script.startswith(("total-", "all-", "day-jumps", "power-", "voltage-"))
 
 
 class Stay:
@@ -167,7 +167,7 @@ class Stay:
         self.wait(seconds / 2)
         self.say("clock right")
         house.clock_right, house.wrong_by, house.blind = True, 0.0, False
-        if RESTARTS in house.scripts:  # two counts of which nobody knows the day: the second one is today's
+        if seconds > HOUR or RESTARTS in house.scripts:  # what was counted meanwhile has no day
             self.lossy = house.date
 
     def jump(self) -> None:
