@@ -520,13 +520,14 @@ def test_status_says_how_many_wait_and_what_became_of_the_others(house, path):
     assert store(path).next(10, [])[0].data == "live"
 
 
-def test_status_names_the_disks_trouble_until_it_is_over(path):
+def test_status_names_the_disks_trouble_until_it_is_over(path, caplog):
     house = House(path, kept=Full(path))
     house.keep(SERIAL, 1.7e9, "one")
     house.run(1.0)
     assert status(house)["state"] == "in trouble"
     assert status(house)["troubles"]["add"] == "database or disk is full"
     assert status(house)["lost"] == 1
+    assert "A reading could not be kept in the backlog; later ones are counted" in caplog.messages
     house.store.full = False
     for n in range(TRIM_EVERY + 1):
         house.keep(SERIAL, 1.7e9 + n, str(n))
@@ -568,6 +569,10 @@ def test_few_are_under_way_so_that_live_ones_pass(house):
     house.link()
     house.run(60.0, acknowledge=False)
     assert len(house.sent) == MOST_UNDER_WAY
+    house.acknowledge()
+    house.run(60.0)
+    assert house.arrived == [str(n) for n in range(100)], "room goes to the next"
+    assert house.store.count() == 0
 
 
 def test_what_was_under_way_when_the_link_broke_comes_again_first(house):
