@@ -139,11 +139,12 @@ def test_without_discovery_nothing_of_it_is_imported(mosquitto):
     program = (
         "import sys, time; from random import Random; from goodwe import config; from goodwe.loop import Loop\n"
         "from goodwe.app import App, outputs\n"
-        f"text = '[mqtt]\\nserver = 127.0.0.1\\nport = {mosquitto.port}\\n[homeassistant]\\ndiscovery = off'\n"
+        "text = '[inverter]\\nstatefile =\\n[homeassistant]\\ndiscovery = off\\n'\n"
+        f"text += '[mqtt]\\nserver = 127.0.0.1\\nport = {mosquitto.port}\\n'\n"
         "settings, _ = config.parse(text, 'test'); loop = Loop(time.monotonic)\n"
         "outputs(settings, loop, Random(), None)\n"
-        "loaded = ('homeassistant', 'values', 'sums', 'backlog', 'store', 'commands')\n"
-        "print([name for name in loaded if f'goodwe.outputs.mqtt.{name}' in sys.modules], 'sqlite3' in sys.modules)"
+        "features = ('homeassistant', 'discovery', 'values', 'sums', 'backlog', 'store', 'commands', 'retained')\n"
+        "print([name for name in features if f'goodwe.outputs.mqtt.{name}' in sys.modules], 'sqlite3' in sys.modules)"
     )
     # Not measured: coverage loads sqlite3 itself.
     environment = {key: text for key, text in os.environ.items() if "COVERAGE" not in key}
