@@ -14,6 +14,7 @@ from goodwe.loop import NEVER
 from goodwe.place import Place
 from goodwe.protocol.bus import Bus
 from goodwe.protocol.frame import frame
+from goodwe.registrations import AT_ONCE
 from goodwe.tally import MOST_REASONS, OTHERS, Tally
 
 from .captures import data
@@ -454,3 +455,26 @@ def test_tally_counts_endless_reasons_together():
     assert len(tally.counts) == MOST_REASONS + 1
     assert tally.counts[OTHERS] == 5000 - MOST_REASONS
     assert str(tally).count(",") == MOST_REASONS
+
+
+def test_place_with_a_loose_contact_is_remembered_and_one_that_nobody_used_is_not():
+    place = Place(reset_allowed=False)
+    assert not place.unplugged()
+    for _ in range(AT_ONCE + 1):
+        plugged = Plugged(place=place)
+        plugged.register()
+        place.trouble = "cannot open wire"
+        plugged.link.stop("unplugged", gone=True)
+        assert place.unplugged()
+        assert (place.trouble, place.ladder.deadline) == (None, NEVER)
+    assert place.registrations.counted == 1
+    assert place.status(0.0) == {"trouble": None, "refused": {}}
+
+
+def test_pauses_between_steps_go_on_when_our_own_reset_unplugs():
+    place = Place(reset_allowed=True)
+    place.ladder.silent(0.0)
+    place.ladder.step()
+    place.ladder.silent(1.0)
+    assert place.unplugged()
+    assert (place.ladder.steps, place.ladder.deadline) == (1, NEVER)
