@@ -39,7 +39,7 @@ class Immediately:
 
 
 class House:
-    """The program's books on a clock of our own, and a witness who knows the truth."""
+    """The program's ledger on a clock of our own, and a witness who knows the truth."""
 
     def __init__(self, state: Path | str = "", *scripts: str, seed: int = 1, zone=ZONE, day: int = 0):
         """`scripts` are the habits of the inverter, one after the other; `zone` is where it stands.
@@ -53,7 +53,7 @@ class House:
         """True seconds since the first day began."""
         self.started = 0.0
         self.wrong_by = 0.0
-        """What the machine's clock is wrong by."""
+        """Seconds by which the machine's clock is ahead."""
         self.clock_right = True
         self.state = str(state)
         self.scripts = scripts
@@ -68,7 +68,7 @@ class House:
         self.messages: list[Reading | Resting] = []
         self.repaired = False
         self.blind = False
-        """Whether the day's energy cannot be known: the clock is wrong, or a night passed unseen."""
+        """True while the day's energy cannot be known: the clock is wrong, or a night passed unseen."""
         self.doubtful: datetime.date | None = None
         """The date whose energy nobody could tell from what was seen."""
         self.start()

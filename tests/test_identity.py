@@ -10,7 +10,7 @@ from goodwe.protocol import fields
 from goodwe.protocol.bus import REGISTERED_AGAIN
 from goodwe.protocol.identity import HARM_WITHIN, HARMFUL_LOSSES, QUESTIONS, Identity, IdentityQuestions
 from goodwe.protocol.simulator import SETTINGS
-from goodwe.readings.plausibility import Judge
+from goodwe.readings.plausibility import Plausibility
 
 from .test_ledger import SERIAL, Books
 
@@ -192,10 +192,10 @@ def test_rated_power_by_the_model(name, watts):
 
 
 def test_model_tells_the_power_where_the_serial_does_not():
-    judge = Judge("1XXXXSIM268W0001", None)
+    judge = Plausibility("1XXXXSIM268W0001", None)
     judge.learn_model("GW1500-XS")
     assert judge._power == 1500
-    judge = Judge(SERIAL, None)
+    judge = Plausibility(SERIAL, None)
     judge.learn_model("GW1500-XS")
     assert judge._power == 5000
 
@@ -279,7 +279,7 @@ def test_end_of_the_program_and_a_command_and_a_pulled_cable_are_no_harm(reason)
         if reason == "the program ends":
             books.ledger.stop()
         books.ledger.handle(Offline(SERIAL, 11, reason))
-    assert books.ledger._books[SERIAL].interview.identity == Identity()
+    assert books.ledger._inverters[SERIAL].questions.identity == Identity()
 
 
 def test_one_loss_right_after_the_questions_leaves_no_trace_in_the_file_once_it_stays(tmp_path):
@@ -312,7 +312,7 @@ def test_state_of_an_inverter_with_a_blank_serial_is_left_out_and_the_others_sta
     content = json.loads(path.read_text())
     content["inverters"][" " * 16] = content["inverters"][SERIAL]
     path.write_text(json.dumps(content))
-    assert list(Asked(path).ledger._books) == [SERIAL]
+    assert list(Asked(path).ledger._inverters) == [SERIAL]
     assert caplog.messages == []
 
 
@@ -336,7 +336,7 @@ def test_inverter_that_went_before_it_could_be_asked_was_not_harmed():
         for _ in range(4):
             books.read()
         books.ledger.handle(Offline(SERIAL, 11, "no answer"))
-    assert books.ledger._books[SERIAL].interview.identity == Identity()
+    assert books.ledger._inverters[SERIAL].questions.identity == Identity()
 
 
 @pytest.mark.parametrize(

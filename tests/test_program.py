@@ -22,7 +22,7 @@ from goodwe.protocol.identity import Identity
 from goodwe.protocol.scripts import MARK, SCRIPTS
 from goodwe.protocol.simulator import Day
 from goodwe.readings import state
-from goodwe.readings.plausibility import Judge, Moment
+from goodwe.readings.plausibility import Moment, Plausibility
 from goodwe.readings.state import Memory
 from goodwe.tools.simulate import time_of_day
 
@@ -149,10 +149,10 @@ def test_program_behaves_whatever_the_simulator_plays(house, subscriber, script)
     """What it knows from before is in its state; then it reads an inverter with the habit for some seconds."""
     at = NOON if script.endswith("at-noon") else DAWN
     healthy = Day(1).values(time_of_day(NOON if at == NOON else EVENING) - 10.0)
-    judge = Judge(SERIAL, None)
+    judge = Plausibility(SERIAL, None)
     for elapsed in (0.0, 1.0):
         moment = Moment(elapsed, time.time(), "", 12, False)
-        judge.judge(Reading(SERIAL, 11, 1, {**NOTHING, **healthy}, time.time()), moment)
+        judge.check(Reading(SERIAL, 11, 1, {**NOTHING, **healthy}, time.time()), moment)
     state.save(str(house.folder / "state.json"), {SERIAL: Memory(judge.account, Identity())})
     house.configure(house.port, inverter="loglevel = DEBUG\n")
     house.simulate("--start", at, "--script", script)

@@ -1,1 +1,1 @@
-"""A reading's way out: judged, kept over restarts, repeated at night."""
+"""A reading's way out: checked, kept over restarts, repeated at night."""

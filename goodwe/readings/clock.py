@@ -1,11 +1,11 @@
-"""Whether the time of day can be believed."""
+"""The time of day: whether it is right, and what it is in the time zone of now."""
 
 import ctypes
 import os
 import time
 
 TIME_ERROR = 5
-"""What adjtimex() gives while nobody keeps the kernel's clock in step with the world's."""
+"""Returned by adjtimex() while nobody keeps the kernel's clock in step with the world's."""
 TIMEX_SIZE = 208 * 2
 """Bytes of struct timex, with room: it is only read."""
 TIMESYNCD = "/run/systemd/timesync"
@@ -18,7 +18,7 @@ LONG_PAST = time.mktime((2025, 1, 1, 0, 0, 0, 0, 0, -1))
 
 
 def clock_is_right() -> bool:
-    """Whether the clock was set since the boot: by the network, or by a clock chip, which a Pi has not."""
+    """True if the clock was set since the boot: by the network, or by a clock chip, which a Pi has not."""
     return time.time() > LONG_PAST and (_agrees_with_chip() or _kept_in_step())
 
 

@@ -1,6 +1,6 @@
-"""The books of all inverters: every reading passes here on its way out, and no other does.
+"""The ledger of all inverters: every reading passes here on its way out, and nothing else does.
 
-Joins the judgement of `plausibility` with clocks, file and outputs; and speaks for the inverters that are
+Joins the checks of `plausibility` with clocks, file and outputs; and speaks for the inverters that are
 away (`offlinevalues`): at once, again every five minutes, and after a restart of the program at night.
 """
 
@@ -18,7 +18,7 @@ from ..protocol.identity import Identity, IdentityQuestions
 from ..tally import Tally
 from . import state
 from .clock import local_time
-from .plausibility import Account, Held, Judge, Moment, Refused, Trusted
+from .plausibility import Account, Held, Implausible, Moment, Plausibility, Trusted
 from .state import Memory
 
 log = logging.getLogger(__name__)
@@ -33,15 +33,15 @@ FORGOTTEN_AFTER = 14 * 86400.0
 """Seconds after which an inverter that was not seen is not spoken for any more."""
 
 MAIN_VALUES = ("pac", "vpv1", "vpv2", "vac1", "vac2", "vac3", "fac1", "temp", "workMode", "errorMessage")
-"""What tells a person at a glance how an inverter does."""
+"""They tell a person at a glance how an inverter does."""
 
 
-class _Book:
-    """One inverter's."""
+class _Inverter:
+    """One inverter: what its readings are held against, who it is, and what was said of it."""
 
     def __init__(self, serial: str, memory: Memory, now: float) -> None:
-        self.judge = Judge(serial, memory.account, now=now)
-        self.interview = IdentityQuestions(serial, memory.identity)
+        self.plausibility = Plausibility(serial, memory.account, now=now)
+        self.questions = IdentityQuestions(serial, memory.identity)
         self.online = False
         self.said_away = False
         """True from when it was said to be away until it is read again, though it may register in vain."""
@@ -50,7 +50,7 @@ class _Book:
         self.doubt = NEVER
         """When it counts as away if no good reading comes."""
         self.held = False
-        """Whether its last reading waits for the next one to agree."""
+        """True while its last reading waits for the next one to agree."""
         self.kept: tuple[object, ...] = ()
         """Total, today's and the days they are of, as given to be saved: what a power cut must not undo."""
 
@@ -99,25 +99,27 @@ class Ledger(Timer):
         self._save_at = NEVER
         self._saved_at = -NEVER
         memories = state.load(path) if path else {}
-        self._books = {serial: _Book(serial, memory, loop.clock()) for serial, memory in memories.items()}
+        self._inverters = {
+            serial: _Inverter(serial, memory, loop.clock()) for serial, memory in memories.items()
+        }
 
     def begin(self) -> None:
         """Say of each inverter that is known from earlier that it is not here yet."""
         now = self._moment()
-        for serial, book in self._books.items():
-            account = book.judge.account
+        for serial, inverter in self._inverters.items():
+            account = inverter.plausibility.account
             if account is not None and not _forgotten(account, now):
-                book.said_away = True
+                inverter.said_away = True
                 self._publish(Remembered(serial, account.inverter_type))
-                for info in book.interview.identity.infos(serial):
-                    self._tell(info, book)
-                self._speak_for(book, now)
+                for info in inverter.questions.identity.infos(serial):
+                    self._tell(info, inverter)
+                self._speak_for(inverter, now)
 
     def handle(self, event: Happening) -> None:
         """Take what happened on a wire; publish it, or not."""
         match event:
             case Reading():
-                self._judge(event)
+                self._check(event)
             case Offline(serial, address, reason):
                 self._lost(serial, reason)
                 self._away(serial, address, reason)
@@ -141,36 +143,42 @@ class Ledger(Timer):
 
     @property
     def deadline(self) -> float:
-        books = self._books.values()
-        return min([self._save_at, *(book.repeat for book in books), *(book.doubt for book in books)])
+        inverters = self._inverters.values()
+        return min(
+            [
+                self._save_at,
+                *(inverter.repeat for inverter in inverters),
+                *(inverter.doubt for inverter in inverters),
+            ]
+        )
 
     def tick(self, now: float) -> None:
         if now >= self._save_at:
             self._save_at, self._saved_at = NEVER, now
             self._save()
-        for serial, book in self._books.items():
-            if now >= book.doubt and book.judge.account is not None:
-                address, reason = book.judge.account.address, "no believable reading"
+        for serial, inverter in self._inverters.items():
+            if now >= inverter.doubt and inverter.plausibility.account is not None:
+                address, reason = inverter.plausibility.account.address, "no believable reading"
                 log.info("Marking inverter @ address %d offline (%s)", address, reason)
                 self._away(serial, address, reason)
-            if now >= book.repeat:
-                self._speak_for(book, self._moment())
+            if now >= inverter.repeat:
+                self._speak_for(inverter, self._moment())
 
     def status(self, now: float) -> dict[str, Any]:
         """Each inverter's state, by serial, as plain values; `now` is on the loop's clock."""
         at = self._moment()._replace(elapsed=now)
-        return {serial: self._status(serial, book, at) for serial, book in self._books.items()}
+        return {serial: self._status(serial, inverter, at) for serial, inverter in self._inverters.items()}
 
-    def _status(self, serial: str, book: _Book, at: Moment) -> dict[str, Any]:
-        identity = book.interview.identity
+    def _status(self, serial: str, inverter: _Inverter, at: Moment) -> dict[str, Any]:
+        identity = inverter.questions.identity
         counts = self.tally.counts.items()
-        told = book.judge.status(at)
-        if book.online and book.judge.account is not None:
-            told["values"] = {key: book.judge.account.values[key] for key in MAIN_VALUES}
+        told = inverter.plausibility.status(at)
+        if inverter.online and inverter.plausibility.account is not None:
+            told["values"] = {key: inverter.plausibility.account.values[key] for key in MAIN_VALUES}
         return told | {
-            "online": book.online,
-            "held": book.held,
-            "spoken_for": book.repeat != NEVER,
+            "online": inverter.online,
+            "held": inverter.held,
+            "spoken_for": inverter.repeat != NEVER,
             "model": (identity.id_info or {}).get("modelName") or None,
             "firmware": (identity.id_info or {}).get("firmwareVersion") or None,
             "asked_who_it_is": not identity.shy,
@@ -181,32 +189,34 @@ class Ledger(Timer):
 
     # readings
 
-    def _judge(self, reading: Reading) -> None:
+    def _check(self, reading: Reading) -> None:
         now = self._moment()
-        book = self._books.get(reading.serial)
-        if book is None:
-            book = self._books[reading.serial] = _Book(reading.serial, Memory(None, Identity()), now.elapsed)
-        verdict = book.judge.believe(reading, now) if self._believe_all else book.judge.judge(reading, now)
+        inverter = self._inverters.get(reading.serial)
+        if inverter is None:
+            nothing = Memory(None, Identity())
+            inverter = self._inverters[reading.serial] = _Inverter(reading.serial, nothing, now.elapsed)
+        plausibility = inverter.plausibility
+        verdict = plausibility.take(reading, now) if self._believe_all else plausibility.check(reading, now)
         match verdict:
             case Trusted(trusted, news):
                 if news:
                     log.warning("%s: %s", reading.serial, news)
                 self._publish(trusted)
-                self._keep(book, now)
-                book.online, book.said_away = True, False
-                book.repeat, book.doubt = NEVER, now.elapsed + self._doubt_after
+                self._keep(inverter, now)
+                inverter.online, inverter.said_away = True, False
+                inverter.repeat, inverter.doubt = NEVER, now.elapsed + self._doubt_after
                 if self._ask is not None:
                     power = fields.number(reading.values, "pac")
-                    for question in book.interview.reading(power, now.elapsed):
+                    for question in inverter.questions.reading(power, now.elapsed):
                         if not self._ask(reading.serial, question, answered=self._told):
-                            book.interview.not_put(question)
-            case Refused(reason, detail):
+                            inverter.questions.not_put(question)
+            case Implausible(reason, detail):
                 self._refuse(reading.serial, reason, detail, now)
             case Held():
                 log.debug("%s: first reading, held until the next one agrees", reading.serial)
-                if not book.held:
+                if not inverter.held:
                     self._poll(reading.serial)
-        book.held = isinstance(verdict, Held)
+        inverter.held = isinstance(verdict, Held)
 
     def _refuse(self, serial: str, reason: str, detail: str, now: Moment) -> None:
         if self.tally.add(f"{serial} {reason}", now.elapsed):
@@ -216,61 +226,61 @@ class Ledger(Timer):
 
     def _told(self, outcome: Outcome) -> None:
         """Take the end of a question of ours."""
-        book = self._books[outcome.serial]
+        inverter = self._inverters[outcome.serial]
         if isinstance(outcome, Answer):
-            self._answered(book, outcome.question, outcome.data)
+            self._answered(inverter, outcome.question, outcome.data)
         else:
             log.info("%s does not answer %s", outcome.serial, outcome.question)
-            book.interview.unanswered(outcome.question, self._clock())
+            inverter.questions.unanswered(outcome.question, self._clock())
 
-    def _answered(self, book: _Book, question: str, data: bytes) -> None:
+    def _answered(self, inverter: _Inverter, question: str, data: bytes) -> None:
         now = self._moment()
         try:
-            info = book.interview.answer(question, data, now.elapsed)
+            info = inverter.questions.answer(question, data, now.elapsed)
         except FieldError as error:
-            log.warning("%s answers %s with %s", book.interview.serial, question, error)
+            log.warning("%s answers %s with %s", inverter.questions.serial, question, error)
         else:
-            self._tell(info, book)
+            self._tell(info, inverter)
             self._save_soon(now)
 
-    def _tell(self, info: Info, book: _Book) -> None:
+    def _tell(self, info: Info, inverter: _Inverter) -> None:
         log.info("%s: %s %s", info.serial, info.kind, ", ".join(f"{k} {v}" for k, v in info.values.items()))
-        book.judge.learn_model(str(info.values.get("modelName", "")))
+        inverter.plausibility.learn_model(str(info.values.get("modelName", "")))
         self._publish(info)
 
     def _lost(self, serial: str, reason: str) -> None:
-        book = self._books.get(serial)
-        if book is None:
+        inverter = self._inverters.get(serial)
+        if inverter is None:
             return
-        book.judge.away()
-        book.held = False
+        inverter.plausibility.away()
+        inverter.held = False
         by_itself = reason in BY_ITSELF and not self._stopping
-        if book.interview.lost(self._clock(), by_itself=by_itself):
+        if inverter.questions.lost(self._clock(), by_itself=by_itself):
             log.info("%s went away each time it was asked who it is; it is never asked again", serial)
 
     # those that are away
 
     def _away(self, serial: str, address: int, reason: str) -> None:
-        book = self._books.get(serial)
-        if book is None or book.judge.account is None:
+        inverter = self._inverters.get(serial)
+        if inverter is None or inverter.plausibility.account is None:
             return  # nothing was ever published of it
         now = self._moment()
-        book.doubt = NEVER
-        if not book.said_away:
-            book.online, book.said_away = False, True
+        inverter.doubt = NEVER
+        if not inverter.said_away:
+            inverter.online, inverter.said_away = False, True
             self._publish(Offline(serial, address, reason))
-            self._speak_for(book, now)
+            self._speak_for(inverter, now)
         self._save_soon(now)
 
-    def _speak_for(self, book: _Book, now: Moment) -> None:
-        """What is to be said of an inverter that is away."""
-        book.repeat = NEVER
+    def _speak_for(self, inverter: _Inverter, now: Moment) -> None:
+        """Publish the state of an inverter that is away, and note when to do so again."""
+        inverter.repeat = NEVER
         if not self._speak_for_absent or self._stopping:
             return
-        resting, account = book.judge.resting(now), book.judge.account
-        self._keep(book, now)
+        resting, account = inverter.plausibility.resting(now), inverter.plausibility.account
+        self._keep(inverter, now)
         if resting is not None and account is not None and not _forgotten(account, now):
-            book.repeat = now.elapsed + min(REPEAT_EVERY, self._until_midnight(now))
+            inverter.repeat = now.elapsed + min(REPEAT_EVERY, self._until_midnight(now))
             self._publish(resting)
 
     def _moment(self) -> Moment:
@@ -300,13 +310,13 @@ class Ledger(Timer):
 
     # the file
 
-    def _keep(self, book: _Book, now: Moment) -> None:
+    def _keep(self, inverter: _Inverter, now: Moment) -> None:
         """Save if its energy has changed, or the day that it is of."""
-        account = book.judge.account
+        account = inverter.plausibility.account
         if account is not None:
             kept = account.values["eTotal"], account.shown, account.today, account.read_day, account.count_day
-            if kept != book.kept:
-                book.kept = kept
+            if kept != inverter.kept:
+                inverter.kept = kept
                 self._save_soon(now)
 
     def _save_soon(self, now: Moment) -> None:
@@ -315,9 +325,9 @@ class Ledger(Timer):
 
     def _save(self) -> None:
         memories = {
-            serial: Memory(book.judge.account, book.interview.identity)
-            for serial, book in self._books.items()
-            if book.judge.account is not None
+            serial: Memory(inverter.plausibility.account, inverter.questions.identity)
+            for serial, inverter in self._inverters.items()
+            if inverter.plausibility.account is not None
         }
         self._worker.do(lambda: state.save(self._path, memories), self._saved)
 
@@ -337,6 +347,6 @@ class Ledger(Timer):
 
 
 def _forgotten(account: Account, now: Moment) -> bool:
-    """Whether the inverter was seen so long ago that it is to be left in peace."""
+    """True if the inverter was seen so long ago that nothing is to be said of it any more."""
     dated = account.read_day != ""  # else no clock was right when it was seen
     return dated and now.clock_right and now.epoch - account.when > FORGOTTEN_AFTER

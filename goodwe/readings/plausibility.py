@@ -69,11 +69,11 @@ class Moment(NamedTuple):
     hour: int
     """Of the local day."""
     clock_right: bool
-    """Whether epoch, day and hour are known to be right."""
+    """True if epoch, day and hour are known to be right."""
 
 
 class Account(NamedTuple):
-    """What is known of an inverter: its last good reading, and how its day stands."""
+    """One inverter as it is known: its last good reading, and how its day stands."""
 
     address: int
     inverter_type: int
@@ -97,7 +97,7 @@ class Account(NamedTuple):
     """Local date to what the counter stood at when it began, in kWh: of the last days before `today`."""
 
 
-class Refused(NamedTuple):
+class Implausible(NamedTuple):
     """Why a reading is not believed."""
 
     reason: str
@@ -113,10 +113,10 @@ class Trusted(NamedTuple):
 
     reading: Reading
     news: str = ""
-    """What the log should say: a counter that was accepted after it had stayed so."""
+    """For the log: a counter that was accepted after it had stayed so."""
 
 
-Verdict = Trusted | Held | Refused
+Verdict = Trusted | Held | Implausible
 
 
 class _Candidate(NamedTuple):
@@ -137,8 +137,8 @@ class _Left(NamedTuple):
     """Seconds by which the time of day was ahead of the clock that only grows."""
 
 
-class Judge:
-    """Decides about the readings of one inverter."""
+class Plausibility:
+    """Holds the readings of one inverter against what is known of it."""
 
     def __init__(self, serial: str, account: Account | None, *, now: float | None = None) -> None:
         """`account` is what is known from earlier, also from before a restart.
@@ -155,7 +155,7 @@ class Judge:
         self._clock_was_right = False
         """Then."""
         self._here = False
-        """Whether the account is of this inverter's presence now, and not of one before an absence."""
+        """True if the account is of this inverter's presence now, and not of one before an absence."""
         self._offset: float | None = None
         """Seconds by which the time of day, when last right, was ahead of the clock that only grows."""
         self._left: dict[str, _Left] = {}
@@ -163,14 +163,14 @@ class Judge:
         self._moved: float | None = None
         """When a value last changed, since the inverter is here."""
         self._clock = ""
-        """What the inverter's own clock showed then; empty if it has none."""
+        """The time by the inverter's own clock then; empty if it has none."""
 
     def learn_model(self, name: str) -> None:
         """The name tells the rated power where the serial does not."""
         if self._power == UNKNOWN_POWER:
             self._power = fields.rated_power_of_model(name) or UNKNOWN_POWER
 
-    def judge(self, reading: Reading, at: Moment) -> Verdict:
+    def check(self, reading: Reading, at: Moment) -> Verdict:
         """Trusted, held for the next one, or refused."""
         refusal = self._out_of_range(reading.values) or self._against_account(reading, at)
         if refusal is not None:
@@ -180,8 +180,8 @@ class Judge:
         self._candidate = None
         return self._trust(reading, at)
 
-    def believe(self, reading: Reading, at: Moment) -> Trusted:
-        """Whatever it says, today's energy included."""
+    def take(self, reading: Reading, at: Moment) -> Trusted:
+        """Trust it without a check, today's energy included."""
         self._trust(reading, at)
         assert self.account is not None  # by _trust
         self.account = self.account._replace(before=0.0, shown=fields.number(reading.values, "eDay"))
@@ -195,7 +195,7 @@ class Judge:
         self._moved = None
 
     def resting(self, at: Moment) -> Resting | None:
-        """What to publish of an inverter that is away: nothing flows, the totals stand."""
+        """The state to publish of an inverter that is away: nothing flows, the totals stand."""
         if self.account is None:
             return None
         account = self.account = self._in_day(self.account, at)
@@ -232,38 +232,38 @@ class Judge:
 
     # one reading by itself
 
-    def _out_of_range(self, values: Values) -> Refused | None:
+    def _out_of_range(self, values: Values) -> Implausible | None:
         for row in fields.RUNNING:
             value = values[row.key]
             if not isinstance(value, list | str) and not row.low <= value <= row.high:
-                return Refused(RANGE, f"{row.key} {value} {row.unit}".rstrip())
+                return Implausible(RANGE, f"{row.key} {value} {row.unit}".rstrip())
         power = abs(fields.number(values, "pac"))
         if power > self._power * POWER_MARGIN + ALLOWANCE:
-            return Refused(POWER, f"{power:.0f} W, rated for {self._power} W")
+            return Implausible(POWER, f"{power:.0f} W, rated for {self._power} W")
         return None
 
     # held against the last good one
 
-    def _against_account(self, reading: Reading, at: Moment) -> Refused | None:
+    def _against_account(self, reading: Reading, at: Moment) -> Implausible | None:
         values, account = reading.values, self.account
         if account is None:
             return None
         old, new = fields.number(account.values, "eTotal"), fields.number(values, "eTotal")
         if new == 0 < old:
-            return Refused(NOTHING, f"E-Total was {old} kWh")
+            return Implausible(NOTHING, f"E-Total was {old} kWh")
         if new < old - 0.05:
-            return Refused(FELL, f"from {old} to {new} kWh")
+            return Implausible(FELL, f"from {old} to {new} kWh")
         seconds = self._seconds_since_account(at)
         since = UNKNOWN_ABSENCE if seconds is None else seconds
         if new > old + self._most(since):
-            return Refused(ROSE, f"from {old} to {new} kWh in {since:.0f} s")
+            return Implausible(ROSE, f"from {old} to {new} kWh in {since:.0f} s")
         old_day, new_day = fields.number(account.values, "eDay"), fields.number(values, "eDay")
         if not _same_count(account.values, values) and new_day > new - old + STEP:
-            return Refused(DISAGREE, f"{old_day} of {old} became {new_day} of {new} kWh")
+            return Implausible(DISAGREE, f"{old_day} of {old} became {new_day} of {new} kWh")
         return self._stuck(reading, at)
 
     def _fits_account(self, values: Values) -> bool:
-        """Whether what is known confirms a reading that is not refused, so that it needs no second one.
+        """True if what is known confirms a reading that is not refused, so that it needs no second one.
 
         After an absence only the very total does: in a night's time an inverter can have made anything.
         """
@@ -272,7 +272,7 @@ class Judge:
         same = abs(fields.number(values, "eTotal") - fields.number(self.account.values, "eTotal")) <= STEP
         return same or self._here
 
-    def _stuck(self, reading: Reading, at: Moment) -> Refused | None:
+    def _stuck(self, reading: Reading, at: Moment) -> Implausible | None:
         """At night the same for hours is true; where the answer has a clock, that one tells."""
         assert self.account is not None
         values = reading.values
@@ -280,7 +280,7 @@ class Judge:
         if values != self.account.values or moves or self._moved is None:
             self._moved, self._clock = at.elapsed, reading.clock
         elif at.elapsed - self._moved > SAME_FOR:
-            return Refused(STUCK, f"for {at.elapsed - self._moved:.0f} s, {values['pac']} W")
+            return Implausible(STUCK, f"for {at.elapsed - self._moved:.0f} s, {values['pac']} W")
         return None
 
     def _seconds_since_account(self, at: Moment) -> float | None:
@@ -304,7 +304,7 @@ class Judge:
     # what comes again and again
 
     def _confirmed(self, values: Values, at: Moment) -> bool:
-        """Whether the reading before this one, while none is trusted yet, agrees with it."""
+        """True if the reading before this one, while none is trusted yet, agrees with it."""
         known = self._candidate
         agrees = known is not None and known.reason == "" and self._agree(known, values, at)
         since = known.since if known is not None and agrees else at.elapsed
@@ -312,7 +312,7 @@ class Judge:
         # A total of 0 is that of a new inverter, or of one that has not read its own memory yet.
         return agrees and (fields.number(values, "eTotal") > 0 or at.elapsed - since >= TOTAL_STAYS)
 
-    def _stays(self, refusal: Refused, reading: Reading, at: Moment) -> Verdict:
+    def _stays(self, refusal: Implausible, reading: Reading, at: Moment) -> Verdict:
         """Refuse, unless the same was refused for so long, in agreement with itself, that it is true."""
         patience = {FELL: TOTAL_STAYS, ROSE: TOTAL_STAYS, DISAGREE: DAY_STAYS}.get(refusal.reason)
         if patience is None:
@@ -350,7 +350,7 @@ class Judge:
         )
 
     def _agree(self, earlier: _Candidate, values: Values, at: Moment) -> bool:
-        """Whether both can be readings of one counter."""
+        """True if both can be readings of one counter."""
         old, new = fields.number(earlier.values, "eTotal"), fields.number(values, "eTotal")
         return old - 0.05 <= new <= old + self._most(at.elapsed - earlier.last)
 
@@ -429,7 +429,7 @@ class Judge:
 
     @staticmethod
     def _goes_like(left: _Left, at: Moment) -> bool:
-        """Whether the clock goes as it did on a day that it left."""
+        """True if the clock goes as it did on a day that it left."""
         return abs(at.epoch - at.elapsed - left.offset) < SAME_CLOCK
 
     def _dated(self, account: Account, at: Moment) -> Account:
@@ -440,7 +440,7 @@ class Judge:
         return account._replace(when=at.epoch - (at.elapsed - self._elapsed))
 
     def _day_of_count(self, account: Account, at: Moment) -> str:
-        """What is known at the beginning of a day of the count that goes on."""
+        """The local date of the count that goes on, as far as it is known when a day begins."""
         if account.count_day in (UNTRUSTED, EARLIER) or "" < account.count_day <= at.day:
             return account.count_day
         # It began while no clock was right, or it has a date that is still to come.
@@ -448,7 +448,7 @@ class Judge:
         return EARLIER if read_earlier else UNSEEN
 
     def _read_today(self, at: Moment) -> bool:
-        """Whether the last good reading is one of today, by the clock that only grows."""
+        """True if the last good reading is one of today, by the clock that only grows."""
         return self._elapsed is not None and at.elapsed - self._elapsed <= (at.hour + 1) * 3600.0
 
     def _count(self, account: Account, values: Values, at: Moment) -> Account:
@@ -483,7 +483,7 @@ class Judge:
 
 
 def _same_count(old: Values, new: Values) -> bool:
-    """Whether the inverter has not begun a new count between two readings."""
+    """True if the inverter has not begun a new count between two readings."""
     old_total, old_day = fields.number(old, "eTotal"), fields.number(old, "eDay")
     new_total, new_day = fields.number(new, "eTotal"), fields.number(new, "eDay")
     return abs((new_total - new_day) - (old_total - old_day)) <= STEP and new_day >= old_day - 0.05
@@ -497,5 +497,5 @@ def _midnight(account: Account) -> dict[str, float]:
 
 
 def _begun(values: Values, at: Moment) -> bool:
-    """Whether a count that was not seen to begin can be today's: it is reset before the feeding begins."""
+    """True if a count that was not seen to begin can be today's: it is reset before the feeding begins."""
     return fields.number(values, "pac") > 0 or (at.clock_right and at.hour >= NOON)

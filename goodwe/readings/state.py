@@ -1,4 +1,4 @@
-"""What is known of each inverter, kept in a file over restarts and power cuts.
+"""The file that keeps what is known of each inverter, over restarts and power cuts.
 
 JSON, replaced as a whole: first a new file, on the disk to its last byte, then a rename.
 """
@@ -35,7 +35,7 @@ IDENTITY_KEYS |= {"safetyCountry", "safetyCountryText"}
 
 
 class Memory(NamedTuple):
-    """What is known of one inverter."""
+    """One inverter as it is known."""
 
     account: Account | None
     """None before its first good reading."""
@@ -64,7 +64,7 @@ def load(path: str) -> dict[str, Memory]:
 
 
 def remedy(path: str, error: OSError) -> str:
-    """What went wrong with the file, in a few words, and what to do about it."""
+    """The reason of the error in a few words, and the remedy."""
     reason = error.strerror or str(error)
     match error.errno:
         case errno.EACCES | errno.EPERM:
@@ -158,7 +158,7 @@ def _serial(text: str) -> str:
 
 
 def _check(account: Account) -> None:
-    """What is in there is published: it must be what an inverter can have sent. Raises ValueError."""
+    """Raise ValueError for what no inverter can have sent: what is in there is published."""
     days = (account.today, account.read_day, *account.earlier)
     energies = (account.midnight_total, account.before, account.shown, *account.earlier.values())
     fits = (
