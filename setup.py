@@ -24,7 +24,7 @@ PACKAGES = find_packages(str(HERE), include=["goodwe", "goodwe.*", "DaemonPy"])
 # on a 64-bit kernel calls itself aarch64 too; there only the Python that installs a checkout can tell.
 READY_MADE = 'platform_machine in "x86_64 aarch64 arm64"'
 DEMO = [f"amqtt>=0.11; {READY_MADE}"] if sys.maxsize > 2**32 else []
-TEST = ["build>=1", "coverage>=7", "hypothesis>=6", "pytest>=8", "pytest-cov>=5"]
+TEST = ["build>=1", "coverage>=7", "hypothesis>=6", "packaging>=23", "pytest>=8", "pytest-cov>=5"]
 CHECK = ["mypy>=1.11", "ruff>=0.6", "types-simplejson"]
 
 

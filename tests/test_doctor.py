@@ -1,6 +1,5 @@
 """The doctor: each of its checks is made to fail, and to be content."""
 
-import datetime
 import io
 import json
 import os
@@ -8,13 +7,13 @@ import socket
 import threading
 
 import pytest
-import trustme
 
 from goodwe.outputs.mqtt.client import paho_client
 from goodwe.outputs.mqtt.homeassistant import discovery_topic
 from goodwe.tools import doctor
 from goodwe.tools.doctor.checks import Machine, Result, State
 
+from .authority import CA
 from .broker import Mosquitto, free_port
 
 USB = "/sys/bus/usb/devices"
@@ -494,12 +493,11 @@ def test_login_that_is_refused(patient, tmp_path):
 
 
 def test_certificate_that_is_not_trusted_or_ends_soon(patient, tmp_path):
-    authority = trustme.CA()
-    days = datetime.timedelta(days=5)
-    certificate = authority.issue_cert("127.0.0.1", not_after=datetime.datetime.now(datetime.UTC) + days)
+    authority = CA()
+    certificate = authority.issue_cert("127.0.0.1", days=5)
     ca, cert, key = (tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem"))
     authority.cert_pem.write_to_path(ca)
-    certificate.cert_chain_pems[0].write_to_path(cert)
+    certificate.cert_pem.write_to_path(cert)
     certificate.private_key_pem.write_to_path(key)
     lines = f"allow_anonymous true\ncertfile {cert}\nkeyfile {key}\n"
     broker = Mosquitto(tmp_path, lines=lines).start()

@@ -1,5 +1,6 @@
 """Wheel, sdist and checkout as pip installs them, also beside the other project's library called `goodwe`."""
 
+import ast
 import atexit
 import fnmatch
 import os
@@ -255,6 +256,25 @@ def test_32_bit_system_on_a_64_bit_kernel_is_not_taken_for_a_64_bit_one(monkeypa
     runpy.run_path(str(ROOT / "setup.py"))
     assert asked["extras_require"]["demo"] == []
     assert not [row for row in asked["extras_require"]["test"] if row.startswith("amqtt")]
+
+
+def imported() -> set[str]:
+    """First words of what the program and its tests import, and the standard library does not have."""
+    found: set[str] = set()
+    for path in (ROOT / name for name in files() if name.endswith(".py") and name != "setup.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(str(node.module).partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"GoodWe", "goodwe", "DaemonPy", "tests"}
+
+
+def test_what_is_imported_is_declared(built):
+    from packaging.requirements import Requirement
+
+    declared = {Requirement(row).name for row in metadata(built).get_all("Requires-Dist", [])}
+    assert {{"paho": "paho-mqtt"}.get(name, name.replace("_", "-")) for name in imported()} <= declared
 
 
 def test_hooks_of_pre_commit_are_the_checks_of_ci():
