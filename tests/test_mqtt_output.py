@@ -46,13 +46,19 @@ class Connection:
         self.subscriptions = []
         self.closed = False
         self.parted = False
+        self.reopened = 0
 
     @property
     def serving(self):
         return self.up
 
     def serve(self, will, connected):
-        self.will, self.connected = will, connected
+        same, self.will, self.connected = will == self.will, will, connected
+        if self.up and same:
+            connected()
+        elif self.up:
+            self.reopened += 1
+            self.up = False
 
     def listen(self, topics, received):
         self.subscriptions += topics
@@ -165,6 +171,36 @@ def test_first_reading_opens_the_connection_and_so_does_an_inverter_of_earlier()
     assert [connection.will.topic for connection in house.dialed] == [ONLINE, f"goodwe/{OTHER}/online"]
     house.tell(reading(), Found(SERIAL, 11), resting(), Offline(SERIAL, 11, "x"))
     assert len(house.dialed) == 2
+
+
+def test_first_connection_has_the_will_of_the_first_that_is_online_when_its_reading_comes(tmp_path):
+    house = House(backlog=str(tmp_path / "b.db"))
+    connection = house.dialed[0]
+    connection.up = True
+    house.tell(Found(SERIAL, 11))
+    assert connection.will is None
+    house.tell(Online(SERIAL, 11))
+    assert (connection.will.topic, connection.reopened) == (ONLINE, 1)
+    connection.connect()
+    assert connection.take() == [], "nothing was read yet"
+    house.tell(reading())
+    assert (connection.topics(), connection.reopened) == ([DATA, ONLINE], 1)
+    house.tell(Online(SERIAL, 11), Online(OTHER, 11))
+    assert (len(house.dialed), connection.reopened) == (1, 1)
+
+
+def test_first_connection_is_for_the_first_that_is_read_whoever_was_online_before():
+    house = House()
+    connection = house.dialed[0]
+    house.tell(*(Online(serial(number), 11) for number in range(100)))
+    assert connection.will.topic == f"goodwe/{serial(0)}/online"
+    connection.connect()
+    house.tell(reading())
+    assert (connection.will.topic, connection.reopened, len(house.dialed)) == (ONLINE, 1, 1)
+    connection.connect()
+    assert connection.topics() == [DATA, ONLINE]
+    house.tell(reading(serial=serial(0)))
+    assert house.dialed[1].client_id == f"goodwe-usb-{serial(0)}"
 
 
 def test_what_it_tells_about_itself_before_its_first_reading_opens_none():

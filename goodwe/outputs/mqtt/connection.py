@@ -171,10 +171,15 @@ class Connection:
         """Topics that the broker answered with a reason against them."""
 
     def serve(self, will: Will, connected: Callable[[], None]) -> None:
-        """From now on with this will; `connected` is called after each connection that has it."""
+        """From now on with this will; `connected` is called after each connection that has it.
+
+        If there is one already, it is called at once.
+        """
         self._will = will
         self._connected = connected
-        if self.state is State.CONNECTED:
+        if self.serving:
+            connected()
+        elif self.state is State.CONNECTED:
             self._reopen(self._clock())
 
     def listen(self, topics: list[str], received: Callable[[Received], None]) -> None:

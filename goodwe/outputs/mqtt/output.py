@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ...events import Happening, Info, Offline, Reading, Remembered, Resting
+from ...events import Happening, Info, Offline, Online, Reading, Remembered, Resting
 from ...guard import Guard
 from ...loop import Host, Timer
 from ...times import NEVER
@@ -69,6 +69,8 @@ class MqttOutput(Timer, Output):
 
     def handle(self, event: Happening) -> None:
         match event:
+            case Online(serial) if serial not in self.inverters:
+                self.pool.expect(self._will(serial))
             case Reading(serial) | Resting(serial):
                 inverter = self.known(serial)
                 if inverter is None:
@@ -156,9 +158,12 @@ class MqttOutput(Timer, Output):
                 return None
             topic = f"{self._settings.topic}/{serial}"
             inverter = self.inverters[serial] = Inverter(serial, topic)
-            will = Will(f"{topic}/online", OFFLINE)
-            self.pool.open(serial, will, self._subscriptions(serial), partial(self._connected, inverter))
+            topics, connected = self._subscriptions(serial), partial(self._connected, inverter)
+            self.pool.open(serial, self._will(serial), topics, connected)
         return inverter
+
+    def _will(self, serial: str) -> Will:
+        return Will(f"{self._settings.topic}/{serial}/online", OFFLINE)
 
     def _is_online(self, inverter: Inverter, online: bool) -> None:
         if online != inverter.online:

@@ -27,11 +27,22 @@ class Pool:
         self._by_serial: dict[str, Connection] = {}
         self._first = dial(client_id)
         self._is_first_free = True
+        self._is_expected = False
+        """True once the first connection has a will, though nobody has it yet."""
         self._leaving: list[Connection] = []
 
     def listen(self, topics: list[str]) -> None:
         """Subscribe to these on the first connection, which is never released."""
         self._first.listen(topics, self._received)
+
+    def expect(self, will: Will) -> None:
+        """An inverter is there that may be read soon: the first connection gets its will in time.
+
+        Only once: it may never be read, and a device may claim to be many.
+        """
+        if self._is_first_free and not self._is_expected:
+            self._is_expected = True
+            self._first.serve(will, lambda: None)
 
     def open(self, serial: str, will: Will, topics: list[str], connected: Callable[[], None]) -> None:
         """The connection of a new inverter; `connected` is called each time when it stands with its will."""
