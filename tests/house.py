@@ -2,11 +2,14 @@
 
 import datetime
 import zoneinfo
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, NoReturn, cast
 
-from goodwe.events import Offline, Reading, Resting
-from goodwe.protocol.fields import FLOWS, RUNNING
+from goodwe.events import Happening, Offline, Reading, Resting
+from goodwe.loop import Loop, Worker
+from goodwe.protocol.fields import FLOWS, RUNNING, Value
 from goodwe.protocol.scripts import MARK, SCRIPTS
 from goodwe.protocol.simulator import Day
 from goodwe.readings.ledger import Ledger
@@ -22,7 +25,7 @@ SHARP = 0.31
 class Immediately:
     """A worker that has done it already."""
 
-    def do(self, job, done):
+    def do(self, job: Callable[[], object], done: Callable[[Callable[[], Any]], object]) -> None:
         try:
             job()
         except OSError as error:
@@ -31,17 +34,24 @@ class Immediately:
         else:
             done(lambda: None)
 
-    def _raise(self):
+    def _raise(self) -> NoReturn:
         raise self.error
 
-    def finish(self):
+    def finish(self) -> None:
         pass
 
 
 class House:
     """The program's ledger on a clock of our own, and a witness who knows the truth."""
 
-    def __init__(self, state: Path | str = "", *scripts: str, seed: int = 1, zone=ZONE, day: int = 0):
+    def __init__(
+        self,
+        state: Path | str = "",
+        *scripts: str,
+        seed: int = 1,
+        zone: zoneinfo.ZoneInfo = ZONE,
+        day: int = 0,
+    ) -> None:
         """`scripts` are the habits of the inverter, one after the other; `zone` is where it stands.
 
         The first day is that many days after New Year.
@@ -75,20 +85,20 @@ class House:
 
     # the program
 
-    def start(self):
+    def start(self) -> None:
         self.started = self.now
         self.ledger = Ledger(
             self.state,
-            loop=SimpleNamespace(clock=lambda: self.now - self.started, post=None),
+            loop=cast(Loop, SimpleNamespace(clock=lambda: self.now - self.started, post=None)),
             publish=self.witness,
             wall_clock=lambda: self.new_year + self.now + self.wrong_by,
             clock_right=lambda: self.clock_right,
             localtime=lambda epoch: datetime.datetime.fromtimestamp(epoch, self.zone).timetuple(),
-            worker=Immediately(),
+            worker=cast(Worker, Immediately()),
         )
         self.ledger.begin()
 
-    def restart(self, *, kill=False):
+    def restart(self, *, kill: bool = False) -> None:
         if not kill:
             if self.awake:
                 self.ledger.stop()
@@ -99,10 +109,10 @@ class House:
 
     # time and the inverter
 
-    def sun(self, time):
+    def sun(self, time: float) -> bool:
         return self.day.is_light(time)
 
-    def wait(self, seconds, every=300.0, nights=False):
+    def wait(self, seconds: float, every: float = 300.0, nights: bool = False) -> None:
         """Let time pass with a reading every so many seconds while the inverter is awake."""
         end = self.now + seconds
         while self.now < end:
@@ -114,7 +124,7 @@ class House:
             while self.ledger.deadline <= self.now - self.started:
                 self.ledger.tick(self.now - self.started)
 
-    def read(self, **changes):
+    def read(self, **changes: Value) -> None:
         values = self.day.values(self.now)
         if self.now >= DAY:  # it was installed on a good day
             for script in self.scripts:
@@ -125,12 +135,12 @@ class House:
             when = self.new_year + self.now + self.wrong_by
             self.ledger.handle(Reading(self.serial, 11, 1, values, when))
 
-    def sleep(self, reason="no answer"):
+    def sleep(self, reason: str = "no answer") -> None:
         self.ledger.handle(Offline(self.serial, 11, reason))
         self.awake = False
         assert not self.online.get(self.serial), "offline is said at once"
 
-    def away(self, seconds):
+    def away(self, seconds: float) -> None:
         """The inverter is not here for so long; the program goes on."""
         end = self.now + seconds
         while (due := self.started + self.ledger.deadline) <= end:
@@ -141,22 +151,22 @@ class House:
     # the truth
 
     @property
-    def date(self):
+    def date(self) -> datetime.date:
         return self.date_at(self.now)
 
-    def date_at(self, time):
+    def date_at(self, time: float) -> datetime.date:
         return datetime.datetime.fromtimestamp(self.new_year + time, self.zone).date()
 
-    def energy_today(self):
+    def energy_today(self) -> float:
         midnight = (
             datetime.datetime.combine(self.date, datetime.time(), self.zone).timestamp() - self.new_year
         )
         return self._total(self.now) - self._total(max(0.0, midnight))
 
-    def _total(self, time):
+    def _total(self, time: float) -> float:
         return self.day.total(time)
 
-    def witness(self, event):
+    def witness(self, event: Happening) -> None:
         """Everything that is published comes by here."""
         if isinstance(event, Offline):
             self.online[event.serial] = False
@@ -168,6 +178,8 @@ class House:
         self.online[serial] = isinstance(event, Reading)
         assert values["temp"] != MARK, "a refused reading is published"
         total, day = values["eTotal"], values["eDay"]
+        assert isinstance(total, float)
+        assert isinstance(day, float)
         if serial in self.last_total and not self.repaired:
             assert total >= self.last_total[serial], "E-Total fell"
             assert total <= self.days[serial].total(self.now) + 0.05, "E-Total jumped"
@@ -181,7 +193,7 @@ class House:
         if isinstance(event, Resting):
             assert not any(values[row.key] for row in FLOWS), "something flows at night"
 
-    def refused(self, reason):
+    def refused(self, reason: str) -> int:
         return self.ledger.tally.counts[f"{self.serial} {reason}"]
 
 

@@ -17,7 +17,6 @@ from random import Random
 from unittest import mock
 
 from goodwe.protocol.scripts import MARK, SCRIPTS
-from goodwe.readings import state
 from goodwe.readings.ledger import SAVE_EVERY
 
 from ..house import DAWN, DAY, HOUR, SHARP, House
@@ -97,6 +96,7 @@ class Stay:
         house.wait(20.0, every=10.0)  # a first reading is held until the second
         if house.date not in (house.doubtful, self.lossy) and DARK not in house.scripts:
             shown, true = house.messages[-1].values["eDay"], house.energy_today()
+            assert isinstance(shown, float)
             assert shown >= true - SHARP, f"E-Day {shown} of {true:.1f} in the evening: too little"
 
     def say(self, text: str) -> None:
@@ -198,7 +198,7 @@ def main() -> int:
     logging.disable()
     began, days, messages, stay = time.monotonic(), 0.0, 0, given.only or 0
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # no disk is worn out by it
-    with mock.patch.object(state.os, "fsync"), tempfile.TemporaryDirectory(dir=memory) as folder:
+    with mock.patch.object(os, "fsync"), tempfile.TemporaryDirectory(dir=memory) as folder:
         while days < given.years * 365:
             place = Path(folder) / str(stay)
             place.mkdir()
