@@ -272,7 +272,7 @@ class Hidraw:
 
     def write(self, frame: bytes, failed: Callable[[OSError], None]) -> None:
         if self._writing:
-            # The kernel still tries to get rid of the frame before; the session repeats this one.
+            # The kernel still tries to get rid of the frame before; the bus repeats this one.
             failed(OSError(errno.EBUSY, "the write before has not ended yet"))
             return
 

@@ -10,7 +10,7 @@ nodes = udev_nodes(Ids(0x0084, 0x0041))
 (node,) = nodes.present()
 reset_port(nodes.usb_node(node))
 """
-"""What the ladder does at its rung, without the minutes of silence before it."""
+"""The step that the ladder takes, without the minutes of silence before it."""
 
 
 def uncomment(path: str, words: str) -> None:
