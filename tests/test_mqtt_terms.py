@@ -25,7 +25,6 @@ from goodwe.outputs.mqtt.message import Message
 from goodwe.outputs.mqtt.terms import Allowed, Asked, Terms, allowed, packet_size
 
 from . import fake_broker
-from .mqtt import settings
 
 # what a packet says
 
@@ -248,7 +247,7 @@ def alert(reason: str) -> ssl.SSLError:
     ],
 )
 def test_advice_fits_the_cause(error, failure, said):
-    found, text = why_not(error, settings(1883))
+    found, text = why_not(error)
     assert found is failure
     assert said in text
 
@@ -257,7 +256,7 @@ def test_advice_fits_the_cause(error, failure, said):
     "reason", ["TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_EXPIRED"]
 )
 def test_certificate_of_ours_that_is_not_accepted_is_told_from_one_that_is_missing(reason):
-    _, text = why_not(alert(reason), settings(1883, certfile="a.pem", keyfile="a.pem"))
+    _, text = why_not(alert(reason), has_certificate=True)
     assert text == f"it does not accept our certificate ({reason}); check certfile and keyfile in [mqtt]"
 
 

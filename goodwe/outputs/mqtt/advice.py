@@ -4,7 +4,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import paho.mqtt.client as mqtt
 
@@ -12,9 +12,6 @@ from ...config.parsers import LONGEST_FIELD
 from ...errors import StartError
 from .backoff import Failure
 from .tls import NOT_OUR_ADDRESS, NOT_OUR_NAME
-
-if TYPE_CHECKING:
-    from .settings import MqttSettings
 
 CLOSED_AT_ONCE = "it closed the connection without an answer; is it an MQTT broker, are port and tls right?"
 NO_ANSWER = "it accepts connections but does not answer; is it an MQTT broker?"
@@ -134,38 +131,33 @@ def quoted(text: str) -> str:
     return line if len(line) <= LONGEST_QUOTATION else line[:LONGEST_QUOTATION] + "..."
 
 
-def why_not(error: Exception, settings: "MqttSettings") -> tuple[Failure, str]:
-    """Why no connection could be made, from one of NO_CONNECTION."""
+def why_not(error: Exception, *, has_certificate: bool = False) -> tuple[Failure, str]:
+    """Why no connection could be made, from one of NO_CONNECTION; `has_certificate`: we show one of ours."""
     match error:
         case StartError():
             return Failure.AWAY, str(error)
-        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():  # something in front of a broker that is away
+        # The second is something in front of a broker that is away.
+        case ConnectionAbortedError() | ssl.SSLEOFError() | ssl.SSLZeroReturnError():
             return Failure.AWAY, CLOSED_AT_ONCE
         case ssl.SSLError():
-            return Failure.TLS, _why_no_tls(error, has_certificate=bool(settings.certfile))
+            return Failure.TLS, _why_no_tls(error, has_certificate=has_certificate)
         case socket.gaierror():
             return Failure.NAME, _why_no_address(error)
         case struct.error():
-            return (
-                Failure.REFUSED,
-                f"a topic, clientid, username or password has more than {LONGEST_FIELD} bytes",
-            )
-        case ConnectionAbortedError():
-            return Failure.AWAY, CLOSED_AT_ONCE
-    return Failure.AWAY, reason_of(error)
+            text = f"clientid, username, password or topic in [mqtt] has more than {LONGEST_FIELD} bytes"
+            return Failure.REFUSED, text
+    return Failure.AWAY, _why_away(error)
 
 
 def reason_of(error: Exception) -> str:
     """Why a connection could not be made, for a person."""
+    return why_not(error)[1]
+
+
+def _why_away(error: Exception) -> str:
     match error:
-        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
-            return CLOSED_AT_ONCE
-        case ssl.SSLError():
-            return _why_no_tls(error, has_certificate=False)
         case mqtt.WebsocketConnectionError():
             return f"no websocket ({error}); check transport, websocketpath and port in [mqtt]"
-        case socket.gaierror():
-            return _why_no_address(error)
         case ConnectionRefusedError():
             return "nothing listens there; is the broker running, are server and port in [mqtt] right?"
         case TimeoutError():

@@ -336,13 +336,16 @@ class Connection:
             attempt.opened(client, now)
         except NO_CONNECTION as error:
             if self.state is State.CONNECTING:
-                self._failed(now, *why_not(error, self._settings))
+                self._failed(now, *self._why_not_from(error))
             return
         if self.state is not State.CONNECTING:  # stopped meanwhile
             attempt.drop()
             return
         self._enter(State.GREETING)
         self._due = now + CONNACK_WITHIN
+
+    def _why_not_from(self, error: Exception) -> tuple[Failure, str]:
+        return why_not(error, has_certificate=bool(self._settings.certfile))
 
     def _no_connack(self, now: float) -> None:
         """GREETING -> PAUSED."""
@@ -415,7 +418,7 @@ class Connection:
         elif attempt.goodbye is not None:  # not before CONNACK, says the specification; brokers do
             self._failed(now, *why_refused(attempt.goodbye.reasons[0], attempt.goodbye.properties))
         elif trouble is not None and not isinstance(trouble, ConnectionError):  # a TLS alert
-            self._failed(now, *why_not(trouble, self._settings))
+            self._failed(now, *self._why_not_from(trouble))
         elif result == mqtt.MQTT_ERR_PROTOCOL:
             self._failed(now, Failure.AWAY, NONSENSE)
         else:
@@ -623,7 +626,8 @@ class Connection:
             else:
                 foreign += 1
                 self._tell_foreign(message.topic)
-        self._counts["foreign"] += foreign
+        if foreign:
+            self._counts["foreign"] += foreign
 
     def _forget(self, attempt: Attempt) -> None:
         """What is under way in a connection that is gone."""
