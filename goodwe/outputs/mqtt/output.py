@@ -230,6 +230,8 @@ class MqttOutput(Timer, Output):
 
     def _publish_data(self, inverter: Inverter, reading: Reading | Resting) -> bool:
         """Hand it to the broker; False if it has to wait for the next connection."""
+        if self.pool.of(inverter.serial) is None and not self._settings.backlog:
+            return False
         data = self._data(inverter, reading)
         receipt, inverter.receipt = inverter.receipt, None
         if receipt is None and isinstance(reading, Reading):
