@@ -49,6 +49,8 @@ EARLIER_DAYS = 4
 """So many are kept for a clock that comes back to one of them."""
 SAME_CLOCK = 600.0
 """Seconds within which two clocks go alike, so that one was not set."""
+HALF_A_DAY = 12 * 3600.0
+"""Seconds; a clock that was set back by less comes back to what is mostly the same day."""
 
 NOTHING = "E-Total of 0"
 """However long it stays so: a counter that was reset moves with the first sun."""
@@ -420,17 +422,14 @@ class Plausibility:
         if left is None:
             midnight_total = known.get(at.day)
         else:  # a day of a clock that went otherwise was another one
-            midnight_total = left.midnight_total if self._goes_like(left, at) else None
+            alike = HALF_A_DAY if at.day < account.today else SAME_CLOCK
+            same = abs(at.epoch - at.elapsed - left.offset) < alike
+            midnight_total = left.midnight_total if same else None
         if midnight_total is None:
             return turned
         # It goes on by the total, whatever was counted in between.
         shown = round(max(0.0, fields.number(account.values, "eTotal") - midnight_total), 1)
         return turned._replace(count_day=UNTRUSTED, midnight_total=midnight_total, shown=shown)
-
-    @staticmethod
-    def _goes_like(left: _Left, at: Moment) -> bool:
-        """True if the clock goes as it did on a day that it left."""
-        return abs(at.epoch - at.elapsed - left.offset) < SAME_CLOCK
 
     def _dated(self, account: Account, at: Moment) -> Account:
         """The last reading gets its time when the clock is right for the first time after it."""
