@@ -317,6 +317,7 @@ def test_minute_before_a_loss_is_written_to_the_log_on_sigusr1(house, subscriber
     subscriber.until(topic("online"), "0")
     os.kill(house.pid, signal.SIGUSR1)
     wait_for(lambda: "the minute before:" in house.log.read_text(), "told")
+    house("stop")  # so that the last line is there as well
     decoded = subprocess.run(
         [sys.executable, GOODWE, "decode"],
         input=house.log.read_text(),
