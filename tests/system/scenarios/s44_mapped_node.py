@@ -32,7 +32,7 @@ def scenario(house: House) -> None:
         (node,) = wait_for(house.nodes, "its node")
         map_node(node)
         use(house, MAPPED)
-        house.measure_plug(subscriber, plugged)
+        subscriber.data()
         check(open_files(house.pid(), "/dev/hidraw", str(MAPPED)) == [str(MAPPED)], "it has that name open")
         subscriber = house.measure_broker()
         house.measure_pull(subscriber, plugged)
@@ -51,7 +51,8 @@ def scenario(house: House) -> None:
         DANGLING.unlink()
         DANGLING.symlink_to(node)
         subscriber.forget()
-        house.measure_all(subscriber, plugged)
+        subscriber.data()
+        house.measure_pull(house.measure_broker(), plugged)
     finally:
         MAPPED.unlink(missing_ok=True)
         DANGLING.unlink(missing_ok=True)
