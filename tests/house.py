@@ -143,9 +143,9 @@ class House:
     def away(self, seconds: float) -> None:
         """The inverter is not here for so long; the program goes on."""
         end = self.now + seconds
-        while (due := self.started + self.ledger.deadline) <= end:
-            self.now = max(self.now, due)
-            self.ledger.tick(self.now - self.started)
+        while self.started + (due := self.ledger.deadline) <= end:
+            self.now = max(self.now, self.started + due)
+            self.ledger.tick(max(self.now - self.started, due))  # which rounding may have put before it
         self.now = end
 
     # the truth
