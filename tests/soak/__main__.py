@@ -17,7 +17,7 @@ from random import Random
 from unittest import mock
 
 from goodwe.protocol.scripts import MARK, SCRIPTS
-from goodwe.readings.ledger import SAVE_EVERY
+from goodwe.readings.ledger import REPEAT_EVERY, SAVE_EVERY
 
 from ..house import DAWN, DAY, HOUR, SHARP, House
 
@@ -187,6 +187,9 @@ class Stay:
         self.say("clock right")
         house.wrong_by, house.blind = 0.0, False
         self.lossy = house.date
+        self.wait(
+            REPEAT_EVERY
+        )  # a restart before anything was said under the right clock knows the wrong day alone
 
 
 def main() -> int:
