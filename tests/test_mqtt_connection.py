@@ -176,6 +176,21 @@ def test_status_says_how_things_stand():
     assert 0.0 < lost["next_try_seconds"] <= 4.0
 
 
+def test_what_a_broker_does_not_allow_is_said_once_for_all_connections_to_it(caplog):
+    house = House(protocol="5")
+    welcome = Said(CONNACK, 0, (0,), {"RetainAvailable": 0})
+    house.greet()
+    house.hear(welcome)
+    house.connection.serve(WILL, lambda: None)
+    house.greet()
+    house.hear(welcome)
+    assert sum("it keeps no retained messages" in message for message in caplog.messages) == 1
+    house.lose(60.0)
+    house.greet()
+    house.hear(welcome)
+    assert sum("it keeps no retained messages" in message for message in caplog.messages) == 2
+
+
 def test_contested_name_is_said_once_and_peace_after_five_minutes(caplog):
     caplog.set_level(logging.INFO)
     house = House()

@@ -91,11 +91,11 @@ class ConnectionLog:
         self._told_connected = False
 
     def connected(self, where: str) -> None:
-        """A connection stands."""
+        """A connection stands; another one beside it, or the same with a will, is no change."""
         if not self._told_connected:
             log.info("Connected to MQTT %s", where)
-        self._told_connected = True
-        self._troubles.clear()
+            self._told_connected = True
+            self._troubles.clear()
 
     def trouble(self, where: str, why: str) -> None:
         """A connection was lost, or not made."""
