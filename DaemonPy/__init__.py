@@ -1,6 +1,6 @@
 """A Unix daemon: what it is to start, stop and be found, without knowing what it does."""
 
-from .daemonpy import Daemon, StartError
+from .daemonpy import Daemon, DaemonStartError
 from .logfile import LogFile
 from .notify import Notifier
 from .pidfile import AlreadyRunning, Holder, PidFile, PidFileError
@@ -9,11 +9,11 @@ from .signals import Wakeup
 __all__ = [
     "AlreadyRunning",
     "Daemon",
+    "DaemonStartError",
     "Holder",
     "LogFile",
     "Notifier",
     "PidFile",
     "PidFileError",
-    "StartError",
     "Wakeup",
 ]

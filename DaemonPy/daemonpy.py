@@ -31,7 +31,7 @@ RUNNING, DEAD_WITH_PID_FILE, NOT_RUNNING = 0, 1, 3
 """Exit codes of status, as LSB has them."""
 
 
-class StartError(Exception):
+class DaemonStartError(Exception):
     """Raised by run() before ready(): why it cannot begin, one line for a person to act on."""
 
 
@@ -67,8 +67,8 @@ class Daemon:
     def run(self) -> int:
         """The work, to be overridden: returns the exit code, calls `ready()` once when it is up.
 
-        Raises StartError when it cannot begin. Signals, log and threads are its own affair; it is called
-        after the forks.
+        Raises DaemonStartError when it cannot begin. Signals, log and threads are its own affair; it is
+        called after the forks.
         """
         raise NotImplementedError
 
@@ -166,7 +166,7 @@ class Daemon:
         """run(), with what it raises told to the terminal and the log."""
         try:
             return self.run()
-        except StartError as error:
+        except DaemonStartError as error:
             return self._failed(str(error))
         except Exception as error:  # a defect: in full to the log, in a line to whoever waits
             log.exception("%s ended by a defect", self.name)

@@ -66,7 +66,7 @@ class ControlSocket:
         self._path = path
         self._answers = answers
         self._loop = loop
-        self._clients: list[_Client] = []
+        self._clients: list[_ControlClient] = []
         self._listener = _listen(path)
         self._inode = os.stat(path).st_ino
 
@@ -81,7 +81,7 @@ class ControlSocket:
             self.deadline = now + PATIENCE
             return
         connection.setblocking(False)
-        client = _Client(connection, self._answers, now)
+        client = _ControlClient(connection, self._answers, now)
         self._clients.append(client)
         self._loop.add(client)
 
@@ -109,7 +109,7 @@ class ControlSocket:
         return len(self._clients) < MOST_CLIENTS and self.deadline == NEVER
 
 
-class _Client:
+class _ControlClient:
     """A part of the loop: one connection, one request at a time."""
 
     def __init__(self, connection: socket.socket, answers: Answers, now: float) -> None:

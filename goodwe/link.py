@@ -51,7 +51,7 @@ GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ECONNREFUSED)
 """The node went between find and open, or the stand-in is not there yet: no trouble, only absence."""
 
 
-class State(Enum):
+class LinkState(Enum):
     """The state of a link."""
 
     PLUGGED = "plugged"
@@ -98,18 +98,18 @@ class Link:
         self._clock = clock
         self._wall_clock = wall_clock
         self._ended = ended
-        self._state = State.PLUGGED
+        self._state = LinkState.PLUGGED
         self._entered_at = clock()
 
     def open(self) -> None:
         """Begin: open the wire, which may take its time."""
-        self._enter(State.OPENING)
+        self._enter(LinkState.OPENING)
         self._wire.open(self._opened, self._failed)
 
     @property
     def closed(self) -> bool:
         """True when the wire has closed itself, so that the loop may drop the link."""
-        return self._state is State.CLOSED
+        return self._state is LinkState.CLOSED
 
     @property
     def was_open(self) -> bool:
@@ -118,10 +118,10 @@ class Link:
 
     @property
     def deadline(self) -> float:
-        return min(self._bus.deadline, self._ladder.deadline) if self._state is State.OPEN else NEVER
+        return min(self._bus.deadline, self._ladder.deadline) if self._state is LinkState.OPEN else NEVER
 
     def poll_for(self) -> tuple[int, int] | None:
-        return (self._wire.fileno(), select.POLLIN) if self._state is State.OPEN else None
+        return (self._wire.fileno(), select.POLLIN) if self._state is LinkState.OPEN else None
 
     def ready(self, now: float) -> None:
         try:
@@ -137,9 +137,9 @@ class Link:
         self._carry_out(self._bus.receive(data, now), now)
 
     def tick(self, now: float) -> None:
-        if self._state is State.OPEN and now >= self._ladder.deadline:
+        if self._state is LinkState.OPEN and now >= self._ladder.deadline:
             self._take_step(now)
-        if self._state is State.OPEN:
+        if self._state is LinkState.OPEN:
             self._carry_out(self._bus.tick(now), now)
 
     def stop(self, reason: str, *, gone: bool) -> None:
@@ -183,26 +183,26 @@ class Link:
             "registrations_counted": self._registrations.counted,
         }
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: LinkState) -> None:
         """The one way from state to state."""
         log.debug("%s is %s", self.name, state.value)
         self._state, self._entered_at = state, self._clock()
 
     def _opened(self) -> None:
-        if self._state is State.CLOSING:  # it was stopped meanwhile
+        if self._state is LinkState.CLOSING:  # it was stopped meanwhile
             self._wire.close(self._closed)
             return
         self._log_step("Opened %s", self.name)
-        self._enter(State.OPEN)
+        self._enter(LinkState.OPEN)
         now = self.opened_at = self._clock()
         self._ladder.silent(now)
         self._carry_out(self._bus.start(now), now)
 
     def _failed(self, error: Exception) -> None:
         """It could not be opened."""
-        told = self._state is State.CLOSING  # it was stopped meanwhile
+        told = self._state is LinkState.CLOSING  # it was stopped meanwhile
         if not told:
-            self._enter(State.CLOSING)
+            self._enter(LinkState.CLOSING)
         self._wire.close(self._closed)
         if told:
             return
@@ -211,20 +211,20 @@ class Link:
         self._ended(self, "" if absent else reason)
 
     def _end(self, now: float, reason: str, *, gone: bool) -> None:
-        if self._state in (State.CLOSING, State.CLOSED):
+        if self._state in (LinkState.CLOSING, LinkState.CLOSED):
             return
-        was_open = self._state is State.OPEN
+        was_open = self._state is LinkState.OPEN
         if was_open:  # else it is still being opened, and closed as soon as that is done
             last_words = self._bus.stop(now, reason)
             self._carry_out([event for event in last_words if not (gone and isinstance(event, Send))], now)
-        self._enter(State.CLOSING)
+        self._enter(LinkState.CLOSING)
         if was_open:
             self._wire.close(self._closed)
             self._log_step("Closed %s: %s; refused input: %s", self.name, reason, self.tally)
         self._ended(self, reason if self.was_open or not gone else "")
 
     def _closed(self) -> None:
-        self._enter(State.CLOSED)
+        self._enter(LinkState.CLOSED)
 
     def _take_step(self, now: float) -> None:
         """It has been silent for long: the next step, after which the wire is opened anew."""

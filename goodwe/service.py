@@ -15,8 +15,7 @@ from functools import partial
 from random import Random
 from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
 
-from DaemonPy import Daemon, Holder, LogFile, Notifier, PidFile, PidFileError, Wakeup
-from DaemonPy import StartError as DaemonStartError
+from DaemonPy import Daemon, DaemonStartError, Holder, LogFile, Notifier, PidFile, PidFileError, Wakeup
 
 from . import __version__, control
 from .app import App, outputs

@@ -21,7 +21,7 @@ from goodwe.events import (
 )
 from goodwe.protocol import bus as bus_module
 from goodwe.protocol import fields
-from goodwe.protocol.bus import FIRST_ADDRESS, LAST_ADDRESS, REMEMBERED, State
+from goodwe.protocol.bus import FIRST_ADDRESS, LAST_ADDRESS, REMEMBERED, BusState
 from goodwe.protocol.bus import Bus as RealBus
 from goodwe.protocol.frame import Frame, frame
 
@@ -67,7 +67,7 @@ class Bus(RealBus):
         return self._apart(super().stop(now, reason))
 
     def _apart(self, events):
-        states = [State(event.state) for event in events if isinstance(event, Entered)]
+        states = [BusState(event.state) for event in events if isinstance(event, Entered)]
         assert states[-1:] in ([], [self._state])
         self.entered += states
         return [event for event in events if not isinstance(event, Entered)]
@@ -439,23 +439,23 @@ def test_states_of_a_usual_day():
     assert bus.status(0.0)["state"] == "idle"
     bus.start(0.0)
     run_until(bus, 0.3)
-    assert bus.entered == [State.CLEARING, State.SEARCHING]
+    assert bus.entered == [BusState.CLEARING, BusState.SEARCHING]
     bus.receive(REGISTER_REQUEST, 0.35)
     bus.receive(CONFIRM, 0.4)
-    assert bus.entered[2:] == [State.ALLOCATED, State.REGISTERED]
+    assert bus.entered[2:] == [BusState.ALLOCATED, BusState.REGISTERED]
     run_until(bus, 0.85)
     bus.receive(READING, 0.9)
     run_until(bus, 11.2)
-    assert bus.entered[4:] == [State.CLEARING, State.SEARCHING]
+    assert bus.entered[4:] == [BusState.CLEARING, BusState.SEARCHING]
     bus.stop(11.2, "unplugged")
-    assert bus.entered[6:] == [State.IDLE]
+    assert bus.entered[6:] == [BusState.IDLE]
 
 
 def test_states_of_an_address_that_is_never_confirmed():
     bus = searching()
     bus.receive(REGISTER_REQUEST, 0.35)
     run_until(bus, 3.0)
-    assert bus.entered[2:] == [State.ALLOCATED, State.CLEARING, State.SEARCHING]
+    assert bus.entered[2:] == [BusState.ALLOCATED, BusState.CLEARING, BusState.SEARCHING]
 
 
 def test_wire_with_room_for_more_goes_on_searching():
@@ -464,7 +464,7 @@ def test_wire_with_room_for_more_goes_on_searching():
     run_until(bus, 0.3)
     bus.receive(REGISTER_REQUEST, 0.35)
     bus.receive(CONFIRM, 0.4)
-    assert bus.entered[-2:] == [State.ALLOCATED, State.SEARCHING]
+    assert bus.entered[-2:] == [BusState.ALLOCATED, BusState.SEARCHING]
     assert bus.status(0.4)["inverters"][SERIAL]["state"] == "registered"
 
 
@@ -492,7 +492,7 @@ def test_status_is_plain_and_tells_all():
 
 def test_diagram_has_the_words_of_the_states():
     diagram = re.findall(r"^    (\w+) {2,}\w|^    (\w+) \w", bus_module.__doc__, re.M)
-    assert [first or second for first, second in diagram] == [state.value for state in State]
+    assert [first or second for first, second in diagram] == [state.value for state in BusState]
 
 
 # what does not count

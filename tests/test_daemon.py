@@ -26,7 +26,7 @@ PROGRAM = """
 import os, select, sys
 from pathlib import Path
 from signal import SIGHUP, SIGTERM, pthread_sigmask, SIG_BLOCK, signal, SIG_IGN
-from DaemonPy import Daemon, StartError, Wakeup
+from DaemonPy import Daemon, DaemonStartError, Wakeup
 
 pidfile, verb, mode = sys.argv[1:]
 folder = Path(pidfile).parent
@@ -42,7 +42,7 @@ class Example(Daemon):
 
     def run(self):
         if mode == "refuse":
-            raise StartError("cannot open the log file: permission denied")
+            raise DaemonStartError("cannot open the log file: permission denied")
         if mode == "defect":
             raise ZeroDivisionError("a defect")
         if mode == "vanish":

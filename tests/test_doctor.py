@@ -11,7 +11,7 @@ import pytest
 from goodwe.outputs.mqtt.client import paho_client
 from goodwe.outputs.mqtt.homeassistant import discovery_topic
 from goodwe.tools import doctor
-from goodwe.tools.doctor.checks import Machine, Result, State
+from goodwe.tools.doctor.checks import Grade, Machine, Result
 
 from .authority import CA
 from .broker import Mosquitto, free_port
@@ -87,10 +87,10 @@ def patient(tmp_path):
     return Patient(tmp_path)
 
 
-def check(result: Result, state: State, words: str, remedy: str = ""):
-    assert (result.state, words in result.text) == (state, True), result
+def check(result: Result, grade: Grade, words: str, remedy: str = ""):
+    assert (result.grade, words in result.text) == (grade, True), result
     assert remedy in result.remedy, result
-    assert bool(result.remedy) == (state in (State.WARN, State.FAIL)), (
+    assert bool(result.remedy) == (grade in (Grade.WARN, Grade.FAIL)), (
         "who is told of trouble is told what to do"
     )
 
@@ -99,75 +99,75 @@ def check(result: Result, state: State, words: str, remedy: str = ""):
 
 
 def test_packages_that_are_missing_are_named_with_the_line_that_brings_them(patient, monkeypatch):
-    check(patient("packages"), State.OK, "paho-mqtt")
+    check(patient("packages"), Grade.OK, "paho-mqtt")
     monkeypatch.setattr(
         doctor.python.importlib.util, "find_spec", lambda name: None if name == "pyudev" else 1
     )
-    check(patient("packages"), State.FAIL, "missing: pyudev", "sudo apt-get install python3-pyudev")
+    check(patient("packages"), Grade.FAIL, "missing: pyudev", "sudo apt-get install python3-pyudev")
     monkeypatch.setattr(doctor.python.importlib.util, "find_spec", lambda name: None)
-    check(patient("packages"), State.FAIL, "ioctl-opt", "-m pip install paho-mqtt")
+    check(patient("packages"), Grade.FAIL, "ioctl-opt", "-m pip install paho-mqtt")
 
 
 def test_python_that_is_too_old(patient, monkeypatch):
-    check(patient("python-version"), State.OK, "Python 3.")
+    check(patient("python-version"), Grade.OK, "Python 3.")
     monkeypatch.setattr(doctor.python, "OLDEST", (99, 0))
-    check(patient("python-version"), State.FAIL, "Python 3.", "install Python 3.11")
+    check(patient("python-version"), Grade.FAIL, "Python 3.", "install Python 3.11")
 
 
 def test_libudev_that_is_missing(patient, monkeypatch):
     import pyudev
 
-    check(patient("libudev"), State.OK, "can be asked")
+    check(patient("libudev"), Grade.OK, "can be asked")
 
     def missing():
         raise ImportError("No library named udev")
 
     monkeypatch.setattr(pyudev, "Context", missing)
-    check(patient("libudev"), State.FAIL, "No library named udev", "sudo apt-get install libudev1")
+    check(patient("libudev"), Grade.FAIL, "No library named udev", "sudo apt-get install libudev1")
 
 
 def test_two_installations_at_once(patient):
     patient.put({doctor.python.CLASSIC: ""})
-    check(patient("installations"), State.OK, "/opt")
+    check(patient("installations"), Grade.OK, "/opt")
     patient.put({doctor.python.DEBIAN: ""})
-    check(patient("installations"), State.WARN, "installed 2 times", "sudo apt-get remove goodwe-usb-logger")
+    check(patient("installations"), Grade.WARN, "installed 2 times", "sudo apt-get remove goodwe-usb-logger")
 
 
 # the configuration
 
 
 def test_configuration_that_is_wrong_is_said_in_its_own_words(patient):
-    check(patient("configuration"), State.OK, "is right")
+    check(patient("configuration"), Grade.OK, "is right")
     patient.configure("[mqtt]\nsever = nas\n")
-    check(patient("configuration"), State.FAIL, "is server meant?", "nano /etc/goodwe.conf")
-    check(patient("warnings"), State.SKIP, "cannot be read")
+    check(patient("configuration"), Grade.FAIL, "is server meant?", "nano /etc/goodwe.conf")
+    check(patient("warnings"), Grade.SKIP, "cannot be read")
 
 
 def test_warnings_about_the_configuration(patient):
-    check(patient("warnings"), State.OK, "nothing odd")
+    check(patient("warnings"), Grade.OK, "nothing odd")
     patient.configure("[inverter]\ndebug = 1\n")
-    check(patient("warnings"), State.WARN, "debug in [inverter]", "nano /etc/goodwe.conf")
+    check(patient("warnings"), Grade.WARN, "debug in [inverter]", "nano /etc/goodwe.conf")
 
 
 def test_secret_that_others_can_read(patient):
-    check(patient("secrets"), State.OK, "no secret")
+    check(patient("secrets"), Grade.OK, "no secret")
     patient.configure("[mqtt]\nusername = me\npassword = hunter2\n")
     patient.mode(CONF, 0o644)
     result = patient("secrets")
-    check(result, State.WARN, "everybody can read /etc/goodwe.conf", "sudo chmod o-rwx /etc/goodwe.conf")
+    check(result, Grade.WARN, "everybody can read /etc/goodwe.conf", "sudo chmod o-rwx /etc/goodwe.conf")
     assert "hunter2" not in str(result)
     patient.mode(CONF, 0o640)
-    check(patient("secrets"), State.OK, "others can read")
+    check(patient("secrets"), Grade.OK, "others can read")
 
 
 def test_configuration_that_the_units_user_cannot_read(patient):
-    check(patient("service-user"), State.SKIP, "no unit")
+    check(patient("service-user"), Grade.SKIP, "no unit")
     patient.put({**UNIT, **USER})
     patient.commands["systemctl"] = "active\n"
     patient.mode(CONF, 0o600)
-    check(patient("service-user"), State.FAIL, "cannot read /etc/goodwe.conf", "sudo chown root:goodwe")
+    check(patient("service-user"), Grade.FAIL, "cannot read /etc/goodwe.conf", "sudo chown root:goodwe")
     patient.mode(CONF, 0o644)
-    check(patient("service-user"), State.OK, "can read")
+    check(patient("service-user"), Grade.OK, "can read")
 
 
 # the machine
@@ -177,152 +177,152 @@ def test_clock_that_nobody_keeps_right(patient, monkeypatch):
     from goodwe.readings import clock
 
     monkeypatch.setattr(clock, "clock_is_right", lambda: False)
-    check(patient("clock"), State.WARN, "nobody keeps the clock right", "sudo timedatectl set-ntp true")
+    check(patient("clock"), Grade.WARN, "nobody keeps the clock right", "sudo timedatectl set-ntp true")
     monkeypatch.setattr(clock, "clock_is_right", lambda: True)
-    check(patient("clock"), State.OK, "kept right")
+    check(patient("clock"), Grade.OK, "kept right")
 
 
 @pytest.mark.parametrize(
-    ("free", "state"), [(5_000_000, State.FAIL), (50_000_000, State.WARN), (5_000_000_000, State.OK)]
+    ("free", "grade"), [(5_000_000, Grade.FAIL), (50_000_000, Grade.WARN), (5_000_000_000, Grade.OK)]
 )
-def test_disk_that_is_full(patient, monkeypatch, free, state):
+def test_disk_that_is_full(patient, monkeypatch, free, grade):
     from collections import namedtuple
 
     usage = namedtuple("usage", "free")(free)
     monkeypatch.setattr(doctor.system.shutil, "disk_usage", lambda path: usage)
-    assert patient("disk").state is state
+    assert patient("disk").grade is grade
 
 
 def test_disk_that_cannot_be_written_to(patient):
     patient.put({"/proc/mounts": "/dev/root / ext4 rw,noatime 0 0\n"})
-    check(patient("read-only"), State.OK, "can be written")
+    check(patient("read-only"), Grade.OK, "can be written")
     patient.put({"/proc/mounts": "/dev/root / ext4 ro,noatime 0 0\n"})
-    check(patient("read-only"), State.WARN, "mounted read-only", "sudo dmesg")
+    check(patient("read-only"), Grade.WARN, "mounted read-only", "sudo dmesg")
 
 
 def test_log_that_nobody_keeps_small(patient):
-    check(patient("log"), State.OK, "not there yet")
+    check(patient("log"), Grade.OK, "not there yet")
     patient.put({"/var/log/goodwe.log": ""})
     os.truncate(patient.root / "var/log/goodwe.log", 60_000_000)
-    check(patient("log"), State.WARN, "has 60 MB", "/etc/logrotate.d/goodwe")
+    check(patient("log"), Grade.WARN, "has 60 MB", "/etc/logrotate.d/goodwe")
     patient.put({"/etc/logrotate.d/goodwe": ""})
-    check(patient("log"), State.OK, "has 60 MB")
+    check(patient("log"), Grade.OK, "has 60 MB")
 
 
 def test_statefile_that_was_damaged_or_is_none(patient):
-    check(patient("statefile"), State.OK, "state.json")
+    check(patient("statefile"), Grade.OK, "state.json")
     patient.put({"/var/lib/goodwe/state.json.damaged": "x"})
-    check(patient("statefile"), State.WARN, "was set aside", "sudo rm")
+    check(patient("statefile"), Grade.WARN, "was set aside", "sudo rm")
     patient.configure("[inverter]\nstatefile =\n")
-    check(patient("statefile"), State.WARN, "forgotten at each restart", "set statefile")
+    check(patient("statefile"), Grade.WARN, "forgotten at each restart", "set statefile")
 
 
 @pytest.mark.parametrize(
-    ("files", "state"),
+    ("files", "grade"),
     [
-        ({}, State.SKIP),
-        ({"/sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n"}, State.WARN),
-        ({"/sys/devices/platform/soc/soc:firmware/get_throttled": "0\n"}, State.OK),
+        ({}, Grade.SKIP),
+        ({"/sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n"}, Grade.WARN),
+        ({"/sys/devices/platform/soc/soc:firmware/get_throttled": "0\n"}, Grade.OK),
         (
             {"/sys/class/hwmon/hwmon1/name": "rpi_volt\n", "/sys/class/hwmon/hwmon1/in0_lcrit_alarm": "1\n"},
-            State.WARN,
+            Grade.WARN,
         ),
         (
             {"/sys/class/hwmon/hwmon1/name": "rpi_volt\n", "/sys/class/hwmon/hwmon1/in0_lcrit_alarm": "0\n"},
-            State.OK,
+            Grade.OK,
         ),
     ],
 )
-def test_machine_with_too_little_voltage(patient, files, state):
+def test_machine_with_too_little_voltage(patient, files, grade):
     patient.put(files)
-    assert patient("voltage").state is state
+    assert patient("voltage").grade is grade
 
 
 def test_container_without_news_of_devices(patient):
-    check(patient("container"), State.OK, "no container")
+    check(patient("container"), Grade.OK, "no container")
     patient.put({"/.dockerenv": ""})
-    check(patient("container"), State.WARN, "in a container (docker) without udev", "--device-cgroup-rule")
+    check(patient("container"), Grade.WARN, "in a container (docker) without udev", "--device-cgroup-rule")
     patient.put({"/run/udev/control": ""})
-    check(patient("container"), State.OK, "with udev")
+    check(patient("container"), Grade.OK, "with udev")
 
 
 # the inverter's USB side
 
 
 def test_machine_without_usb(patient):
-    check(patient("usb-bus"), State.FAIL, "no USB bus", "modprobe")
+    check(patient("usb-bus"), Grade.FAIL, "no USB bus", "modprobe")
     patient.put(INVERTER)
-    check(patient("usb-bus"), State.OK, "1 devices")
+    check(patient("usb-bus"), Grade.OK, "1 devices")
 
 
 def test_inverter_that_is_not_on_the_bus(patient):
     patient.put({f"{USB}/1-2/idVendor": "046d\n", f"{USB}/1-2/idProduct": "c534\n"})
-    check(patient("inverter"), State.FAIL, "0084:0041 is not on the bus", "another cable")
+    check(patient("inverter"), Grade.FAIL, "0084:0041 is not on the bus", "another cable")
     patient.put(INVERTER)
-    check(patient("inverter"), State.OK, "is on the bus")
+    check(patient("inverter"), Grade.OK, "is on the bus")
 
 
 def test_serial_adapter_in_place_of_an_inverter(patient):
     patient.put({f"{USB}/1-2/idVendor": "1a86\n", f"{USB}/1-2/idProduct": "7523\n"})
-    check(patient("inverter"), State.FAIL, "a serial adapter is: 1a86:7523 (WCH)", "real USB socket")
+    check(patient("inverter"), Grade.FAIL, "a serial adapter is: 1a86:7523 (WCH)", "real USB socket")
 
 
 def test_hub_without_power(patient):
     patient.put(INVERTER)
     hub = {"bDeviceClass": "09\n", "bmAttributes": "e0\n", "product": "USB2.0 Hub\n"}
     patient.put({f"{USB}/1-1/{name}": text for name, text in hub.items()})
-    check(patient("hub"), State.OK, "no weak hub")
+    check(patient("hub"), Grade.OK, "no weak hub")
     patient.put({f"{USB}/1-1/bmAttributes": "80\n"})
-    check(patient("hub"), State.WARN, "behind USB2.0 Hub", "into the machine")
+    check(patient("hub"), Grade.WARN, "behind USB2.0 Hub", "into the machine")
 
 
 def test_port_that_may_be_put_to_sleep(patient):
     patient.put({**INVERTER, f"{USB}/1-1.4/power/control": "auto\n"})
-    check(patient("autosuspend"), State.WARN, "to sleep", f"echo on | sudo tee {USB}/1-1.4/power/control")
+    check(patient("autosuspend"), Grade.WARN, "to sleep", f"echo on | sudo tee {USB}/1-1.4/power/control")
     patient.put({f"{USB}/1-1.4/power/control": "on\n"})
-    check(patient("autosuspend"), State.OK, "stays awake")
+    check(patient("autosuspend"), Grade.OK, "stays awake")
 
 
 def test_kernel_without_hidraw(patient):
-    check(patient("modules"), State.FAIL, "no hidraw", "sudo modprobe usbhid")
+    check(patient("modules"), Grade.FAIL, "no hidraw", "sudo modprobe usbhid")
     patient.put(NODE)
-    check(patient("modules"), State.OK, "hidraw")
+    check(patient("modules"), Grade.OK, "hidraw")
 
 
 def test_inverter_without_a_node(patient):
-    check(patient("node"), State.SKIP, "no inverter")
+    check(patient("node"), Grade.SKIP, "no inverter")
     patient.put(INVERTER)
-    check(patient("node"), State.FAIL, "has no hidraw node", "sudo modprobe usbhid")
+    check(patient("node"), Grade.FAIL, "has no hidraw node", "sudo modprobe usbhid")
     patient.put(NODE)
-    check(patient("node"), State.OK, "/dev/hidraw0")
+    check(patient("node"), Grade.OK, "/dev/hidraw0")
 
 
 def test_device_of_the_configuration_that_is_not_there(patient):
     patient.configure("[inverter]\ndevice = /dev/hidraw7\n")
-    check(patient("node"), State.FAIL, "/dev/hidraw7 is not there", "leave device empty")
+    check(patient("node"), Grade.FAIL, "/dev/hidraw7 is not there", "leave device empty")
 
 
 def test_node_that_the_group_may_not_open_or_that_everybody_may(patient):
-    check(patient("rights"), State.SKIP, "no node")
+    check(patient("rights"), Grade.SKIP, "no node")
     patient.put({**NODE, **USER})
     patient.mode("/dev/hidraw0", 0o600)
-    check(patient("rights"), State.WARN, "the group goodwe may not open /dev/hidraw0", "etc/99-goodwe.rules")
+    check(patient("rights"), Grade.WARN, "the group goodwe may not open /dev/hidraw0", "etc/99-goodwe.rules")
     patient.put({"/etc/passwd": "", "/etc/group": ""})
-    check(patient("rights"), State.OK, "right")
+    check(patient("rights"), Grade.OK, "right")
     patient.mode("/dev/hidraw0", 0o666)
-    check(patient("rights"), State.WARN, "everybody may write", "etc/99-goodwe.rules")
+    check(patient("rights"), Grade.WARN, "everybody may write", "etc/99-goodwe.rules")
 
 
 def test_rule_that_is_missing_or_opens_too_much(patient):
-    check(patient("rule"), State.SKIP, "none is needed")
+    check(patient("rule"), Grade.SKIP, "none is needed")
     patient.put(USER)
-    check(patient("rule"), State.FAIL, "no udev rule", "udevadm control --reload")
+    check(patient("rule"), Grade.FAIL, "no udev rule", "udevadm control --reload")
     patient.put({"/etc/udev/rules.d/10-x.rules": '#KERNELS=="*:0084:0041.*"\n'})
-    check(patient("rule"), State.FAIL, "no udev rule", "udevadm control --reload")
+    check(patient("rule"), Grade.FAIL, "no udev rule", "udevadm control --reload")
     patient.put(RULE)
-    check(patient("rule"), State.OK, "/etc/udev/rules.d/99-goodwe.rules")
+    check(patient("rule"), Grade.OK, "/etc/udev/rules.d/99-goodwe.rules")
     patient.put({"/etc/udev/rules.d/99-goodwe.rules": 'ATTRS{idVendor}=="0084", MODE="0666"\n'})
-    check(patient("rule"), State.WARN, "lets everybody write", "sudo cp")
+    check(patient("rule"), Grade.WARN, "lets everybody write", "sudo cp")
 
 
 def test_two_readers_of_one_node(patient):
@@ -335,93 +335,93 @@ def test_two_readers_of_one_node(patient):
             "/proc/42/fd/": "",
         }
     )
-    check(patient("holder"), State.OK, "nobody")
+    check(patient("holder"), Grade.OK, "nobody")
     os.symlink("/dev/hidraw0", patient.root / "proc/41/fd/7")
-    check(patient("holder"), State.OK, "read by python3, pid 41")
+    check(patient("holder"), Grade.OK, "read by python3, pid 41")
     os.symlink("/dev/hidraw0", patient.root / "proc/42/fd/3")
-    check(patient("holder"), State.FAIL, "cat (pid 42)", "sudo kill 42")
+    check(patient("holder"), Grade.FAIL, "cat (pid 42)", "sudo kill 42")
 
 
 def test_stand_in_needs_no_usb(patient):
     patient.configure("[inverter]\ndevice = unix:/tmp/inv.sock\n")
-    assert {patient(name).state for name in ("usb-bus", "inverter", "modules")} == {State.SKIP}
+    assert {patient(name).grade for name in ("usb-bus", "inverter", "modules")} == {Grade.SKIP}
 
 
 # what runs
 
 
 def test_program_that_does_not_run_answer_or_live(patient):
-    check(patient("program"), State.WARN, "does not run", "start")
+    check(patient("program"), Grade.WARN, "does not run", "start")
     patient.put({"/run/goodwe.pid": "999999\n"})
-    check(patient("program"), State.FAIL, "it is dead", "start")
+    check(patient("program"), Grade.FAIL, "it is dead", "start")
     patient.status = STATUS
-    check(patient("program"), State.OK, "pid 42, version 1.0.0")
+    check(patient("program"), Grade.OK, "pid 42, version 1.0.0")
 
 
 def test_unit_that_runs_and_does_not_answer(patient):
     patient.put(UNIT)
     patient.commands["systemctl"] = "active\n"
-    check(patient("program"), State.FAIL, "does not answer", "sudo systemctl restart goodwe")
+    check(patient("program"), Grade.FAIL, "does not answer", "sudo systemctl restart goodwe")
 
 
 @pytest.mark.parametrize(
-    ("word", "state"), [("active", State.OK), ("failed", State.FAIL), ("inactive", State.WARN)]
+    ("word", "grade"), [("active", Grade.OK), ("failed", Grade.FAIL), ("inactive", Grade.WARN)]
 )
-def test_unit_as_systemd_has_it(patient, word, state):
-    check(patient("unit"), State.SKIP, "no unit")
+def test_unit_as_systemd_has_it(patient, word, grade):
+    check(patient("unit"), Grade.SKIP, "no unit")
     patient.put(UNIT)
     patient.commands["systemctl"] = f"{word}\n"
-    assert patient("unit").state is state
+    assert patient("unit").grade is grade
 
 
 RESTARTD = 'goodwe "GoodWe.py" "cd /opt/goodweusblogger; ./GoodWe.py restart"\n'
 
 
 def test_restartd_that_has_it_once_or_twice(patient):
-    check(patient("restartd"), State.SKIP, "no restartd")
+    check(patient("restartd"), Grade.SKIP, "no restartd")
     patient.put({"/etc/restartd.conf": "# GoodWe.py\n"})
-    check(patient("restartd"), State.SKIP, "does not look")
+    check(patient("restartd"), Grade.SKIP, "does not look")
     patient.put({"/etc/restartd.conf": RESTARTD})
-    check(patient("restartd"), State.OK, "starts it again")
+    check(patient("restartd"), Grade.OK, "starts it again")
     patient.put({"/etc/restartd.conf": RESTARTD * 2})
-    check(patient("restartd"), State.WARN, "more than once", "nano /etc/restartd.conf")
+    check(patient("restartd"), Grade.WARN, "more than once", "nano /etc/restartd.conf")
 
 
 def test_two_ways_of_starting_it(patient):
-    check(patient("one-way"), State.OK, "one way")
+    check(patient("one-way"), Grade.OK, "one way")
     patient.put({**UNIT, "/etc/restartd.conf": RESTARTD})
     patient.commands["systemctl"] = "active\n"
-    check(patient("one-way"), State.FAIL, "both systemd and restartd", "/etc/restartd.conf")
+    check(patient("one-way"), Grade.FAIL, "both systemd and restartd", "/etc/restartd.conf")
 
 
 def test_two_of_it_at_once(patient):
     patient.put({"/proc/7/cmdline": "python3\0GoodWe.py\0start\0", "/proc/8/cmdline": "vi\0GoodWe.py\0"})
-    check(patient("one-way"), State.OK, "one way")
+    check(patient("one-way"), Grade.OK, "one way")
     patient.put({"/proc/9/cmdline": "python3\0/opt/goodweusblogger/GoodWe.py\0foreground\0"})
-    check(patient("one-way"), State.FAIL, "pids 7, 9", "sudo kill 9")
+    check(patient("one-way"), Grade.FAIL, "pids 7, 9", "sudo kill 9")
 
 
 @pytest.mark.parametrize(
-    ("inverters", "state", "words"),
+    ("inverters", "grade", "words"),
     [
-        ({}, State.WARN, "no inverter has given a reading"),
-        ({"A": {"online": False}}, State.WARN, "away: A"),
-        ({"A": {"online": True, "last_reading_seconds": 99.0}}, State.WARN, "no reading for long: A"),
-        ({"A": {"online": True, "last_reading_seconds": 2.0}}, State.OK, "1 read"),
+        ({}, Grade.WARN, "no inverter has given a reading"),
+        ({"A": {"online": False}}, Grade.WARN, "away: A"),
+        ({"A": {"online": True, "last_reading_seconds": 99.0}}, Grade.WARN, "no reading for long: A"),
+        ({"A": {"online": True, "last_reading_seconds": 2.0}}, Grade.OK, "1 read"),
     ],
 )
-def test_readings_as_the_running_program_knows_them(patient, inverters, state, words):
-    check(patient("readings"), State.SKIP, "does not run")
+def test_readings_as_the_running_program_knows_them(patient, inverters, grade, words):
+    check(patient("readings"), Grade.SKIP, "does not run")
     patient.status = {**STATUS, "inverters": inverters}
-    assert (patient("readings").state, words in patient("readings").text) == (state, True)
+    assert (patient("readings").grade, words in patient("readings").text) == (grade, True)
 
 
 def test_part_that_has_failed(patient):
-    check(patient("parts"), State.SKIP, "does not run")
+    check(patient("parts"), Grade.SKIP, "does not run")
     patient.status = STATUS
-    check(patient("parts"), State.OK, "all parts work")
+    check(patient("parts"), Grade.OK, "all parts work")
     patient.status = {**STATUS, "dropped": [{"part": "mqtt", "error": "KeyError"}]}
-    check(patient("parts"), State.FAIL, "mqtt", "report it")
+    check(patient("parts"), Grade.FAIL, "mqtt", "report it")
 
 
 # the broker
@@ -442,42 +442,42 @@ SERIAL = "15000DSN000W0001"
 
 
 def test_broker_that_is_well(at_broker):
-    check(at_broker("broker-name"), State.OK, "127.0.0.1")
-    check(at_broker("broker-port"), State.OK, "is open")
-    check(at_broker("tls"), State.SKIP, "off")
-    check(at_broker("login"), State.OK, "lets us in")
-    check(at_broker("takes"), State.SKIP, "protocol = 5")
+    check(at_broker("broker-name"), Grade.OK, "127.0.0.1")
+    check(at_broker("broker-port"), Grade.OK, "is open")
+    check(at_broker("tls"), Grade.SKIP, "off")
+    check(at_broker("login"), Grade.OK, "lets us in")
+    check(at_broker("takes"), Grade.SKIP, "protocol = 5")
 
 
 def test_broker_whose_name_is_not_known(patient):
     patient.configure("[mqtt]\nserver = no-such-host.invalid\n")
-    check(patient("broker-name"), State.FAIL, "no-such-host.invalid", "getent hosts no-such-host.invalid")
+    check(patient("broker-name"), Grade.FAIL, "no-such-host.invalid", "getent hosts no-such-host.invalid")
     patient.configure("[mqtt]\nserver = 127.0.0.1, no-such-host.invalid\n")
-    check(patient("broker-name"), State.WARN, "no-such-host.invalid", "getent hosts")
+    check(patient("broker-name"), Grade.WARN, "no-such-host.invalid", "getent hosts")
 
 
 def test_name_server_that_never_answers(patient, monkeypatch):
     monkeypatch.setattr(doctor.broker, "WITHIN", 0.01)
     gate = threading.Event()
     monkeypatch.setattr(doctor.broker.socket, "getaddrinfo", lambda *_, **__: gate.wait(5))
-    check(patient("broker-name"), State.FAIL, "nobody answers what localhost is", "resolvectl")
+    check(patient("broker-name"), Grade.FAIL, "nobody answers what localhost is", "resolvectl")
     gate.set()
 
 
 def test_broker_that_does_not_run(patient):
     port = free_port()
     patient.configure(f"[mqtt]\nserver = localhost\nport = {port}\n")
-    check(patient("broker-port"), State.FAIL, f"nothing listens at localhost:{port}", "install mosquitto")
-    check(patient("login"), State.FAIL, "nothing listens there", "above")
+    check(patient("broker-port"), Grade.FAIL, f"nothing listens at localhost:{port}", "install mosquitto")
+    check(patient("login"), Grade.FAIL, "nothing listens there", "above")
     patient.configure(f"[mqtt]\nserver = 127.0.0.2\nport = {port}\n")
-    check(patient("broker-port"), State.FAIL, f"127.0.0.2:{port}", "ping 127.0.0.2")
+    check(patient("broker-port"), Grade.FAIL, f"127.0.0.2:{port}", "ping 127.0.0.2")
 
 
 def test_broker_that_accepts_and_never_answers(patient, monkeypatch):
     monkeypatch.setattr(doctor.broker, "WITHIN", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {deaf.getsockname()[1]}\n")
-        check(patient("login"), State.FAIL, "it does not answer", "above")
+        check(patient("login"), Grade.FAIL, "it does not answer", "above")
 
 
 def test_login_that_is_refused(patient, tmp_path):
@@ -487,7 +487,7 @@ def test_login_that_is_refused(patient, tmp_path):
     broker = Mosquitto(tmp_path, lines=f"allow_anonymous false\npassword_file {passwords}\n").start()
     try:
         patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {broker.port}\n")
-        check(patient("login"), State.FAIL, "it refuses us", "nano")
+        check(patient("login"), Grade.FAIL, "it refuses us", "nano")
     finally:
         broker.stop()
 
@@ -504,10 +504,10 @@ def test_certificate_that_is_not_trusted_or_ends_soon(patient, tmp_path):
     where = f"server = 127.0.0.1\nport = {broker.port}\ntls = on\n"
     try:
         patient.configure(f"[mqtt]\n{where}cafile = {ca}\n")
-        check(patient("tls"), State.WARN, "ends in 4 days", "renew")
-        check(patient("login"), State.OK, "lets us in")
+        check(patient("tls"), Grade.WARN, "ends in 4 days", "renew")
+        check(patient("login"), Grade.OK, "lets us in")
         patient.configure(f"[mqtt]\n{where}")
-        check(patient("tls"), State.FAIL, "not trusted", "openssl s_client")
+        check(patient("tls"), Grade.FAIL, "not trusted", "openssl s_client")
     finally:
         broker.stop()
 
@@ -519,13 +519,13 @@ def test_broker_that_allows_too_little(patient, tmp_path):
     try:
         text = f"[mqtt]\nserver = 127.0.0.1\nport = {broker.port}\nprotocol = 5\n"
         patient.configure(text)
-        check(patient("takes"), State.WARN, "3000 bytes", "16 kB")
+        check(patient("takes"), Grade.WARN, "3000 bytes", "16 kB")
     finally:
         broker.stop()
     broker = Mosquitto(tmp_path, lines="allow_anonymous true\nretain_available false\n").start()
     try:
         patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {broker.port}\nprotocol = 5\n")
-        check(patient("takes"), State.FAIL, "no retained messages", "allow them")
+        check(patient("takes"), Grade.FAIL, "no retained messages", "allow them")
     finally:
         broker.stop()
 
@@ -537,30 +537,30 @@ def connection(**changes):
 
 def test_what_the_running_program_was_refused(patient):
     patient.status = connection(refused=["goodwe/x/data"])
-    check(patient("takes"), State.FAIL, "goodwe/x/data", "right to write")
+    check(patient("takes"), Grade.FAIL, "goodwe/x/data", "right to write")
     patient.status = connection(left_out=["homeassistant/x"])
-    check(patient("takes"), State.FAIL, "homeassistant/x", "largest packet")
+    check(patient("takes"), Grade.FAIL, "homeassistant/x", "largest packet")
 
 
 def test_client_id_that_another_program_uses(patient):
-    check(patient("client-id"), State.SKIP, "only the running program")
+    check(patient("client-id"), Grade.SKIP, "only the running program")
     patient.status = connection()
-    check(patient("client-id"), State.OK, "nobody else")
+    check(patient("client-id"), Grade.OK, "nobody else")
     patient.status = connection(why_not="another program connects as goodwe-usb: ...")
-    check(patient("client-id"), State.FAIL, "connects as goodwe-usb", "change clientid")
+    check(patient("client-id"), Grade.FAIL, "connects as goodwe-usb", "change clientid")
 
 
 def test_discovery_that_home_assistant_was_not_told(at_broker, mosquitto):
-    check(at_broker("discovery"), State.WARN, f"was not told of {SERIAL}", "prefix = homeassistant")
+    check(at_broker("discovery"), Grade.WARN, f"was not told of {SERIAL}", "prefix = homeassistant")
     client = paho_client("announcer")
     client.connect("127.0.0.1", mosquitto.port)
     client.loop_start()
     client.publish(discovery_topic("homeassistant", SERIAL), b"{}", qos=1, retain=True).wait_for_publish(5)
     client.disconnect()
     client.loop_stop()
-    check(at_broker("discovery"), State.OK, "was told of 1")
+    check(at_broker("discovery"), Grade.OK, "was told of 1")
     at_broker.configure("[homeassistant]\ndiscovery = off\n")
-    check(at_broker("discovery"), State.SKIP, "off")
+    check(at_broker("discovery"), Grade.SKIP, "off")
 
 
 # the whole
@@ -610,14 +610,14 @@ def test_check_that_fails_itself_hides_no_other(patient, monkeypatch):
     rows = (doctor.Check("broken", "?", broken), *doctor.python.CHECKS[:1])
     monkeypatch.setattr(doctor, "GROUPS", {"program": rows})
     findings = list(doctor.examine(patient.machine()))
-    assert [finding.result.state for finding in findings] == [State.FAIL, State.OK]
+    assert [finding.result.grade for finding in findings] == [Grade.FAIL, Grade.OK]
     assert "KeyError" in findings[0].result.text
 
 
 def test_what_there_is_no_time_for_is_skipped(patient):
     times = iter([0.0, 1.0, *[1e9] * 100])
     findings = list(doctor.examine(patient.machine(), clock=lambda: next(times)))
-    assert findings[0].result.state is State.OK
+    assert findings[0].result.grade is Grade.OK
     assert {finding.result.text for finding in findings[1:]} == {"no time left"}
 
 

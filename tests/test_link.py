@@ -9,7 +9,7 @@ import pytest
 from goodwe import link as link_module
 from goodwe.errors import DeviceError
 from goodwe.events import Answer, Found, Offline, Online, Reading, Resting
-from goodwe.link import Link, State
+from goodwe.link import Link, LinkState
 from goodwe.loop import NEVER
 from goodwe.place import Place
 from goodwe.protocol.bus import Bus
@@ -412,7 +412,7 @@ def test_ladder_that_waits_says_for_how_long():
 
 def test_diagram_has_the_words_of_the_states():
     diagram = re.findall(r"^    (\w+) {2,}\w", link_module.__doc__, re.M)
-    assert diagram == [state.value for state in State]
+    assert diagram == [state.value for state in LinkState]
 
 
 def test_inverter_that_registers_just_before_a_step_is_due_is_not_interrupted():

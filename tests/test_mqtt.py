@@ -19,7 +19,7 @@ from goodwe.events import Found, Offline, Online
 from goodwe.loop import NEVER, Loop
 from goodwe.outputs.mqtt import connection as broker_module
 from goodwe.outputs.mqtt.client import paho_client
-from goodwe.outputs.mqtt.connection import Connection, ConnectionLog, State
+from goodwe.outputs.mqtt.connection import Connection, ConnectionLog, ConnectionState
 from goodwe.outputs.mqtt.message import Will
 from goodwe.outputs.mqtt.tls import tls_context
 
@@ -224,7 +224,7 @@ def test_listener_that_never_answers_is_given_up(run, caplog):
         running.tell(Found(SERIAL, 11))
         assert running.tell(reading()) < 0.2
         connection = running.output.pool._first
-        wait_for(lambda: connection.state is State.GREETING, "connected")
+        wait_for(lambda: connection.state is ConnectionState.GREETING, "connected")
         assert connection.deadline - time.monotonic() < broker_module.CONNACK_WITHIN + 0.1
         running.loop.post(lambda: connection.tick(time.monotonic()))
         wait_for(lambda: "accepts connections but does not answer" in caplog.text, "given up")

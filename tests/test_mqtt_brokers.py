@@ -7,7 +7,7 @@ import pytest
 from goodwe.events import Found, Offline
 from goodwe.outputs.mqtt import backoff
 from goodwe.outputs.mqtt import connection as connection_module
-from goodwe.outputs.mqtt.connection import State
+from goodwe.outputs.mqtt.connection import ConnectionState
 
 from .broker import let_pass, wait_for
 from .fake_broker import (
@@ -566,7 +566,7 @@ def test_rubbish_of_a_broker_ends_a_connection_and_nothing_else(run, fake, proto
     broker = fake(script)
     running = run(broker.port, protocol=protocol)
     connection = running.output.pool._first
-    wait_for(lambda: len(broker.talks) > 2 and connection.state is State.CONNECTED, "it comes back")
+    wait_for(lambda: len(broker.talks) > 2 and connection.state is ConnectionState.CONNECTED, "it comes back")
     running.tell()
 
 

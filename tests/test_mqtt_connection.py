@@ -11,7 +11,7 @@ import pytest
 from goodwe.loop import Loop
 from goodwe.outputs.mqtt.attempt import Attempt
 from goodwe.outputs.mqtt.client import CONNACK, DISCONNECT, PUBACK, Said
-from goodwe.outputs.mqtt.connection import Connection, ConnectionLog, State
+from goodwe.outputs.mqtt.connection import Connection, ConnectionLog, ConnectionState
 from goodwe.outputs.mqtt.message import Message, Will
 from goodwe.outputs.mqtt.terms import Asked
 from goodwe.times import NEVER
@@ -104,9 +104,9 @@ class House:
         """Begin the next attempt, as far as GREETING."""
         self.clock.now = max(self.clock.now, self.connection.deadline)
         self.connection.tick(self.clock.now)
-        while self.connection.state is State.CONNECTING:
+        while self.connection.state is ConnectionState.CONNECTING:
             self.loop.turn()
-        assert self.connection.state is State.GREETING
+        assert self.connection.state is ConnectionState.GREETING
 
     def hear(self, *said: Said, **named) -> None:
         self.puppet.hears(*said, **named)
@@ -115,12 +115,12 @@ class House:
     def connect(self) -> None:
         self.greet()
         self.hear(Said(CONNACK, 0, (0,), {}))
-        assert self.connection.state is State.CONNECTED
+        assert self.connection.state is ConnectionState.CONNECTED
 
     def lose(self, after: float, **named) -> None:
         self.clock.now += after
         self.hear(closes=True, result=7, **named)
-        assert self.connection.state is State.PAUSED
+        assert self.connection.state is ConnectionState.PAUSED
 
     def _puppet(self, name: str, **options) -> Puppet:
         self.puppets.append(Puppet())
@@ -262,7 +262,7 @@ def test_ping_without_an_echo_is_a_loss(caplog):
     house.puppet.hears()
     house.clock.now += 41.0
     house.connection.tick(house.clock.now)
-    assert house.connection.state is State.PAUSED
+    assert house.connection.state is ConnectionState.PAUSED
     assert "connection lost (it does not answer any more)" in caplog.text
 
 
@@ -305,7 +305,7 @@ def test_goodbye_waits_for_what_waits_and_not_for_ever():
     house.connection.publish(Message("goodwe/x/a", "1", 1))
     house.connection.stop(house.clock.now)
     house.connection.stop(house.clock.now)
-    assert house.connection.state is State.PARTING
+    assert house.connection.state is ConnectionState.PARTING
     assert house.connection.deadline == house.clock.now + 2.0
     house.clock.now += 2.0
     house.connection.tick(house.clock.now)

@@ -17,7 +17,7 @@ from goodwe.events import Found, Offline
 from goodwe.outputs.mqtt import backoff
 from goodwe.outputs.mqtt import connection as broker_module
 from goodwe.outputs.mqtt.client import paho_client
-from goodwe.outputs.mqtt.connection import State
+from goodwe.outputs.mqtt.connection import ConnectionState
 
 from .authority import CA
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, let_pass, wait_for
@@ -217,7 +217,8 @@ def test_two_programs_with_one_client_id_are_recognised_and_calm_down(
         connection = running.output.pool._first
         wait_for(
             lambda c=connection: (
-                (c.status(time.monotonic())["next_try_seconds"] or 0.0) > 20.0 or c.state is State.CONNECTED
+                (c.status(time.monotonic())["next_try_seconds"] or 0.0) > 20.0
+                or c.state is ConnectionState.CONNECTED
             ),
             "a long pause, or in peace",
         )
@@ -252,7 +253,7 @@ def test_cluster_that_drops_us_from_each_node_in_turn_is_no_second_program(run, 
     wait_for(lambda: taken.qsize() == 4, "the fourth connection, a pause later", 5.0)
     assert "another program" not in caplog.text
     connection = running.output.pool._first
-    wait_for(lambda: connection.state is State.CONNECTED, "it stands")
+    wait_for(lambda: connection.state is ConnectionState.CONNECTED, "it stands")
     for listener in listeners:
         listener.close()
 

@@ -263,4 +263,4 @@ def test_certificate_of_ours_that_is_not_accepted_is_told_from_one_that_is_missi
 def test_diagram_of_the_connection_has_the_states_and_no_other():
     diagram = [line for line in str(connection.__doc__).splitlines() if line.startswith("    ")]
     words = {word for line in diagram for word in line.split() if word.isalpha()}
-    assert words == {state.name for state in connection.State}
+    assert words == {state.name for state in connection.ConnectionState}

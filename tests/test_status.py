@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from goodwe.tools import status
-from goodwe.tools.status import Answer, Style, asked, duration, shown
+from goodwe.tools.status import StatusAnswer, Style, asked, duration, shown
 
 PLAIN = Style(200, colours=False)
 SNAPSHOT = {
@@ -186,18 +186,18 @@ def test_units_program_is_asked_where_systemd_has_its_socket():
             raise FileNotFoundError
         return {"pid": 1}
 
-    assert asked("/var/run/goodwecomm.pid", ask) == Answer({"pid": 1}, "")
+    assert asked("/var/run/goodwecomm.pid", ask) == StatusAnswer({"pid": 1}, "")
 
 
 def test_json_is_the_snapshot(tmp_path, monkeypatch):
-    monkeypatch.setattr(status, "asked", lambda pidfile: Answer(SNAPSHOT, ""))
+    monkeypatch.setattr(status, "asked", lambda pidfile: StatusAnswer(SNAPSHOT, ""))
     out = io.StringIO()
     assert status.main(["--json"], Daemon(0), str(tmp_path / "pid"), out=out) == 0
     assert json.loads(out.getvalue()) == SNAPSHOT
 
 
 def test_watch_renews_until_it_is_ended(monkeypatch):
-    answers = iter([Answer(SNAPSHOT, ""), Answer(None, "")])
+    answers = iter([StatusAnswer(SNAPSHOT, ""), StatusAnswer(None, "")])
     monkeypatch.setattr(status, "asked", lambda pidfile: next(answers))
     naps = []
 

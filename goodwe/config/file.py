@@ -55,13 +55,13 @@ def parse(content: str, path: str, *, to_run: bool = True) -> tuple[Config, list
     warnings = [f"{path}: [{name}] is left out: {why}" for name, why in broken.items()]
     for name, kind in kinds.items():
         warnings += _check_keys(source, kind, parser.options(name) if name in parser else [])
-    reading = _Reading(source, parser)
-    config = Config({name: reading.section(kind) for name, kind in kinds.items()})
+    parsing = _Parsing(source, parser)
+    config = Config({name: parsing.section(kind) for name, kind in kinds.items()})
     for name in kinds:
-        config, about = reading.with_secrets(config, name, to_run=to_run)
+        config, about = parsing.with_secrets(config, name, to_run=to_run)
         warnings += about
     for name in kinds:
-        config, about = reading.checked(config, name)
+        config, about = parsing.checked(config, name)
         warnings += about
     on = [name for name in kinds if getattr(config.sections[name], "enabled", False)]
     if not on and not broken:
@@ -159,7 +159,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 # --- what they say
 
 
-class _Reading:
+class _Parsing:
     """One file on its way to the settings."""
 
     def __init__(self, source: Source, parser: configparser.ConfigParser) -> None:

@@ -5,7 +5,7 @@ clock: call `tick()` when `deadline` has passed.
 
 Theory of operation: the wire is a bus with one master. A USB cable is the bus with one inverter on it.
 One query is under way at a time. Its answer, or the silence behind its last try, decides what is next. The
-states, as `State` has them:
+states, as `BusState` has them:
 
     idle       no wire
        | start
@@ -92,7 +92,7 @@ BY_ITSELF = (NO_ANSWER, ASKS_AGAIN)
 """Why it is offline when it went away on a wire that is there."""
 
 
-class State(Enum):
+class BusState(Enum):
     """The state of a wire; that of one registration is ALLOCATED or REGISTERED."""
 
     IDLE = "idle"
@@ -128,7 +128,7 @@ class Registration:
         """`serial` asked for an address, `address` is the one that it is given."""
         self.serial = serial
         self.address = address
-        self.state = State.ALLOCATED
+        self.state = BusState.ALLOCATED
         self.next_query = NEVER
         self.missed_rounds = 0
         self.questions: list[Question] = []
@@ -154,7 +154,7 @@ class Query(NamedTuple):
         """True when it asks a registered inverter for its reading."""
         return (
             self.registration is not None
-            and self.registration.state is State.REGISTERED
+            and self.registration.state is BusState.REGISTERED
             and self.question is None
         )
 
@@ -171,7 +171,7 @@ class Bus:
         self._capacity = capacity
         self._most_addresses = min(REMEMBERED * capacity, LAST_ADDRESS - FIRST_ADDRESS)
         self._splitter = Splitter()
-        self._state = State.IDLE
+        self._state = BusState.IDLE
         self._entered_at = 0.0
         self._addresses: dict[str, int] = {}
         """Serial to address; kept when an inverter goes, so that it gets the same again."""
@@ -194,9 +194,9 @@ class Bus:
     def deadline(self) -> float:
         """When `tick()` has something to do, on the clock that the calls are given."""
         due = [self._partial_frame_deadline()]
-        if self._state is State.IDLE:
+        if self._state is BusState.IDLE:
             return NEVER
-        if self._state is State.CLEARING:
+        if self._state is BusState.CLEARING:
             due.append(self._next_remove)
         elif self._query is not None:
             due.append(self._answer_deadline(self._query))
@@ -217,11 +217,11 @@ class Bus:
     def tick(self, now: float) -> list[Event]:
         """Do what is due. Harmless when nothing is."""
         events: list[Event] = []
-        if self._state is State.IDLE:
+        if self._state is BusState.IDLE:
             return events
         if now >= self._partial_frame_deadline():
             events += self._drop_partial_frame(now)
-        if self._state is State.CLEARING:
+        if self._state is BusState.CLEARING:
             events += self._remove_next(now)
         elif self._query is not None:
             if now >= self._answer_deadline(self._query):
@@ -281,7 +281,7 @@ class Bus:
         self._query = None
         self._removes = []
         self._next_search = NEVER
-        return events + self._enter(State.IDLE, now)
+        return events + self._enter(BusState.IDLE, now)
 
     def status(self, now: float) -> dict[str, Any]:
         """Plain values: the state for so many seconds, each inverter by its serial, refusals by reason."""
@@ -303,7 +303,7 @@ class Bus:
             "partial_frames": self._splitter.partial_frames,
         }
 
-    def _enter(self, state: State, now: float) -> list[Event]:
+    def _enter(self, state: BusState, now: float) -> list[Event]:
         """The one way from state to state; an event, unless it is there already."""
         if state is self._state:
             return []
@@ -312,7 +312,7 @@ class Bus:
 
     def _registered(self, serial: str) -> Registration | None:
         registration = self._registrations.get(serial)
-        known = registration is not None and registration.state is State.REGISTERED
+        known = registration is not None and registration.state is BusState.REGISTERED
         return registration if known else None
 
     # what is sent
@@ -410,7 +410,7 @@ class Bus:
         """Begin to take these addresses away, whoever has them."""
         self._removes = addresses
         self._next_remove = now
-        return self._enter(State.CLEARING, now) + self._remove_next(now)
+        return self._enter(BusState.CLEARING, now) + self._remove_next(now)
 
     def _usual_addresses(self) -> list[int]:
         """The addresses that an inverter may think it has: ours, the vendor program's, none."""
@@ -426,7 +426,7 @@ class Bus:
         if not self._removes:
             # The query that follows keeps the same distance.
             self._last_query = max(self._last_query, now + REMOVE_GAP - QUERY_GAP)
-            searching = self._enter(State.SEARCHING, now)
+            searching = self._enter(BusState.SEARCHING, now)
         else:
             searching = []
         return self._send(frame("remove_register", OWN_ADDRESS, address)) + searching
@@ -471,10 +471,10 @@ class Bus:
             events += self._not_answered(query.question, registration, now)
             return events + self._next(now)
         registration.missed_rounds += 1
-        if registration.state is State.REGISTERED and registration.missed_rounds < ROUNDS:
+        if registration.state is BusState.REGISTERED and registration.missed_rounds < ROUNDS:
             registration.next_query = min(registration.next_query, now + ROUND_GAP)
             return events + self._next(now)  # which may be due at the same moment
-        reason = NO_ANSWER if registration.state is State.REGISTERED else "no confirmation of its address"
+        reason = NO_ANSWER if registration.state is BusState.REGISTERED else "no confirmation of its address"
         return events + self._forget(registration, reason) + self._clear(now)
 
     def _not_answered(self, question: Question, registration: Registration, now: float) -> list[Event]:
@@ -492,7 +492,7 @@ class Bus:
             for question in registration.questions
             if question.urgent
         ]
-        if registration.state is State.REGISTERED:
+        if registration.state is BusState.REGISTERED:
             events.append(Offline(registration.serial, registration.address, reason))
         return events
 
@@ -545,7 +545,7 @@ class Bus:
         self._next_search = NEVER
         out = frame("allocate_register_address", OWN_ADDRESS, UNREGISTERED, answer.data + bytes([address]))
         query = Query(out, KINDS["address_confirm"], address, registration, 0, now)
-        entered = self._enter(State.ALLOCATED, now)
+        entered = self._enter(BusState.ALLOCATED, now)
         return [*events, *entered, Found(serial, address), *self._ask(query, now)]
 
     def _address_of(self, serial: str) -> int:
@@ -562,12 +562,12 @@ class Bus:
 
     def _address_confirm(self, registration: Registration, now: float) -> list[Event]:
         self._query = None
-        registration.state = State.REGISTERED
+        registration.state = BusState.REGISTERED
         registration.next_query = max(now, self._last_query + QUERY_GAP)
         if len(self._registrations) < self._capacity:
             self._search_since = now
             self._next_search = now
-        state = State.REGISTERED if self._next_search == NEVER else State.SEARCHING
+        state = BusState.REGISTERED if self._next_search == NEVER else BusState.SEARCHING
         return [*self._enter(state, now), Online(registration.serial, registration.address)]
 
     def _running_info(self, registration: Registration, answer: Frame) -> list[Event]:

@@ -36,8 +36,8 @@ MAIN_VALUES = ("pac", "vpv1", "vpv2", "vac1", "vac2", "vac3", "fac1", "temp", "w
 """They tell a person at a glance how an inverter does."""
 
 
-class _Inverter:
-    """One inverter: what its readings are held against, who it is, and what was said of it."""
+class _Entry:
+    """The entry of one inverter: what its readings are held against, who it is, and what was said of it."""
 
     def __init__(self, serial: str, memory: Memory, now: float) -> None:
         self.plausibility = Plausibility(serial, memory.account, now=now)
@@ -100,7 +100,7 @@ class Ledger(Timer):
         self._saved_at = -NEVER
         memories = state.load(path) if path else {}
         self._inverters = {
-            serial: _Inverter(serial, memory, loop.clock()) for serial, memory in memories.items()
+            serial: _Entry(serial, memory, loop.clock()) for serial, memory in memories.items()
         }
 
     def begin(self) -> None:
@@ -169,7 +169,7 @@ class Ledger(Timer):
         at = self._moment()._replace(elapsed=now)
         return {serial: self._status(serial, inverter, at) for serial, inverter in self._inverters.items()}
 
-    def _status(self, serial: str, inverter: _Inverter, at: Moment) -> dict[str, Any]:
+    def _status(self, serial: str, inverter: _Entry, at: Moment) -> dict[str, Any]:
         identity = inverter.questions.identity
         counts = self.tally.counts.items()
         told = inverter.plausibility.status(at)
@@ -194,7 +194,7 @@ class Ledger(Timer):
         inverter = self._inverters.get(reading.serial)
         if inverter is None:
             nothing = Memory(None, Identity())
-            inverter = self._inverters[reading.serial] = _Inverter(reading.serial, nothing, now.elapsed)
+            inverter = self._inverters[reading.serial] = _Entry(reading.serial, nothing, now.elapsed)
         plausibility = inverter.plausibility
         verdict = plausibility.take(reading, now) if self._believe_all else plausibility.check(reading, now)
         match verdict:
@@ -233,7 +233,7 @@ class Ledger(Timer):
             log.info("%s does not answer %s", outcome.serial, outcome.question)
             inverter.questions.unanswered(outcome.question, self._clock())
 
-    def _answered(self, inverter: _Inverter, question: str, data: bytes) -> None:
+    def _answered(self, inverter: _Entry, question: str, data: bytes) -> None:
         now = self._moment()
         try:
             info = inverter.questions.answer(question, data, now.elapsed)
@@ -243,7 +243,7 @@ class Ledger(Timer):
             self._tell(info, inverter)
             self._save_soon(now)
 
-    def _tell(self, info: Info, inverter: _Inverter) -> None:
+    def _tell(self, info: Info, inverter: _Entry) -> None:
         log.info("%s: %s %s", info.serial, info.kind, ", ".join(f"{k} {v}" for k, v in info.values.items()))
         inverter.plausibility.learn_model(str(info.values.get("modelName", "")))
         self._publish(info)
@@ -272,7 +272,7 @@ class Ledger(Timer):
             self._speak_for(inverter, now)
         self._save_soon(now)
 
-    def _speak_for(self, inverter: _Inverter, now: Moment) -> None:
+    def _speak_for(self, inverter: _Entry, now: Moment) -> None:
         """Publish the state of an inverter that is away, and note when to do so again."""
         inverter.repeat = NEVER
         if not self._speak_for_absent or self._stopping:
@@ -310,7 +310,7 @@ class Ledger(Timer):
 
     # the file
 
-    def _keep(self, inverter: _Inverter, now: Moment) -> None:
+    def _keep(self, inverter: _Entry, now: Moment) -> None:
         """Save if its energy has changed, or the day that it is of."""
         account = inverter.plausibility.account
         if account is not None:

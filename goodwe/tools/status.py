@@ -32,7 +32,7 @@ class Looked(Protocol):
         """Print whether it runs; the exit code of CONTRACT 4."""
 
 
-class Answer(NamedTuple):
+class StatusAnswer(NamedTuple):
     """What came of asking."""
 
     snapshot: dict[str, Any] | None
@@ -87,13 +87,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def asked(pidfile: str, ask: Callable[[str], Any] | None = None) -> Answer:
+def asked(pidfile: str, ask: Callable[[str], Any] | None = None) -> StatusAnswer:
     """The answer of the program with that pid file, or of systemd's; `ask` asks at one socket."""
     ask = ask or (lambda path: control.ask(path, "status", within=WITHIN))
     trouble = ""
     for path in dict.fromkeys((control.path_beside(pidfile), control.SYSTEMD_SOCKET)):
         try:
-            return Answer(ask(path), "")
+            return StatusAnswer(ask(path), "")
         except (FileNotFoundError, ConnectionRefusedError):
             continue
         except PermissionError:
@@ -102,7 +102,7 @@ def asked(pidfile: str, ask: Callable[[str], Any] | None = None) -> Answer:
             trouble = f"it does not answer at {path}; look into its log, then restart it"
         except (OSError, ValueError) as error:
             trouble = f"no answer at {path}: {error}"
-    return Answer(None, trouble)
+    return StatusAnswer(None, trouble)
 
 
 def shown(snapshot: Values, style: Style) -> str:

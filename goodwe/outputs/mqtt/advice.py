@@ -78,8 +78,6 @@ UNPUBLISHED = {
     153: "Payload format invalid",
 }
 """Reason of a PUBACK or PUBREC (MQTT 5, 3.4.2.1), in the words of the specification."""
-NOT_ALLOWED = 128
-"""Reason codes from here up refuse what was asked for."""
 SESSION_TAKEN_OVER = 142
 ABOUT_A_MESSAGE = frozenset({128, 129, 130, 131, 135, 143, 144, 149, 153, 154, 155, 158, 162})
 """Reasons of a DISCONNECT that may be those of a single message."""

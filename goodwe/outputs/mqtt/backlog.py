@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from ...events import Reading
 from ...loop import NEVER, Host, Timer, Worker
-from .feature import Feature, Hub, Inverter
+from .feature import Feature, Hub, PublishedInverter
 from .message import Message
 from .store import TRIM_EVERY, Kept, Store
 
@@ -317,7 +317,7 @@ class Backlog(Timer):
             log.warning("%d readings could not be kept in the backlog", self._lost)
 
 
-class _Receipt:
+class _LiveReceipt:
     """Tells the backlog the fate of a reading; an error in that is the feature's own."""
 
     def __init__(self, backlog: Backlog, live: Live, call: Callable[[Callable[[], None]], None]) -> None:
@@ -364,11 +364,11 @@ class BacklogFeature(Feature):
     def stopped(self) -> bool:
         return self._backlog.closed
 
-    def take(self, reading: Reading, data: str) -> _Receipt:
+    def take(self, reading: Reading, data: str) -> _LiveReceipt:
         live = self._backlog.take(reading.serial, reading.when, data)
-        return _Receipt(self._backlog, live, self._hub.context.loop.call)
+        return _LiveReceipt(self._backlog, live, self._hub.context.loop.call)
 
-    def caught_up(self, inverter: Inverter) -> None:
+    def caught_up(self, inverter: PublishedInverter) -> None:
         if self._hub.pool.standing == 1:  # the first of them
             self._live_first_until = self._clock() + LIVE_FIRST_WITHIN
         if self._may_send():

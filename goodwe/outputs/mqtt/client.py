@@ -86,7 +86,7 @@ def _properties_of(kind: int, body: bytes) -> tuple[dict[str, Any], int]:
     return {name: getattr(found, name) for name in names if hasattr(found, name)}, count
 
 
-class _Client(mqtt.Client):  # type: ignore[misc]  # paho 1 ships no types
+class _PahoClient(mqtt.Client):  # type: ignore[misc]  # paho 1 ships no types
     """paho, and what it keeps to itself.
 
     These methods have been in paho since its beginning; without them only the reasons would be missing.
@@ -120,10 +120,10 @@ class _Client(mqtt.Client):  # type: ignore[misc]  # paho 1 ships no types
         return connection
 
     def _sock_recv(self, bufsize: int) -> Any:
-        return self._noting_trouble(lambda: super(_Client, self)._sock_recv(bufsize))
+        return self._noting_trouble(lambda: super(_PahoClient, self)._sock_recv(bufsize))
 
     def _sock_send(self, buffer: Any) -> Any:
-        return self._noting_trouble(lambda: super(_Client, self)._sock_send(buffer))
+        return self._noting_trouble(lambda: super(_PahoClient, self)._sock_send(buffer))
 
     def _noting_trouble(self, call: Callable[[], Any]) -> Any:
         try:
@@ -142,7 +142,7 @@ def paho_client(client_id: str, **options: Any) -> Any:
     """A client of paho-mqtt 1.6 (Debian 12) or 2 (Debian 13); `options` are protocol and transport."""
     # Without reconnect_on_failure=False a refusal would make paho connect again inside its callback.
     options |= {"client_id": client_id, "reconnect_on_failure": False}
-    return _Client(mqtt.CallbackAPIVersion.VERSION2, **options) if PAHO_2 else _Client(**options)
+    return _PahoClient(mqtt.CallbackAPIVersion.VERSION2, **options) if PAHO_2 else _PahoClient(**options)
 
 
 def new_client(

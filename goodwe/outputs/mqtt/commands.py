@@ -21,7 +21,7 @@ from ...events import Happening, Offline, Outcome, Reading, Resting, Unanswered
 from ...protocol.frame import ACCEPTED
 from ...tally import Tally
 from .. import Actions
-from .feature import ALL, Feature, Hub, Inverter
+from .feature import ALL, Feature, Hub, PublishedInverter
 from .message import Message, Received
 
 if TYPE_CHECKING:
@@ -121,10 +121,10 @@ class Commands(Feature):
             case Resting(serial) | Offline(serial):
                 self.online(serial, is_online=False)
 
-    def caught_up(self, inverter: Inverter) -> None:
+    def caught_up(self, inverter: PublishedInverter) -> None:
         self.say_state(inverter.serial)
 
-    def forget(self, inverter: Inverter) -> None:
+    def forget(self, inverter: PublishedInverter) -> None:
         serial = inverter.serial
         self._listening.discard(serial)
         self._limits.pop(serial, None)

@@ -71,7 +71,7 @@ LATE = 0.1
 NO_ECHO = "it does not answer any more"
 
 
-class State(Enum):
+class ConnectionState(Enum):
     """Where the connection is; the diagram above."""
 
     PAUSED = "paused"
@@ -138,7 +138,7 @@ class Connection:
 
         `connection_log` is shared by all connections to the same broker.
         """
-        self.state = State.PAUSED
+        self.state = ConnectionState.PAUSED
         self._settings = settings
         self._client_id = client_id
         self._clock = loop.clock
@@ -179,14 +179,14 @@ class Connection:
         self._connected = connected
         if self.serving:
             connected()
-        elif self.state is State.CONNECTED:
+        elif self.state is ConnectionState.CONNECTED:
             self._reopen(self._clock())
 
     def listen(self, topics: list[str], received: Callable[[Received], None]) -> None:
         """From now on, in each connection, subscribe to these topics too; `received` gets what comes."""
         self._received = received
         self._subscriptions += topics
-        if self.state is State.CONNECTED:
+        if self.state is ConnectionState.CONNECTED:
             self._subscribe(topics, self._clock())
 
     @property
@@ -218,12 +218,12 @@ class Connection:
 
     def stop(self, now: float) -> None:
         """Say goodbye once the broker has acknowledged everything; `closed` is then true."""
-        if self.state is State.PARTING:
+        if self.state is ConnectionState.PARTING:
             return
-        if self.state is not State.CONNECTED:
+        if self.state is not ConnectionState.CONNECTED:
             self._close()
             return
-        self._enter(State.PARTING)
+        self._enter(ConnectionState.PARTING)
         self._due = now + GOODBYE_WITHIN
         self._say_goodbye()
 
@@ -236,7 +236,7 @@ class Connection:
             "client_id": (attempt.allowed.client_id if attempt is not None else "") or self._client_id,
             "connected_seconds": now - attempt.since if attempt is not None and stands else None,
             "why_not": "" if stands else self._why_not,
-            "next_try_seconds": max(0.0, self._due - now) if self.state is State.PAUSED else None,
+            "next_try_seconds": max(0.0, self._due - now) if self.state is ConnectionState.PAUSED else None,
             "unacknowledged": len(attempt.unacknowledged) if attempt is not None else 0,
             "waiting": len(self._waiting),
             "left_out": self._suspects.left_out(now),
@@ -254,7 +254,7 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        return self.state is State.CLOSED
+        return self.state is ConnectionState.CLOSED
 
     @property
     def deadline(self) -> float:
@@ -277,29 +277,29 @@ class Connection:
             return
         if attempt.is_gone:
             self._lost(now, result)
-        elif self.state is State.GREETING and attempt.connack is not None:
+        elif self.state is ConnectionState.GREETING and attempt.connack is not None:
             self._succeeded(now)
-        elif self.state is State.CONNECTED:
+        elif self.state is ConnectionState.CONNECTED:
             self._due = self._keepalive_due(attempt)
             self._send_waiting(now)
-        elif self.state is State.PARTING:
+        elif self.state is ConnectionState.PARTING:
             self._send_waiting(now)
             self._say_goodbye()
 
     def tick(self, now: float) -> None:
         match self.state:
-            case State.PAUSED:
+            case ConnectionState.PAUSED:
                 self._begin(now)
-            case State.GREETING:
+            case ConnectionState.GREETING:
                 self._no_connack(now)
-            case State.PARTING:
+            case ConnectionState.PARTING:
                 self._part_later(now)
-            case State.CONNECTED:
+            case ConnectionState.CONNECTED:
                 self._tick_connected(now)
 
     # the states, in order
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: ConnectionState) -> None:
         """The one place where the state changes."""
         log.debug("MQTT %s, %s: %s -> %s", self._where(), self._client_id, self.state.value, state.value)
         self.state = state
@@ -307,12 +307,12 @@ class Connection:
 
     def _pause(self, until: float) -> None:
         self._attempt = None
-        self._enter(State.PAUSED)
+        self._enter(ConnectionState.PAUSED)
         self._due = until
 
     def _begin(self, now: float) -> None:
         """PAUSED -> CONNECTING."""
-        self._enter(State.CONNECTING)
+        self._enter(ConnectionState.CONNECTING)
         self._backoff.began(now)
         server = self._backoff.server
         attempt = self._attempt = Attempt(
@@ -335,13 +335,13 @@ class Connection:
                 raise ConnectionAbortedError
             attempt.opened(client, now)
         except NO_CONNECTION as error:
-            if self.state is State.CONNECTING:
+            if self.state is ConnectionState.CONNECTING:
                 self._failed(now, *self._why_not_from(error))
             return
-        if self.state is not State.CONNECTING:  # stopped meanwhile
+        if self.state is not ConnectionState.CONNECTING:  # stopped meanwhile
             attempt.drop()
             return
-        self._enter(State.GREETING)
+        self._enter(ConnectionState.GREETING)
         self._due = now + CONNACK_WITHIN
 
     def _why_not_from(self, error: Exception) -> tuple[Failure, str]:
@@ -358,7 +358,7 @@ class Connection:
         attempt = self._attempt
         assert attempt is not None
         attempt.welcomed(now)
-        self._enter(State.CONNECTED)
+        self._enter(ConnectionState.CONNECTED)
         if not self._terms[self._backoff.server].accepted() or attempt.will != self._will:
             self._reopen(now)
             return
@@ -369,7 +369,7 @@ class Connection:
             self._tell_connected()
         self._tell_less(attempt)
         self._subscribe(self._subscriptions, now)
-        if self.state is State.CONNECTED and self._connected is not None:
+        if self.state is ConnectionState.CONNECTED and self._connected is not None:
             self._connected()
 
     def _tick_connected(self, now: float) -> None:
@@ -392,9 +392,9 @@ class Connection:
         attempt, state = self._attempt, self.state
         assert attempt is not None
         self._forget(attempt)
-        if state is State.PARTING:
+        if state is ConnectionState.PARTING:
             self._close()
-        elif state is State.GREETING:
+        elif state is ConnectionState.GREETING:
             self._not_welcomed(now, attempt, result)
         else:
             failure, why = self._why_lost(now, attempt, result)
@@ -505,7 +505,7 @@ class Connection:
     def _close(self) -> None:
         """Anything -> CLOSED."""
         attempt, self._attempt = self._attempt, None
-        self._enter(State.CLOSED)
+        self._enter(ConnectionState.CLOSED)
         if attempt is not None:
             attempt.drop()
             self._forget(attempt)
@@ -575,7 +575,7 @@ class Connection:
                 self._lost(now, mqtt.MQTT_ERR_CONN_LOST)
             return
         for parcel in wanted:
-            if self.state is State.CONNECTED:
+            if self.state is ConnectionState.CONNECTED:
                 self._send(parcel, now)
 
     def _may_subscribe(self, parcel: _Parcel, now: float) -> bool:
@@ -689,7 +689,7 @@ class Connection:
 
     @property
     def _stands(self) -> bool:
-        return self.state in (State.CONNECTED, State.PARTING)
+        return self.state in (ConnectionState.CONNECTED, ConnectionState.PARTING)
 
     def _keepalive_due(self, attempt: Attempt) -> float:
         return min(attempt.last_in, attempt.last_out) + attempt.keepalive + LATE

@@ -5,7 +5,7 @@ from typing import Any
 
 from ...events import Resting
 from ...times import NEVER
-from .feature import ALL, Feature, Hub, Inverter
+from .feature import ALL, Feature, Hub, PublishedInverter
 from .homeassistant import Announcer
 from .message import Message, Received
 
@@ -47,10 +47,10 @@ class Discovery(Feature):
                 self._due[serial] = min(self._due.get(serial, NEVER), due)
         return True
 
-    def renew(self, inverter: Inverter) -> None:
+    def renew(self, inverter: PublishedInverter) -> None:
         self._announced.pop(inverter.serial, None)
 
-    def prepare(self, inverter: Inverter) -> None:
+    def prepare(self, inverter: PublishedInverter) -> None:
         if not inverter.phases or self._hub.pool.of(inverter.serial) is None:
             return
         message = self._announcer.message(inverter.serial, inverter.phases, inverter.infos)
@@ -59,7 +59,7 @@ class Discovery(Feature):
             self._announced[inverter.serial] = message
             self._repeat[inverter.serial] = self._clock() + REPEAT_AFTER
 
-    def forget(self, inverter: Inverter) -> None:
+    def forget(self, inverter: PublishedInverter) -> None:
         for by_serial in (self._announced, self._due, self._repeat):
             by_serial.pop(inverter.serial, None)
 

@@ -29,7 +29,7 @@ class Receipt(Protocol):
 
 
 @dataclass
-class Inverter:
+class PublishedInverter:
     """Everything that is to be published about one inverter."""
 
     serial: str
@@ -75,26 +75,26 @@ class Feature:
         """Somebody has published something; True if it was for this feature."""
         return False
 
-    def renew(self, inverter: Inverter) -> None:
+    def renew(self, inverter: PublishedInverter) -> None:
         """Subscribers may know nothing of it: a new connection, or a Home Assistant that starts."""
 
-    def prepare(self, inverter: Inverter) -> None:
+    def prepare(self, inverter: PublishedInverter) -> None:
         """Something is going to be said of it, or it has told more about itself."""
 
     def take(self, reading: Reading, data: str) -> "Receipt | None":
         """A reading is on its way to a broker, as this text; a receipt is told its fate."""
         return None
 
-    def published(self, inverter: Inverter, reading: Reading | Resting) -> None:
+    def published(self, inverter: PublishedInverter, reading: Reading | Resting) -> None:
         """Its data have just gone out; whether it is online follows."""
 
     def handle(self, event: Happening) -> None:
         """This happened; `data` and `online` have been said, or wait for a connection."""
 
-    def caught_up(self, inverter: Inverter) -> None:
+    def caught_up(self, inverter: PublishedInverter) -> None:
         """A new connection has carried the live values: all else may follow."""
 
-    def forget(self, inverter: Inverter) -> None:
+    def forget(self, inverter: PublishedInverter) -> None:
         """It has been away for long and gives its place to another."""
 
     def tick(self, now: float) -> None:
@@ -119,10 +119,10 @@ class Hub:
     context: Context
     """Its loop is the feature's own share."""
     pool: "Pool"
-    inverters: Mapping[str, Inverter]
-    tell_anew: Callable[[Inverter], None]
+    inverters: Mapping[str, PublishedInverter]
+    tell_anew: Callable[[PublishedInverter], None]
     """Subscribers may know nothing of the inverter: `renew` and `prepare` all features."""
-    say_again: Callable[[Inverter], None]
+    say_again: Callable[[PublishedInverter], None]
     """Publish once more the message about an inverter that is away."""
 
     def publish(self, serial: str, message: Message, done: Callable[[bool], None] | None = None) -> bool:

@@ -1,7 +1,8 @@
 """Readings and availability to MQTT (CONTRACT 1), and around them what is switched on.
 
-A reading goes out when it comes. What waits for a connection is `Inverter.newest`: each new connection
-carries it first, unless a broker has acknowledged it before, and whatever else waits comes behind it.
+A reading goes out when it comes. What waits for a connection is `PublishedInverter.newest`: each new
+connection carries it first, unless a broker has acknowledged it before, and whatever else waits comes
+behind it.
 """
 
 import logging
@@ -18,7 +19,7 @@ from ...times import NEVER
 from .. import Context, Output
 from .client import paho_client
 from .connection import Connection, ConnectionLog
-from .feature import ALL, Feature, Hub, Inverter, Receipt
+from .feature import ALL, Feature, Hub, PublishedInverter, Receipt
 from .message import Message, Received, Will
 from .payload import data_json
 from .pool import Pool
@@ -54,7 +55,7 @@ class MqttOutput(Timer, Output):
         self._clock = context.loop.clock
         tls_for(settings)
         self._connection_log = ConnectionLog()
-        self.inverters: dict[str, Inverter] = {}
+        self.inverters: dict[str, PublishedInverter] = {}
         self.pool = Pool(dial or self._dial, settings.clientid, self._heard)
         self._features: Guard[Feature] = Guard(context.loop, "MQTT's")
         for name in features:
@@ -147,7 +148,7 @@ class MqttOutput(Timer, Output):
 
     # inverters and connections
 
-    def known(self, serial: str) -> Inverter | None:
+    def known(self, serial: str) -> PublishedInverter | None:
         """The inverter with this serial; a new one gets a connection. None if there are too many."""
         inverter = self.inverters.get(serial)
         if inverter is None:
@@ -157,7 +158,7 @@ class MqttOutput(Timer, Output):
                     log.warning("%s is inverter number %d; it is left out", serial, MOST_INVERTERS + 1)
                 return None
             topic = f"{self._settings.topic}/{serial}"
-            inverter = self.inverters[serial] = Inverter(serial, topic)
+            inverter = self.inverters[serial] = PublishedInverter(serial, topic)
             topics, connected = self._subscriptions(serial), partial(self._connected, inverter)
             self.pool.open(serial, self._will(serial), topics, connected)
         return inverter
@@ -165,7 +166,7 @@ class MqttOutput(Timer, Output):
     def _will(self, serial: str) -> Will:
         return Will(f"{self._settings.topic}/{serial}/online", OFFLINE)
 
-    def _is_online(self, inverter: Inverter, online: bool) -> None:
+    def _is_online(self, inverter: PublishedInverter, online: bool) -> None:
         if online != inverter.online:
             inverter.online, inverter.since = online, self._clock()
 
@@ -197,7 +198,7 @@ class MqttOutput(Timer, Output):
         wanted = self._features.ask(lambda feature: feature.subscriptions(serial))
         return [topic for topics in wanted.values() for topic in topics]
 
-    def _connected(self, inverter: Inverter) -> None:
+    def _connected(self, inverter: PublishedInverter) -> None:
         """Begin anew with the inverter: the other end may know nothing of it."""
         self._features.each(lambda feature: feature.renew(inverter))
         self._say(inverter)
@@ -210,7 +211,7 @@ class MqttOutput(Timer, Output):
 
     # what is published
 
-    def _say(self, inverter: Inverter) -> None:
+    def _say(self, inverter: PublishedInverter) -> None:
         """Say what is new, or after a connection how things stand: data first, then online."""
         if inverter.online is None:
             return
@@ -221,14 +222,14 @@ class MqttOutput(Timer, Output):
         online = ONLINE if inverter.online else OFFLINE
         self.pool.publish(inverter.serial, Message(f"{inverter.topic}/online", online, 1, retain=True))
 
-    def _is_newest(self, inverter: Inverter, reading: Reading | Resting | None) -> None:
+    def _is_newest(self, inverter: PublishedInverter, reading: Reading | Resting | None) -> None:
         """From now on this is true of it; a reading that has waited until now is one of the past."""
         receipt, inverter.receipt = inverter.receipt, None
         inverter.newest, inverter.has_arrived = reading, False
         if receipt is not None:
             receipt.told(False)
 
-    def _publish_data(self, inverter: Inverter, reading: Reading | Resting) -> bool:
+    def _publish_data(self, inverter: PublishedInverter, reading: Reading | Resting) -> bool:
         """Hand it to the broker; False if it has to wait for the next connection."""
         if self.pool.of(inverter.serial) is None and not self._settings.backlog:
             return False
@@ -250,7 +251,11 @@ class MqttOutput(Timer, Output):
         return next((receipt for receipt in receipts if receipt is not None), None)
 
     def _told(
-        self, inverter: Inverter, reading: Reading | Resting, receipt: Receipt | None, acknowledged: bool
+        self,
+        inverter: PublishedInverter,
+        reading: Reading | Resting,
+        receipt: Receipt | None,
+        acknowledged: bool,
     ) -> None:
         """Note the fate of a message with a QoS above 0; another reading may be the newest by then."""
         if inverter.newest is reading:
@@ -262,20 +267,20 @@ class MqttOutput(Timer, Output):
             receipt.told(acknowledged)
 
     @staticmethod
-    def _wait(inverter: Inverter, receipt: Receipt | None) -> None:
+    def _wait(inverter: PublishedInverter, receipt: Receipt | None) -> None:
         inverter.receipt = receipt
         if receipt is not None:
             receipt.wait()
 
-    def _data(self, inverter: Inverter, reading: Reading | Resting) -> str:
+    def _data(self, inverter: PublishedInverter, reading: Reading | Resting) -> str:
         with_id = bool(self._settings.backlog) and isinstance(reading, Reading)
         return data_json(reading, language=self._settings.language, infos=inverter.infos, with_id=with_id)
 
-    def _tell_anew(self, inverter: Inverter) -> None:
+    def _tell_anew(self, inverter: PublishedInverter) -> None:
         self._features.each(lambda feature: feature.renew(inverter))
         self._features.each(lambda feature: feature.prepare(inverter))
 
-    def _say_again(self, inverter: Inverter) -> None:
+    def _say_again(self, inverter: PublishedInverter) -> None:
         if not inverter.online and not self._stopping:
             inverter.has_arrived = False
             self._say(inverter)
@@ -295,7 +300,7 @@ class MqttOutput(Timer, Output):
         return feature
 
 
-def _status(inverter: Inverter, now: float) -> dict[str, Any]:
+def _status(inverter: PublishedInverter, now: float) -> dict[str, Any]:
     return {
         "online": bool(inverter.online),
         "since_seconds": now - inverter.since,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...loop import Worker
 from ...protocol import fields
-from .feature import ALL, Feature, Hub, Inverter
+from .feature import ALL, Feature, Hub, PublishedInverter
 from .message import KEPT_TOPICS, Message
 
 if TYPE_CHECKING:
@@ -184,10 +184,10 @@ class TakingBack(Feature):
     def stopped(self) -> bool:
         return self._retained.saved
 
-    def renew(self, inverter: Inverter) -> None:
+    def renew(self, inverter: PublishedInverter) -> None:
         self._retained.take_back()
 
-    def prepare(self, inverter: Inverter) -> None:
+    def prepare(self, inverter: PublishedInverter) -> None:
         if inverter.phases:
             self._retained.note(inverter.serial, inverter.phases)
 

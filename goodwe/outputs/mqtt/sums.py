@@ -6,7 +6,7 @@ import simplejson
 
 from ...events import Happening, Offline, Reading, Remembered, Resting
 from ...protocol import fields
-from .feature import ALL, Feature, Hub, Inverter
+from .feature import ALL, Feature, Hub, PublishedInverter
 from .message import Message
 from .payload import iso_time, milliseconds
 
@@ -83,11 +83,11 @@ class Sums(Feature):
             self._last = message._replace(qos=settings.qos, retain=settings.retain)
             self._hub.publish(ALL, self._last)
 
-    def caught_up(self, inverter: Inverter) -> None:
+    def caught_up(self, inverter: PublishedInverter) -> None:
         if self._last is not None:
             self._hub.publish(ALL, self._last)
 
-    def forget(self, inverter: Inverter) -> None:
+    def forget(self, inverter: PublishedInverter) -> None:
         self._plant.forget(inverter.serial)
 
 

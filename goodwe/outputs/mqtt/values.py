@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ...events import Reading, Resting
 from ...protocol import fields
 from ...protocol.fields import Field
-from .feature import Feature, Hub, Inverter
+from .feature import Feature, Hub, PublishedInverter
 from .message import Message
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ class ValueTopics(Feature):
         self._clock = hub.context.loop.clock
         self._by_serial: dict[str, PublishedValues] = {}
 
-    def renew(self, inverter: Inverter) -> None:
+    def renew(self, inverter: PublishedInverter) -> None:
         self._by_serial.pop(inverter.serial, None)
 
     forget = renew
 
-    def published(self, inverter: Inverter, reading: Reading | Resting) -> None:
+    def published(self, inverter: PublishedInverter, reading: Reading | Resting) -> None:
         values = self._by_serial.setdefault(
             inverter.serial, PublishedValues(inverter.topic, self._hub.settings)
         )

@@ -13,7 +13,7 @@ from typing import NamedTuple, TextIO
 import simplejson
 
 from . import broker, python, running, settings, system, usb
-from .checks import Check, Machine, Result, State, fail, skip
+from .checks import Check, Grade, Machine, Result, fail, skip
 
 DEADLINE = 25.0
 """Seconds after which the checks that are left are skipped; the longest single one takes less than five."""
@@ -25,7 +25,7 @@ GROUPS: dict[str, Sequence[Check]] = {
     "running": running.CHECKS,
     "broker": broker.CHECKS,
 }
-EXIT_CODES = {State.OK: 0, State.SKIP: 0, State.WARN: 1, State.FAIL: 2}
+EXIT_CODES = {Grade.OK: 0, Grade.SKIP: 0, Grade.WARN: 1, Grade.FAIL: 2}
 VERSION = 1
 """Of the JSON: another number when a key changes its meaning, not when one is added."""
 
@@ -63,7 +63,7 @@ def main(arguments: list[str], machine: Machine, *, out: TextIO | None = None) -
         print(simplejson.dumps(as_json(findings)), file=out)
     else:
         print(_summary(findings), file=out)
-    return max((EXIT_CODES[finding.result.state] for finding in findings), default=0)
+    return max((EXIT_CODES[finding.result.grade] for finding in findings), default=0)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -91,7 +91,7 @@ def as_json(findings: Sequence[Finding]) -> dict[str, object]:
         {
             "group": group,
             "name": check.name,
-            "state": result.state.value,
+            "state": result.grade.value,
             "text": result.text,
             "remedy": result.remedy,
         }
@@ -109,7 +109,7 @@ def _run(check: Check, machine: Machine) -> Result:
 
 def _told(finding: Finding) -> str:
     result = finding.result
-    line = f"{result.state.value:4}  {finding.check.name:14} {result.text}"
+    line = f"{result.grade.value:4}  {finding.check.name:14} {result.text}"
     return f"{line}\n      -> {result.remedy}" if result.remedy else line
 
 
@@ -117,9 +117,9 @@ def _summary(findings: Sequence[Finding]) -> str:
     """A line for each group, and one for all."""
     lines = []
     for group in dict.fromkeys(finding.group for finding in findings):
-        states = [finding.result.state for finding in findings if finding.group == group]
-        counts = [f"{states.count(state)} {state.value}" for state in State if state in states]
+        grades = [finding.result.grade for finding in findings if finding.group == group]
+        counts = [f"{grades.count(grade)} {grade.value}" for grade in Grade if grade in grades]
         lines.append(f"{group:14} {', '.join(counts)}")
-    worst = max((EXIT_CODES[finding.result.state] for finding in findings), default=0)
+    worst = max((EXIT_CODES[finding.result.grade] for finding in findings), default=0)
     lines.append(("All is well.", "It works, with warnings.", "It cannot work like that.")[worst])
     return "\n".join(lines)

@@ -22,7 +22,7 @@ ANSWER_WITHIN = 2.0
 SERVICE_USER = "goodwe"
 
 
-class State(Enum):
+class Grade(Enum):
     """How a check ended, from good to bad."""
 
     OK = "OK"
@@ -34,27 +34,27 @@ class State(Enum):
 class Result(NamedTuple):
     """What a check has found, in a line each."""
 
-    state: State
+    grade: Grade
     text: str
     remedy: str = ""
     """What to do; a command to copy where there is one."""
 
 
 def ok(text: str) -> Result:
-    return Result(State.OK, text)
+    return Result(Grade.OK, text)
 
 
 def skip(text: str) -> Result:
     """It does not apply here, or could not be looked at; `text` says why."""
-    return Result(State.SKIP, text)
+    return Result(Grade.SKIP, text)
 
 
 def warn(text: str, remedy: str) -> Result:
-    return Result(State.WARN, text, remedy)
+    return Result(Grade.WARN, text, remedy)
 
 
 def fail(text: str, remedy: str) -> Result:
-    return Result(State.FAIL, text, remedy)
+    return Result(Grade.FAIL, text, remedy)
 
 
 class UsbDevice(NamedTuple):

@@ -58,7 +58,7 @@ def restartd(machine: Machine) -> Result:
 def one_way(machine: Machine) -> Result:
     """Two programs push each other from the broker, and take each other's answers."""
     by_systemd = machine.unit_state in ("active", "activating")
-    by_restartd = restartd(machine).state.value == "OK"
+    by_restartd = restartd(machine).grade.value == "OK"
     others = _processes(machine)
     if by_systemd and by_restartd:
         return fail(
