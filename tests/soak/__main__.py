@@ -28,6 +28,8 @@ DARK = "dark-days"
 RESTARTS = "restarts-at-noon"
 JUMPS = "total-jumps-at-noon"
 NOON = 12 * HOUR
+INSTANT = 1e-3
+"""Seconds; sums of times differ by less."""
 ZONES = (
     "Europe/Amsterdam",
     "America/New_York",
@@ -83,11 +85,11 @@ class Stay:
         """Let time pass; each day is looked at before its sun sets."""
         house = self.house
         end = house.now + seconds
-        while house.now < end:
+        while end - house.now > INSTANT:
             evening = house.now // DAY * DAY + house.day.sunset - 60.0
-            evening += DAY if house.now >= evening else 0.0
+            evening += DAY if house.now > evening - INSTANT else 0.0
             house.wait(min(end, evening) - house.now, every=self.every)
-            if house.now == evening and not house.blind:
+            if abs(house.now - evening) < INSTANT and not house.blind:
                 self.day_is_over()
 
     def day_is_over(self) -> None:
