@@ -1,4 +1,4 @@
-"""What can go wrong, and whose job it is to mend it.
+"""Every error of ours, and whose job it is to mend it.
 
 GoodWeError
   ConfigError   the file is wrong: where, what, what would be right       -> terminal, exit 2

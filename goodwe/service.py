@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 GROUP = "goodwe"
 """Who may ask at the control socket besides its owner."""
 LOG_FORMAT = "%(asctime)-15s %(funcName)s(%(lineno)d) - %(levelname)s: %(message)s"
-"""What users' log readers know (CONTRACT 5)."""
+"""The form that users' log readers know (CONTRACT 5)."""
 
 
 class SignalPart:

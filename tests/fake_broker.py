@@ -36,7 +36,7 @@ class Publish(NamedTuple):
 
 
 class Connect(NamedTuple):
-    """What the program asks for when it comes."""
+    """The terms that the program asks for when it comes."""
 
     version: int
     client_id: str

@@ -1,4 +1,4 @@
-"""What the tests of MQTT share: an output on a loop of its own, and readings for it."""
+"""Shared by the tests of MQTT: an output on a loop of its own, and readings for it."""
 
 import threading
 import time

@@ -16,7 +16,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.stalled_up = self.stalled_down = False
-        """Whether what the program sends, what the broker sends, is kept back."""
+        """True for what is kept back: of the program's, of the broker's."""
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._closed = False
         threading.Thread(target=self._serve, daemon=True).start()

@@ -1,4 +1,4 @@
-"""What a test run leaves behind: nothing, whether a test fails or the run is killed."""
+"""A test run leaves nothing behind, whether a test fails or the run is killed."""
 
 import signal
 import subprocess

@@ -121,7 +121,7 @@ def test_values_survive_both_ends_exactly():
 
 
 def asked(joined: Joined, *questions: str, urgent: bool = False) -> list[Event]:
-    """What comes of questions that are put one after the other, a minute apart."""
+    """The outcomes of questions that are put one after the other, a minute apart."""
     for question in questions:
         joined.run(joined.now + 60.0)
         data = b"\x32" if question == "limit_power" else b""

@@ -71,7 +71,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path, module: str) -> set[str]:
-    """What a file imports: our own modules as `.name`, others by their first word; types only left out."""
+    """The imports of a file: our own modules as `.name`, others by their first word; types only left out."""
     found = set()
     tree = ast.parse(path.read_text("utf-8"))
     for_types = {

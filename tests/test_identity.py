@@ -28,7 +28,7 @@ SETTING_DATA = fields.encode_setting(SETTINGS)
 
 
 def asked(interview: IdentityQuestions, *, power: float = 1500.0, now: float = 0.0) -> list[str]:
-    """What is asked in three good readings."""
+    """The questions that are asked in three good readings."""
     return [question for _ in range(3) for question in interview.reading(power, now)]
 
 

@@ -1,4 +1,4 @@
-"""What brokers say of themselves is obeyed and named, in the bytes of the specification."""
+"""All that brokers say of themselves is obeyed and named, in the bytes of the specification."""
 
 import time
 
@@ -54,7 +54,7 @@ def hasty(monkeypatch):
 
 
 def status(running, serial: str = SERIAL) -> dict:
-    """What the inverter's connection says of itself, asked in the loop's thread."""
+    """The status of the inverter's connection, asked in the loop's thread."""
     found: list[dict] = []
     connection = running.output.pool._by_serial[serial]
     running.loop.post(lambda: found.append(connection.status(time.monotonic())))
@@ -600,7 +600,7 @@ def test_topic_that_nobody_asked_for_is_dropped_and_counted(run, fake, protocol,
 
 
 def conversation(version: int) -> list[tuple[str, bytes]]:
-    """What a broker says until the first data is acknowledged, byte by byte where a byte can be the last."""
+    """All that a broker says until the first data is acknowledged, byte by byte where a byte can be the last."""
     welcome = connack(version=version)
     suback = packet(SUBACK, b"\0\1" + (b"\0" if version == 5 else b"") + b"\0" * 5)
     return [

@@ -36,7 +36,7 @@ class Puppet:
     def hears(
         self, *said: Said, closes: bool = False, result: int = 0, trouble: OSError | None = None
     ) -> None:
-        """What the next loop_read() comes upon."""
+        """The next loop_read() comes upon this."""
         self._next.append((said, closes, result, trouble))
 
     def socket(self) -> socket.socket | None:

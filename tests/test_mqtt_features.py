@@ -1,4 +1,4 @@
-"""What is switched on around the readings, on real brokers: discovery, values, sum, commands, backlog."""
+"""All that is switched on around the readings, on real brokers: discovery, values, sum, commands, backlog."""
 
 import json
 import os
@@ -297,7 +297,7 @@ def test_megabyte_and_a_storm_of_commands_disturb_no_reading(run, mosquitto, sub
 
 
 NOW = float(int(time.time()))
-"""What is older than a month is dropped."""
+"""Readings that are older than a month are dropped."""
 
 
 def kept(count, start=NOW):

@@ -1,4 +1,4 @@
-"""What goes out over which connection, in which order, and what a broken feature takes with it."""
+"""The messages that go out over which connection, in which order, and what a broken feature takes with it."""
 
 import importlib
 import json
@@ -97,7 +97,7 @@ class Connection:
         return {"state": "connected" if self.up else "paused"}
 
     def take(self):
-        """What was published since, as topic and payload."""
+        """Published since, as topic and payload."""
         taken, self.published = self.published, []
         return [(message.topic, message.payload) for message in taken]
 

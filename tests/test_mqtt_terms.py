@@ -1,4 +1,4 @@
-"""What is asked of a broker, what it allows, and what it says: bytes and words, no connection."""
+"""The terms asked of a broker, what it allows, and what it says: bytes and words, no connection."""
 
 import socket
 import ssl

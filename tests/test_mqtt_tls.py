@@ -148,7 +148,7 @@ CA_OF_RECIPES = {
 
 
 def mosquitto_sub_takes(port: int, host: str, folder: Path, cafile: str) -> bool:
-    """Whether the program of Debian's mosquitto-clients connects with the same files."""
+    """True when the program of Debian's mosquitto-clients connects with the same files."""
     program = shutil.which("mosquitto_sub")
     if program is None:
         return True

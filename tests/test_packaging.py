@@ -44,7 +44,7 @@ def files() -> Iterator[str]:
 
 
 def call(*command: str | Path, folder: Path, **environment: str) -> str:
-    """What a command prints, both streams; it has to succeed."""
+    """Both output streams of a command, which has to succeed."""
     unset = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTEST_ADDOPTS")
     kept = {key: value for key, value in os.environ.items() if key not in unset}
     done = subprocess.run(

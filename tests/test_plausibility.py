@@ -166,7 +166,7 @@ def test_without_plausibility_the_night_says_what_the_day_said():
 
 @pytest.mark.parametrize(("day", "hour", "true"), [(MONDAY, 13, 12.2), (TUESDAY, 10, 0.2)])
 def test_power_cut_at_noon_on_a_machine_without_a_clock_chip(day, hour, true):
-    """What was shown stays until the clock is known; then the date of the last good reading decides."""
+    """The energy shown stays until the clock is known; then the date of the last good reading decides."""
     known = after_a_restart(seen_on_monday())
     assert shown(known.check(reading(100.1, 0.1), at(60.0, right=False))) == 12.1
     assert shown(known.check(reading(100.2, 0.2), at(90.0, right=False))) == 12.2

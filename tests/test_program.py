@@ -146,7 +146,7 @@ EVENING, DAWN, NOON = "05:00", "06:01", "12:00"
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_program_behaves_whatever_the_simulator_plays(house, subscriber, script):
-    """What it knows from before is in its state; then it reads an inverter with the habit for some seconds."""
+    """All that it knows from before is in its state; then it reads an inverter with the habit for some seconds."""
     at = NOON if script.endswith("at-noon") else DAWN
     healthy = Day(1).values(time_of_day(NOON if at == NOON else EVENING) - 10.0)
     judge = Plausibility(SERIAL, None)

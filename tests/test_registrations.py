@@ -28,7 +28,7 @@ LINES_EACH = 6
 
 
 class Device:
-    """What the inverter does; subclasses do it badly. Times are seconds."""
+    """The inverter's doings; subclasses do them badly. Times are seconds."""
 
     unplugs_every = float("inf")
 

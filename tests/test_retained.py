@@ -1,4 +1,4 @@
-"""What a broker keeps because of an option, and is told to keep no longer when the option is off."""
+"""Messages that a broker keeps because of an option, and is told to keep no longer when it is off."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What a snapshot takes, and what it never lets in."""
+"""The values that a snapshot takes, and those that it never lets in."""
 
 import json
 

@@ -1,23 +1,39 @@
 """Names and docstrings as CONTRIBUTING.md has them, held against the code."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TREES = {
-    path.relative_to(ROOT): ast.parse(path.read_text("utf-8"))
-    for folder in ("goodwe", "DaemonPy")
+    str(path.relative_to(ROOT)): ast.parse(path.read_text("utf-8"))
+    for folder in ("goodwe", "DaemonPy", "tests")
     for path in sorted((ROOT / folder).rglob("*.py"))
 }
+OURS = {name: tree for name, tree in TREES.items() if not name.startswith("tests")}
 
 
 def test_no_two_classes_have_one_name():
     names = Counter(
         node.name.lstrip("_")
-        for tree in TREES.values()
+        for tree in OURS.values()
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     )
     assert len(names) > 100
     assert [name for name, times in names.items() if times > 1] == []
+
+
+def test_docstrings_begin_with_the_thing_itself():
+    """One that begins with What or Whether leaves it to the reader to find a subject for it."""
+    found = [
+        f"{name}:{node.lineno}: {node.value.value.splitlines()[0]}"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+        and re.match(r"(What|Whether|Those|Whoever)\b", node.value.value)
+    ]
+    assert found == []

@@ -646,7 +646,7 @@ OF_OTHERS = (
 
 
 def left_behind(serial: str) -> list[str]:
-    """What a broker keeps of an inverter when every option is on."""
+    """Everything that a broker keeps of an inverter when every option is on."""
     return [
         f"goodwe/{serial}/online",
         f"goodwe/{serial}/data",

@@ -438,7 +438,7 @@ def test_stand_in_that_is_not_there_is_told(tmp_path):
 
 
 def refusal(path):
-    """What a stand-in that is called at `path` says."""
+    """The answer of a stand-in that is called at `path`."""
     errors, closed = [], []
     stand_in = StandIn(str(path))
     stand_in.open(lambda: errors.append("opened"), errors.append)
@@ -776,7 +776,7 @@ def nodes():
 
 
 class Told:
-    """What a finder tells, and answers that each wire is used until `end`."""
+    """Takes what a finder tells, and answers that each wire is used until `end`."""
 
     def __init__(self, nodes):
         self.log = []

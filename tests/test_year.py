@@ -167,7 +167,7 @@ def test_days_of_23_and_of_25_hours(month_and_day, report):
 @pytest.mark.parametrize("hours", [18.1, 18.5, 22.0, 42.1, 42.5, 46.0, 90.2])
 @pytest.mark.parametrize("off", [False, True])
 def test_unplugged_or_off_from_noon_until_another_morning(tmp_path, script, hours, off, report):
-    """What was made on days that nobody saw is not today's."""
+    """Energy that was made on days that nobody saw is not today's."""
     house = House(tmp_path / "state.json", script)
     house.wait(2 * DAY + 12 * HOUR)
     house.sleep("unplugged")

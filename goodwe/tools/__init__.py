@@ -1,1 +1,1 @@
-"""What a person runs at a terminal. The daemon imports none of it."""
+"""Verbs that a person runs at a terminal. The daemon imports none of them."""

@@ -63,7 +63,7 @@ def _read(source: TextIO | None) -> str:
 
 
 def described(frame: Frame, offset: int) -> dict[str, object]:
-    """What a frame is, in the keys of CONTRACT 8."""
+    """A frame in the keys of CONTRACT 8."""
     return {
         "name": frame.name,
         "offset": offset,

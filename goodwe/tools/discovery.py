@@ -145,7 +145,7 @@ def _kept(client: Any, asked: list[str]) -> list[str]:
 
 
 def _retained(client: Any, asked: list[str]) -> dict[str, bytes]:
-    """What the broker keeps on these topics."""
+    """The messages that the broker keeps on these topics."""
     found: dict[str, bytes] = {}
     heard = [time.monotonic()]
 

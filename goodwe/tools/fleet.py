@@ -37,7 +37,7 @@ class FleetError(GoodWeError):
 
 
 class Count(NamedTuple):
-    """What one run has shown."""
+    """The figures of one run."""
 
     sent: int
     arrived: int
@@ -83,7 +83,7 @@ class _Site:
 
     @property
     def connected(self) -> bool:
-        """Whether its readings go out."""
+        """True when its readings go out."""
         return self.output.pool.all_stand
 
     def read(self, epoch: float) -> None:
@@ -129,7 +129,7 @@ class Fleet(Timer):
 
     @property
     def ended(self) -> bool:
-        """Whether all have."""
+        """True when all sites have their connection."""
         return all(site.output.stopped for site in self._sites)
 
     def tick(self, now: float) -> None:
@@ -160,7 +160,7 @@ class Audience:
 
     @property
     def ready(self) -> bool:
-        """Whether it listens."""
+        """True when it listens."""
         return self._ready
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ class Looked(Protocol):
 
 
 class StatusAnswer(NamedTuple):
-    """What came of asking."""
+    """The outcome of asking."""
 
     snapshot: dict[str, Any] | None
     """None without an answer."""

@@ -63,7 +63,7 @@ class Roof:
 
 
 class Usage:
-    """What a process has used so far, over all its threads."""
+    """The CPU and memory that a process has used so far, over all its threads."""
 
     def __init__(self, pid: int) -> None:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())

@@ -73,7 +73,7 @@ def _build(folder: Path) -> None:
 
 
 def _copy_certificates(folder: Path) -> None:
-    """Those that this machine trusts, beside Debian's: a network of its own may need them."""
+    """Copy the authorities that this machine trusts, beside Debian's: a network of its own may need them."""
     own = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
     if os.path.exists(own):
         shutil.copy(own, folder / "etc/ssl/certs/ca-certificates.crt")
@@ -81,7 +81,7 @@ def _copy_certificates(folder: Path) -> None:
 
 
 def _inside(folder: Path) -> list[str]:
-    """What runs a command in there; its mounts end with it."""
+    """The beginning of a command that is run in there; its mounts end with it."""
     mounts = f'mount -t proc proc {folder}/proc; mount --rbind /dev {folder}/dev; exec chroot {folder} "$@"'
     return ["unshare", "--mount", "sh", "-c", mounts, "sh"]
 
@@ -169,7 +169,7 @@ class Home:
         }
 
     def state(self, name: str) -> str:
-        """What the entity with this ending shows; empty while there is none."""
+        """The state that the entity with this ending shows; empty while there is none."""
         found = [state["state"] for entity, state in self.states().items() if entity.endswith(name)]
         return str(found[0]) if found else ""
 

@@ -45,7 +45,7 @@ class Node:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What RabbitMQ's programs want to know."""
+        """The environment that RabbitMQ's programs want."""
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self._folder.parent),
@@ -112,7 +112,7 @@ class Cluster:
 
     @property
     def log(self) -> str:
-        """What the nodes have to say, the newest of it."""
+        """The newest lines of the nodes' logs."""
         return "\n".join(node.log for node in self.nodes)
 
     def start(self) -> "Cluster":

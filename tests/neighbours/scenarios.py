@@ -1,4 +1,4 @@
-"""What must hold beside each neighbour. A scenario returns its figures; a failed assertion is its failure."""
+"""Scenarios beside each neighbour. A scenario returns its figures; a failed assertion is its failure."""
 
 import json
 import queue
@@ -29,7 +29,7 @@ ENTITIES = {
     "number": {"power_limit": "%"},
     "button": {"start": "", "stop": ""},
 }  # fmt: skip
-"""What a person sees of a single-phase inverter with control: domain, entity, unit."""
+"""All that a person sees of a single-phase inverter with control: domain, entity, unit."""
 UNAVAILABLE = "unavailable"
 COMMANDS = "commands = on\ncontrol = on\n"
 EXPIRES = 400.0
@@ -219,7 +219,7 @@ def s30_rabbitmq_node_that_is_killed() -> Figures:
 
 
 def _kept(host: str, port: int, topic: str) -> str:
-    """What a node gives to a late subscriber; empty for nothing."""
+    """The message that a node gives to a late subscriber; empty for none."""
     late = Subscriber(port, topic, host=host)
     try:
         return late.next(3.0)[1]

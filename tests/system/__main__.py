@@ -82,7 +82,7 @@ class Machine:
 
 
 def kvm_is_usable() -> bool:
-    """Whether this user may ask for KVM; that a guest comes up with it is another thing."""
+    """True when this user may ask for KVM; that a guest comes up with it is another thing."""
     return os.access(KVM, os.R_OK | os.W_OK)
 
 

@@ -31,7 +31,7 @@ class Suite(NamedTuple):
 SUITES = {"bookworm": Suite("3.11", ("restartd",)), "trixie": Suite("3.13")}
 """By name; the first one is taken unless another is asked for."""
 HOST_PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
-"""What the host must have, and the package it is in."""
+"""Programs that the host must have, and the package each is in."""
 SPACE = 5 * 1024**3
 """Bytes that building and running need at the most."""
 BUILD_WITHIN = 900.0
@@ -83,7 +83,7 @@ class HostError(Exception):
 
 
 class Guest(NamedTuple):
-    """What QEMU boots."""
+    """The files that QEMU boots."""
 
     disk: Path
     kernel: Path
@@ -193,7 +193,7 @@ def wheels(target: Path, python: str) -> None:
 
 
 def requirements() -> list[str]:
-    """What setup.py declares."""
+    """The requirements that setup.py declares."""
     found = ast.walk(ast.parse((ROOT / "setup.py").read_text()))
     keywords = {node.arg: node.value for node in found if isinstance(node, ast.keyword)}
     return [str(name) for name in ast.literal_eval(keywords["install_requires"])]

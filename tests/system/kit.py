@@ -1,4 +1,4 @@
-"""What scenarios are written with: a house with an inverter, a broker and the program. Runs in the guest."""
+"""The kit that scenarios are written with: a house with an inverter, a broker and the program. Runs in the guest."""
 
 import json
 import os
@@ -88,7 +88,7 @@ class Subscriber:
             self._messages.append(Message(time.monotonic(), topic, payload, bool(message["retain"])))
 
     def forget(self) -> None:
-        """What came until now is not waited for any more."""
+        """Wait no more for what came until now."""
         self._next = len(self._messages)
 
     def new(self) -> list[Message]:
@@ -124,7 +124,7 @@ class Subscriber:
         return found
 
     def seen_online(self, value: str, serial: str = SERIALS[0]) -> bool:
-        """Whether a message since the last forget() says so."""
+        """True when a message since the last forget() says so."""
         return self._find(f"goodwe/{serial}/online", value) is not None
 
     def _find(self, topic: str, payload: str) -> Message | None:
@@ -142,7 +142,7 @@ class Child:
         self._process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True)
 
     def next_line(self) -> str:
-        """What it prints next, such as when it is up. Waits for it."""
+        """The line that it prints next, such as when it is up. Waits for it."""
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
@@ -307,7 +307,7 @@ def stay() -> None:
 
 
 def open_files(pid: int, *kinds: str) -> list[str]:
-    """What a process has open and begins with one of `kinds`."""
+    """The files that a process has open whose names begin with one of `kinds`."""
     targets = []
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
@@ -316,7 +316,7 @@ def open_files(pid: int, *kinds: str) -> list[str]:
 
 
 def alive(pid: int) -> bool:
-    """Whether there is such a process."""
+    """True while there is such a process."""
     return os.path.exists(f"/proc/{pid}")
 
 

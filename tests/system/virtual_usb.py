@@ -43,7 +43,7 @@ STALL = -32  # -EPIPE
 
 
 def descriptor(kind: int, index: int) -> bytes | None:
-    """What GET_DESCRIPTOR gives."""
+    """The answer to GET_DESCRIPTOR."""
     if kind == 3:
         if index == 0:
             return struct.pack("<BBH", 4, 3, 0x0409)

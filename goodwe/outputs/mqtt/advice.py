@@ -1,4 +1,4 @@
-"""What brokers and networks say, in words for the person who can do something about it."""
+"""The troubles of brokers and networks, in words for the person who can do something about them."""
 
 import socket
 import ssl
@@ -91,13 +91,13 @@ CLIENT_CERTIFICATE_WANTED = (
     "it wants a certificate of ours, and there is none; set certfile and keyfile in [mqtt]"
 )
 NO_CONNECTION = (StartError, OSError, ValueError, struct.error)
-"""What an attempt raises that leads to no connection; anything else is a defect."""
+"""Raised by an attempt that leads to no connection; anything else is a defect."""
 LONGEST_QUOTATION = 200
 """Characters of a broker's own words that are shown."""
 
 
 def why_refused(reason: int, properties: Mapping[str, Any]) -> tuple[Failure, str]:
-    """What a CONNACK with this reason means, and the advice with the broker's own words beside it."""
+    """The meaning of a CONNACK with this reason, and the advice with the broker's own words beside it."""
     advice = REFUSALS.get(reason, f"it refuses us with reason {reason}; look into its log")
     kind = Failure.BUSY if reason in BUSY else Failure.AWAY if reason in UNAVAILABLE else Failure.REFUSED
     return kind, with_own_words(advice, properties)

@@ -126,7 +126,7 @@ class Attempt:
 
     @property
     def is_gone(self) -> bool:
-        """Whether paho has closed the socket."""
+        """True when paho has closed the socket."""
         return self.client is None or self.client.socket() is None
 
     def welcomed(self, now: float) -> None:
@@ -181,7 +181,7 @@ class Attempt:
                 waiting.done(True)
 
     def tell_lost(self) -> None:
-        """What is not acknowledged never will be; tell those that wait for it."""
+        """Tell everybody whose message is not acknowledged, and never will be."""
         lost, self.unacknowledged = self.unacknowledged, []
         for waiting in lost:
             if waiting.done is not None:

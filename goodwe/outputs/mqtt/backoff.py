@@ -67,7 +67,7 @@ class Backoff:
         self._began = -NEVER
         """When this round began."""
         self.is_first_of_round = True
-        """Whether this attempt is the first of a round over all servers."""
+        """True when this attempt is the first of a round over all servers."""
 
     def began(self, now: float) -> None:
         """An attempt begins now."""

@@ -37,7 +37,7 @@ UNREADABLE = (
     *(LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error),
     *(MQTTException, mqtt5.MQTTException),  # not the same in paho 1
 )
-"""What paho raises, besides OSError, when a packet is none."""
+"""Errors that paho raises, besides OSError, when a packet is none."""
 
 
 class Said(NamedTuple):
@@ -53,7 +53,7 @@ class Said(NamedTuple):
 
 
 def said(packet: int, body: bytes, *, is_mqtt5: bool) -> Said | None:
-    """What is in a packet of the broker; None for another kind, or one that is too short.
+    """The content of a packet of the broker; None for another kind, or one that is too short.
 
     paho 1 keeps the reasons of PUBACK to itself, and of a DISCONNECT without properties; both keep those of
     PUBREC, and a CONNACK of MQTT 3.1.1 that refuses the version.

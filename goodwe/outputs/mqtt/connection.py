@@ -87,7 +87,7 @@ class ConnectionLog:
 
     def __init__(self) -> None:
         self._troubles: set[str] = set()
-        """Those told since the last connection, so that each is one line however often it comes."""
+        """Told since the last connection, so that each is one line however often it comes."""
         self._told_connected = False
 
     def connected(self, where: str) -> None:
@@ -159,7 +159,7 @@ class Connection:
         self._subscriptions: list[str] = []
         self._received: Callable[[Received], None] = lambda message: None
         self._waiting: list[_Parcel] = []
-        """Those that must go alone, and what has to follow them."""
+        """Parcels that must go alone, and those that have to follow them."""
         self._unsteady = 0
         """Connections in a row that did not last."""
         self._quickly_lost = 0
@@ -191,7 +191,7 @@ class Connection:
 
     @property
     def serving(self) -> bool:
-        """Whether there is a connection, with the will that was asked for."""
+        """True while there is a connection, with the will that was asked for."""
         return self._stands and self._attempt is not None and self._attempt.will == self._will
 
     def publish(self, message: Message, done: Callable[[bool], None] | None = None) -> bool:
@@ -449,14 +449,14 @@ class Connection:
         return failure, f"connection lost ({details})" if details else "connection lost"
 
     def _judge(self, now: float, attempt: Attempt, result: int, reason: int) -> list[Verdict] | None:
-        """What the end of the connection says of our messages; None where they are not its cause."""
+        """The verdicts on our messages from the end of the connection; None where they are not its cause."""
         if reason in ABOUT_A_MESSAGE or (reason == 0 and self._was_closed(attempt, result)):
             return self._suspects.lost(now)
         self._suspects.forget_sent()
         return None
 
     def _was_closed(self, attempt: Attempt, result: int) -> bool:
-        """Whether the broker closed the connection, or reset it; not the network, nor we."""
+        """True when the broker closed the connection, or reset it; not the network, nor we."""
         if result in (mqtt.MQTT_ERR_KEEPALIVE, mqtt.MQTT_ERR_PROTOCOL):
             return False
         return attempt.trouble is None or isinstance(attempt.trouble, ConnectionError)
@@ -514,7 +514,7 @@ class Connection:
     # what goes out
 
     def _is_refused(self, parcel: _Parcel, now: float) -> bool:
-        """Whether the broker does not take it, as far as is known."""
+        """True when the broker does not take it, as far as is known."""
         assert self._attempt is not None
         if parcel.size > self._attempt.allowed.largest:
             self._counts["too large"] += 1
@@ -550,7 +550,7 @@ class Connection:
         return taken
 
     def _send_waiting(self, now: float) -> None:
-        """What waits goes out, as far as it may."""
+        """Send what waits, as far as it may go."""
         if self._waiting:
             self._suspects.tick(now)
         while self._waiting and self._stands:
@@ -594,13 +594,13 @@ class Connection:
         return not self._is_online(message) or message.payload == self._attempt.online
 
     def _is_online(self, message: Message) -> bool:
-        """Whether it says what the will would: that the inverter is there, or not."""
+        """True for the topic of the will: the message says that the inverter is there, or is not."""
         return self._will is not None and message.topic == self._will.topic
 
     # what comes in
 
     def _act_on_notes(self, attempt: Attempt) -> None:
-        """What paho has told meanwhile."""
+        """Act on everything that paho has told meanwhile."""
         acknowledged, attempt.acknowledged = attempt.acknowledged, []
         for topic in acknowledged:
             self._suspects.acknowledged(topic)
@@ -617,7 +617,7 @@ class Connection:
         self._hand_over(attempt)
 
     def _hand_over(self, attempt: Attempt) -> None:
-        """Those that we asked for go to who did; what a broker sends besides is counted."""
+        """Hand messages that were asked for to whoever asked; count what a broker sends besides."""
         arrived, attempt.arrived = attempt.arrived, []
         foreign, attempt.unreadable = attempt.unreadable, 0
         for message in arrived:
@@ -630,7 +630,7 @@ class Connection:
             self._counts["foreign"] += foreign
 
     def _forget(self, attempt: Attempt) -> None:
-        """What is under way in a connection that is gone."""
+        """Tell everybody whose message was under way in a connection that is gone."""
         waiting, self._waiting = self._waiting, []
         attempt.tell_lost()
         for parcel in waiting:
@@ -678,7 +678,7 @@ class Connection:
             self._log.once(self._where(), text)
 
     def _own_details(self, attempt: Attempt, result: int) -> str:
-        """What we have seen ourselves, of a broker that gave no reason."""
+        """The cause as we have seen it, of a broker that gave no reason."""
         if result == mqtt.MQTT_ERR_KEEPALIVE:
             return NO_ECHO
         if result == mqtt.MQTT_ERR_PROTOCOL:

@@ -1,4 +1,4 @@
-"""What goes to a broker, and what comes from one."""
+"""Messages to a broker and from one."""
 
 from typing import NamedTuple
 
@@ -7,18 +7,18 @@ KEPT_TOPICS = ".retained"
 
 
 class Message(NamedTuple):
-    """What is to be published."""
+    """A message to be published."""
 
     topic: str
     payload: str
     qos: int = 0
     retain: bool = False
     correlation: bytes = b""
-    """What a reply carries so that its asker knows it (MQTT 5 only)."""
+    """Carried by a reply, so that whoever asked recognises it (MQTT 5 only)."""
 
 
 class Received(NamedTuple):
-    """What somebody else has published."""
+    """A message that somebody else has published."""
 
     topic: str
     payload: bytes
@@ -29,7 +29,7 @@ class Received(NamedTuple):
 
 
 class Will(NamedTuple):
-    """What the broker publishes, retained, with QoS 1, when we are gone without a word."""
+    """The message that the broker publishes, retained, with QoS 1, when we are gone without a word."""
 
     topic: str
     payload: str

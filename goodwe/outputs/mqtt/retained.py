@@ -1,4 +1,4 @@
-"""What a broker keeps of ours because of an option is taken back once when that option is off again.
+"""Takes back, once, what a broker keeps of ours because of an option that is off again.
 
 The topics stand in a file beside the state, one a line: to ask the broker at each start what it keeps would
 need the right to read there. Taking back is an empty retained message, which also reaches whoever listens
@@ -43,7 +43,7 @@ def sum_topic(topic: str) -> str:
 
 
 def is_kept(settings: "MqttSettings", topic: str) -> bool:
-    """Whether a broker is to keep what is said there, as the options are now."""
+    """True when a broker is to keep what is said there, as the options are now."""
     above, _, leaf = topic.rpartition("/")
     if leaf == "state":
         is_ours = topic.startswith(f"{settings.commandtopic}/")
@@ -81,11 +81,11 @@ class Retained:
 
     @property
     def saved(self) -> bool:
-        """Whether the file is as it should be, or cannot be."""
+        """True when the file is as it should be, or cannot be."""
         return not self._jobs
 
     def note(self, serial: str, phases: int) -> None:
-        """What is kept of this inverter is about to be published."""
+        """Note that what is kept of this inverter is about to be published."""
         if serial in self._noted:
             return
         self._noted.add(serial)

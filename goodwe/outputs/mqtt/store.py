@@ -30,7 +30,7 @@ VERSION = 1
 TRIM_EVERY = 500
 """Readings between two looks at size and age."""
 TRIM_TO = 0.9
-"""What is left of a file that was too large, so that not each reading has to make room."""
+"""The share that is kept of a file that was too large, so that not each reading has to make room."""
 BUSY_SECONDS = 5.0
 NO_CLOCK_BEFORE = 1_600_000_000.0
 """Seconds since 1970; a time before September 2020 is that of a clock that was not set."""
@@ -58,7 +58,7 @@ OF_THE_DISK = {
     sqlite3.SQLITE_NOLFS,
     sqlite3.SQLITE_AUTH,
 }
-"""What SQLite says of locks and of a disk that is full, read-only or broken; the rest is said of what is in
+"""SQLite's codes for locks and for a disk that is full, read-only or broken; the rest is said of what is in
 the file: the statements are always the same, so one that fails finds another table than ours."""
 NOT_WRITABLE = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
@@ -196,7 +196,7 @@ class Store:
             return call(self._open())
 
     def _is_damage(self, error: Exception) -> bool:
-        """Whether the file is to blame, and neither the disk nor we are."""
+        """True when the file is to blame, and neither the disk nor we are."""
         code = getattr(error, "sqlite_errorcode", None)
         if code is None:  # of our own making, text that is none, a row that promises more than there is
             return type(error) in (sqlite3.DatabaseError, UnicodeDecodeError, MemoryError)
@@ -275,7 +275,7 @@ def _serial_in(data: str) -> str | None:
 
 
 def _has_unknown_version(path: str) -> bool:
-    """Whether that is why SQLite would not write to the file. Raises OSError."""
+    """True when that is why SQLite would not write to the file. Raises OSError."""
     with open(path, "rb") as file:
         header = file.read(READ_VERSION + 1)
     return len(header) > READ_VERSION and header[WRITE_VERSION] not in KNOWN_VERSIONS

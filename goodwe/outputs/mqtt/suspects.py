@@ -30,7 +30,7 @@ HIGHEST_QOS = 2
 
 
 class Verdict(NamedTuple):
-    """What is done from now on with the messages of a topic."""
+    """The treatment of the messages of a topic from now on."""
 
     topic: str
     qos: int
@@ -41,7 +41,7 @@ class Verdict(NamedTuple):
 
 @dataclass
 class _Topic:
-    """What is known of one topic, sizes in bytes."""
+    """Facts known of one topic, sizes in bytes."""
 
     passed: int = -1
     """Largest message that a broker took."""
@@ -104,7 +104,7 @@ class Suspects:
         )
 
     def leaves_out(self, topic: str, size: int, now: float) -> bool:
-        """Whether a message of this size is to be left out."""
+        """True when a message of this size is to be left out."""
         known = self._topics.get(topic)
         if known is None:
             return False
@@ -112,11 +112,11 @@ class Suspects:
         return known.left_out and size > known.passed
 
     def is_careful(self, now: float) -> bool:
-        """Whether topics that have not passed are sent one by one."""
+        """True while topics that have not passed are sent one by one."""
         return now < self._careful_until
 
     def must_wait(self, topic: str, size: int, now: float) -> bool:
-        """Whether it has to be sent alone, and another one is on its way."""
+        """True when it has to be sent alone, and another one is on its way."""
         if not self.is_careful(now) or size <= self._topics.get(topic, _Topic()).passed:
             return False
         return any(known.sent > known.passed for known in self._topics.values())
@@ -144,7 +144,7 @@ class Suspects:
         return min((known.due for known in self._topics.values()), default=NEVER)
 
     def tick(self, now: float) -> None:
-        """What has been sent for long enough has passed."""
+        """Let each message pass that was sent long enough ago."""
         for known in self._topics.values():
             if now >= known.due:
                 known.passes()

@@ -1,4 +1,4 @@
-"""What we ask of a broker, and what it allows. Pure.
+"""The terms of a connection: those that we ask for, and those that a broker allows. Pure.
 
 `Allowed` is what a CONNACK of MQTT 5 says (3.2.2.3). What stands in our CONNECT a broker can only take or
 refuse; `Terms` goes down one step with each refusal that a step may help against.
@@ -21,7 +21,7 @@ CORRELATION_PARTS = 3
 
 
 class Allowed(NamedTuple):
-    """What a broker lets us do; the defaults are those of a broker that has not said."""
+    """The limits that a broker sets; the defaults are those of a broker that has not said."""
 
     receive_maximum: int = 65_535
     """Messages with QoS 1 and 2 that may wait for their acknowledgement."""
@@ -47,7 +47,7 @@ class Allowed(NamedTuple):
 
 
 def allowed(properties: Mapping[str, Any]) -> Allowed:
-    """What the properties of a CONNACK allow, by their names in MQTT 5 without blanks."""
+    """The limits in the properties of a CONNACK, by their names in MQTT 5 without blanks."""
     usual = Allowed()
     return Allowed(
         # 0 is none that the protocol knows; to paho it would mean "without limit".
@@ -75,7 +75,7 @@ def packet_size(message: Message, *, mqtt5: bool) -> int:
 
 
 class Asked(NamedTuple):
-    """What one CONNECT asks for."""
+    """The terms that one CONNECT asks for."""
 
     keepalive: int
     """Seconds."""
@@ -84,7 +84,7 @@ class Asked(NamedTuple):
 
 
 class Terms:
-    """What the next CONNECT to one server asks for; less after each refusal that tells so.
+    """The terms that the next CONNECT to one server asks for; less after each refusal that tells so.
 
     A broker of 3.1.1 that does not take a will with QoS 1, or a retained one, closes without a word. So does
     a broker that just stops. Therefore less that was taken after silence is only believed when more has
@@ -95,11 +95,11 @@ class Terms:
         """`keepalive` in seconds is what we would like."""
         self._full = Asked(keepalive)
         self._settled = self._full
-        """What we ask for as long as nothing speaks against it."""
+        """Asked for as long as nothing speaks against it."""
         self.asked = self._full
-        """What the next CONNECT asks for."""
+        """Asked for by the next CONNECT."""
         self._lower: Asked | None = None
-        """What was taken when more was met with silence; more is asked for again now."""
+        """Accepted when more was met with silence; more is asked for again now."""
 
     def refused(self, reason: int) -> bool:
         """The broker refused with this reason; whether it makes sense to ask for less at once."""

@@ -72,7 +72,7 @@ def tls_context(cafile: str, certfile: str, keyfile: str, *, by_address: bool = 
 
 
 def is_address(host: str) -> bool:
-    """Whether a server is given by its IP address."""
+    """True when a server is given by its IP address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -81,7 +81,7 @@ def is_address(host: str) -> bool:
 
 
 def names_address(certificate: dict[str, Any], address: str) -> bool:
-    """Whether a certificate, as getpeercert() gives it, is one for this IP address.
+    """True when a certificate, as getpeercert() gives it, is one for this IP address.
 
     By rights the address stands among the alternative names as one. Made by hand it often stands there as a
     host name, or without alternative names as the common name; mosquitto's programs take all of these.

@@ -23,7 +23,7 @@ SMALLEST_PACKET = 16_384
 
 
 class Login(NamedTuple):
-    """What came of logging in."""
+    """The outcome of logging in."""
 
     reason: int | None
     """Reason code of CONNACK; None without one."""
@@ -126,7 +126,7 @@ def login(machine: Machine) -> Result:
 
 
 def takes(machine: Machine) -> Result:
-    """What a broker allows, which only MQTT 5 lets it say; and what it has refused to the running program."""
+    """A broker's limits, which only MQTT 5 lets it tell; and what it has refused to the running program."""
     refused = sorted({topic for each in _connections(machine) for topic in each.get("refused", [])})
     if refused:
         return fail(
@@ -188,7 +188,7 @@ def discovery(machine: Machine) -> Result:
 
 
 def _connections(machine: Machine) -> list[dict[str, Any]]:
-    """Those of the running program."""
+    """The connections of the running program."""
     outputs = (machine.status or {}).get("outputs", {})
     return list(outputs.get("mqtt", {}).get("connections", {}).values())
 
@@ -253,7 +253,7 @@ def _turn(client: Any, seconds: float, until: Callable[[], bool]) -> None:
 
 
 def _within(call: Callable[[], Any]) -> Any:
-    """What the call gives, or the OSError that it raises; None when it takes too long."""
+    """The result of the call, or the OSError that it raises; None when it takes too long."""
     found: list[Any] = []
 
     def run() -> None:

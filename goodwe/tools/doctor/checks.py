@@ -32,12 +32,12 @@ class Grade(Enum):
 
 
 class Result(NamedTuple):
-    """What a check has found, in a line each."""
+    """The finding of a check, in a line each."""
 
     grade: Grade
     text: str
     remedy: str = ""
-    """What to do; a command to copy where there is one."""
+    """The thing to do; a command to copy where there is one."""
 
 
 def ok(text: str) -> Result:
@@ -112,7 +112,7 @@ class Machine:
         return os.path.join(self._root, path.lstrip("/"))
 
     def text(self, path: str) -> str | None:
-        """What is in a file, stripped; None where it cannot be read."""
+        """The content of a file, stripped; None where it cannot be read."""
         try:
             with open(self.at(path), encoding="utf-8", errors="replace") as file:
                 return file.read().strip()
@@ -167,7 +167,7 @@ class Machine:
 
     @property
     def inverters(self) -> list[UsbDevice]:
-        """Those on the bus."""
+        """The devices on the USB bus."""
         return [device for device in self.usb if device.ids == str(self.ids)]
 
     @cached_property
@@ -239,7 +239,7 @@ class Check(NamedTuple):
 
 
 def output_of(command: list[str]) -> str | None:
-    """What a command prints; None where it is missing, fails, or takes longer than a few seconds."""
+    """The output of a command; None where it is missing, fails, or takes longer than a few seconds."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=COMMAND_WITHIN, check=False

@@ -73,7 +73,7 @@ def one_way(machine: Machine) -> Result:
 
 
 def readings(machine: Machine) -> Result:
-    """What the running program knows of its inverters."""
+    """The running program's inverters, as it knows them."""
     if machine.status is None:
         return skip("it does not run, or may not be asked")
     known: dict[str, dict[str, Any]] = machine.status.get("inverters", {})

@@ -4,7 +4,7 @@ from tests.system.kit import House, check, open_files, wait_for
 
 TIMES = 3
 LASTING = ("/dev/hidraw", "socket:", "anon_inode:", "pipe:")
-"""What the program keeps open; a file of udev or the saved state is open for a moment only."""
+"""Files that the program keeps open; one of udev or the saved state is open for a moment only."""
 
 
 def scenario(house: House) -> None:

@@ -4,7 +4,7 @@ from tests.system.kit import House, check, sh, wait_for
 
 
 def journal() -> str:
-    """What the unit has said since the guest is up."""
+    """The unit's journal since the guest is up."""
     return sh("journalctl -b -u goodwe -o cat --no-pager")
 
 

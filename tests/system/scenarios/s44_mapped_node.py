@@ -12,7 +12,7 @@ DANGLING = Path("/dev/not-yet")
 
 
 def map_node(node: Path) -> None:
-    """What `docker run --device /dev/hidraw0:/dev/inverter` does."""
+    """Does what `docker run --device /dev/hidraw0:/dev/inverter` does."""
     MAPPED.unlink(missing_ok=True)
     os.mknod(MAPPED, stat.S_IFCHR | 0o600, node.stat().st_rdev)
 

@@ -9,7 +9,7 @@ UNIT = Path("/etc/systemd/system/plugged-in.service")
 
 
 def plug_at_boot() -> None:
-    """What UNIT runs: an inverter that is plugged in before the program starts, and stays so."""
+    """The inverter that UNIT runs: one that is plugged in before the program starts, and stays so."""
     house = House(lambda *_: None)
     house.inverter()
     wait_for(house.nodes, "the node")
