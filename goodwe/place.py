@@ -3,7 +3,7 @@
 from typing import Any
 
 from .ladder import Ladder
-from .registrations import Registrations
+from .recurrences import Recurrences
 from .tally import Tally
 
 
@@ -14,7 +14,7 @@ class Place:
         """`reset_allowed` is whether its port may be reset when nothing else helps."""
         self.tally = Tally()
         """Bad input that came from it, by reason."""
-        self.registrations = Registrations()
+        self.registrations = Recurrences()
         self.ladder = Ladder(reset_allowed=reset_allowed)
         self.trouble: str | None = None
         """Why it cannot be opened, as said in the log."""

@@ -12,7 +12,7 @@ FLOORS = [
     ["times"],
     ["errors", "events", "tally", "protocol", "protocol.frame", "protocol.fields", "readings"],
     ["protocol.bus", "protocol.simulator", "protocol.identity", "protocol.texts"],
-    ["readings.plausibility", "ladder", "traffic", "registrations"],
+    ["readings.plausibility", "ladder", "traffic", "recurrences"],
     ["config.parsers"],
     ["config.options", "config.source"],
     ["config.inverter", "config.rules"],

@@ -14,7 +14,7 @@ from goodwe.loop import NEVER
 from goodwe.place import Place
 from goodwe.protocol.bus import Bus
 from goodwe.protocol.frame import frame
-from goodwe.registrations import AT_ONCE
+from goodwe.recurrences import AT_ONCE
 from goodwe.tally import MOST_REASONS, OTHERS, Tally
 
 from .captures import data

@@ -15,6 +15,7 @@ from ..loop import NEVER, Loop, Timer, Worker
 from ..protocol import fields
 from ..protocol.bus import BY_ITSELF
 from ..protocol.identity import Identity, IdentityQuestions
+from ..recurrences import Begun, Recurrences
 from ..tally import Tally
 from . import state
 from .clock import local_time
@@ -49,6 +50,10 @@ class _Entry:
         """When it is spoken for again; NEVER while it speaks for itself."""
         self.doubt = NEVER
         """When it counts as away if no good reading comes."""
+        self.doubts = Recurrences()
+        """How often it counted as away for want of such a reading."""
+        self.followed = Tally()
+        """How often a counter was believed because it stayed so, by reason."""
         self.held = False
         """True while its last reading waits for the next one to agree."""
         self.kept: tuple[object, ...] = ()
@@ -158,9 +163,7 @@ class Ledger(Timer):
             self._save()
         for serial, inverter in self._inverters.items():
             if now >= inverter.doubt and inverter.plausibility.account is not None:
-                address, reason = inverter.plausibility.account.address, "no believable reading"
-                log.info("Marking inverter @ address %d offline (%s)", address, reason)
-                self._away(serial, address, reason)
+                self._doubted(serial, inverter.plausibility.account.address, inverter.doubts.begins(now))
             if now >= inverter.repeat:
                 self._speak_for(inverter, self._moment())
 
@@ -198,9 +201,8 @@ class Ledger(Timer):
         plausibility = inverter.plausibility
         verdict = plausibility.take(reading, now) if self._believe_all else plausibility.check(reading, now)
         match verdict:
-            case Trusted(trusted, news):
-                if news:
-                    log.warning("%s: %s", reading.serial, news)
+            case Trusted(trusted):
+                self._log_believed(inverter, verdict, now.elapsed)
                 self._publish(trusted)
                 self._keep(inverter, now)
                 inverter.online, inverter.said_away = True, False
@@ -217,6 +219,14 @@ class Ledger(Timer):
                 if not inverter.held:
                     self._poll(reading.serial)
         inverter.held = isinstance(verdict, Held)
+
+    def _log_believed(self, inverter: _Entry, verdict: Trusted, now: float) -> None:
+        serial, counted = verdict.reading.serial, inverter.doubts.reading(now)
+        if counted:
+            log.info("%s gives believable readings now, after it counted as away %d times", serial, counted)
+        if verdict.news:
+            told = inverter.followed.add(verdict.reason, now)
+            log.log(logging.WARNING if told else logging.DEBUG, "%s: %s", serial, verdict.news)
 
     def _refuse(self, serial: str, reason: str, detail: str, now: Moment) -> None:
         if self.tally.add(f"{serial} {reason}", now.elapsed):
@@ -271,6 +281,21 @@ class Ledger(Timer):
             self._publish(Offline(serial, address, reason))
             self._speak_for(inverter, now)
         self._save_soon(now)
+
+    def _doubted(self, serial: str, address: int, doubt: Begun) -> None:
+        """No reading of it could be believed for a minute: it counts as away."""
+        reason = "no believable reading"
+        if doubt.counted_before:
+            log.info("%s counted as away %d times more, until an hour ago", serial, doubt.counted_before)
+        if doubt.first_counted:
+            log.warning("%s has %s again and again; counted from now on", serial, reason)
+        log.log(
+            logging.INFO if doubt.told else logging.DEBUG,
+            "Marking inverter @ address %d offline (%s)",
+            address,
+            reason,
+        )
+        self._away(serial, address, reason)
 
     def _speak_for(self, inverter: _Entry, now: Moment) -> None:
         """Publish the state of an inverter that is away, and note when to do so again."""

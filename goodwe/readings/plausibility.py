@@ -114,8 +114,10 @@ class Trusted(NamedTuple):
     """A reading fit to publish, with today's energy."""
 
     reading: Reading
+    reason: str = ""
+    """Why it was refused before, where a counter is believed because it stayed so."""
     news: str = ""
-    """For the log: a counter that was accepted after it had stayed so."""
+    """That, for the log."""
 
 
 Verdict = Trusted | Held | Implausible
@@ -333,7 +335,8 @@ class Plausibility:
             self.account = self._follow_total(self._in_day(self.account, at), refusal.reason, reading.values)
         trusted = self._trust(reading, at)
         return trusted._replace(
-            news=f"{refusal.reason} ({refusal.detail}), and stayed so: believed from now on"
+            reason=refusal.reason,
+            news=f"{refusal.reason} ({refusal.detail}), and stayed so: believed from now on",
         )
 
     def _follow_total(self, account: Account, reason: str, values: Values) -> Account:

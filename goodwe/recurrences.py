@@ -1,8 +1,9 @@
-"""Which registrations get a line each in the log.
+"""Which registrations, and which absences, get a line each in the log.
 
 A usual day has one or two, and people look for their lines (CONTRACT 5). An inverter that registers again and
-again (its address never confirmed, its answers damaged, silent every few readings) would write thousands a
-day: that is said when it begins, counted after that, and said when it is over.
+again (its address never confirmed, its answers damaged, silent every few readings), or one of which a reading
+can be believed only now and then, would write thousands a day: that is said when it begins, counted after
+that, and said when it is over.
 
     told --(more than a usual day has)--> counted --(one lasts, or there is none for an hour)--> told
 """
@@ -12,19 +13,19 @@ from typing import NamedTuple
 from .times import NEVER
 
 AT_ONCE = 7
-"""Registrations that are told one behind the other: at dawn an inverter may wake up three times, and whoever
-sets it up pulls the cable some times more."""
+"""So many are told one behind the other: at dawn an inverter may wake up three times, and whoever sets it up
+pulls the cable some times more."""
 ONE_MORE_AFTER = 14400.0
 """Seconds after which another one may be told: with its six lines a day has fewer than a hundred."""
 STAYS_FIRST, STAYS_AT_MOST = 60.0, 3600.0
 """Seconds with readings after which it is over; doubled each time it was not."""
 QUIET_FOR = 3600.0
-"""Seconds without a registration after which it is over, too."""
+"""Seconds without another one after which it is over, too."""
 DAY = 86400.0
 
 
 class Begun(NamedTuple):
-    """How a registration is to be told."""
+    """How one is to be told."""
 
     told: bool
     """True when it gets its own lines, False when it is only counted."""
@@ -34,8 +35,8 @@ class Begun(NamedTuple):
     """How many were only counted before it, where that is over now; else 0."""
 
 
-class Registrations:
-    """The registrations at one place where an inverter is plugged in. Times: seconds that only grow."""
+class Recurrences:
+    """Those at one place, or of one inverter. Times are seconds on any clock that only grows."""
 
     def __init__(self) -> None:
         self.counted = 0
@@ -53,7 +54,7 @@ class Registrations:
         return self._begun_at > -NEVER
 
     def begins(self, now: float) -> Begun:
-        """An inverter has asked for an address."""
+        """Here is one more."""
         self._left = min(AT_ONCE, self._left + (now - self._left_at) / ONE_MORE_AFTER)
         self._left_at = now
         quiet = now - self._begun_at >= QUIET_FOR and self._left >= 1

@@ -1,4 +1,4 @@
-"""The log of an inverter that registers again and again: a beginning, a count, an end."""
+"""The log of an inverter that registers, or is not believed, again and again: a beginning, a count, an end."""
 
 import errno
 from collections import Counter
@@ -12,7 +12,7 @@ from goodwe.protocol import fields
 from goodwe.protocol.bus import Bus
 from goodwe.protocol.frame import Frame, Splitter, frame, to_the_inverter
 from goodwe.readings.ledger import Ledger
-from goodwe.registrations import AT_ONCE, DAY, QUIET_FOR, STAYS_FIRST, Registrations
+from goodwe.recurrences import AT_ONCE, DAY, QUIET_FOR, STAYS_FIRST, Recurrences
 
 from .captures import data
 from .fakes import Clock, Wire
@@ -23,6 +23,7 @@ RUNNING = [
     fields.encode_running({**fields.decode_running(data("usb-running-66")), "vpv1": 300.0 + n}, 66)
     for n in range(10)
 ]
+RUNNING_KEYS = [row.key for row in fields.RUNNING if row.key != fields.ERRORS]
 LINES_EACH = 6
 """Found, online, offline; and where it was silent for long, does not answer, closed, opened."""
 
@@ -95,6 +96,21 @@ class AnotherEachTime(NeverReads):
 
 class LooseContact(Device):
     unplugs_every = 40.0
+
+
+class Odd(Device):
+    """Gives these values in place of its own, which are good, as long as `odd` of readings and seconds."""
+
+    def __init__(self, odd, **values) -> None:
+        super().__init__()
+        self.odd, self.values = odd, values
+
+    def answer(self, query, now):
+        raw = super().answer(query, now)
+        if query.name != "query_running_info" or not raw or not self.odd(self.readings, now):
+            return raw
+        values = {**fields.decode_running(RUNNING[self.readings % 10]), **self.values}
+        return frame("running_info", self.address, 0x80, fields.encode_running(values, 66)).encode()
 
 
 class Home:
@@ -217,6 +233,58 @@ def test_usual_day_has_the_lines_that_people_look_for(caplog):
     assert not any("again and again" in message for message in caplog.messages)
 
 
+DOUBTFUL = {
+    "one good reading a minute": (lambda reading, now: reading > 5 and reading % 28, {"pac": 60_000}),
+    "two minutes good, two out of range": (lambda reading, now: now % 240.0 > 120.0, {"vac1": 5000.0}),
+    "nothing but zeros for a minute": (lambda reading, now: now % 70.0 > 5.0, dict.fromkeys(RUNNING_KEYS, 0)),
+    "E-Day to and fro": (lambda reading, now: now % 140.0 > 70.0, {"eDay": 50.0}),
+    "E-Total to and fro": (lambda reading, now: now % 1400.0 > 700.0, {"eTotal": 9000.0}),
+}
+
+
+@pytest.mark.parametrize(("odd", "values"), DOUBTFUL.values(), ids=DOUBTFUL)
+def test_hours_of_an_inverter_that_is_hardly_believed_are_few_lines(odd, values, caplog):
+    caplog.set_level("INFO")
+    home = Home(Odd(odd, **values))
+    home.run(6 * 3600.0)
+    assert len(caplog.messages) <= AT_ONCE + 20, Counter(caplog.messages)
+    assert home.published["Reading"] > 200
+    if "E-Day" not in str(values):
+        assert sum("offline" in message for message in caplog.messages) in (0, *range(AT_ONCE, AT_ONCE + 3))
+
+
+def test_end_of_being_hardly_believed_is_told_once_with_its_count(caplog):
+    caplog.set_level("INFO")
+    odd, values = DOUBTFUL["one good reading a minute"]
+    home = Home(Odd(odd, **values))
+    home.run(3600.0)
+    told = [message for message in caplog.messages if "offline" in message or "again and again" in message]
+    assert told[:AT_ONCE] == ["Marking inverter @ address 11 offline (no believable reading)"] * AT_ONCE
+    assert told[AT_ONCE:] == [f"{SERIAL} has no believable reading again and again; counted from now on"]
+    times = home.published["Offline"] - AT_ONCE
+    assert times > 30
+    caplog.clear()
+    home.device.odd = lambda reading, now: False
+    home.run(3 * 3600.0)
+    assert caplog.messages == [
+        f"{SERIAL} gives believable readings now, after it counted as away {times} times"
+    ]
+
+
+def test_count_of_an_inverter_that_was_hardly_believed_yesterday_is_told_with_the_next_time(caplog):
+    caplog.set_level("INFO")
+    odd, values = DOUBTFUL["one good reading a minute"]
+    home = Home(Odd(odd, **values))
+    home.run(3600.0)
+    home.device.odd = lambda reading, now: True
+    home.run(6 * 3600.0)
+    times = home.published["Offline"] - AT_ONCE
+    home.device.odd = odd
+    caplog.clear()
+    home.run(6 * 3600.0 + 300.0)
+    assert f"{SERIAL} counted as away {times} times more, until an hour ago" in caplog.messages
+
+
 # by literal times
 
 
@@ -225,7 +293,7 @@ def test_usual_day_has_the_lines_that_people_look_for(caplog):
     "period", [2.0, 30.0, 61.0, 130.0, 600.0, 1000.0, 2000.0, 3599.0, 3601.0, 5000.0, 7200.0]
 )
 def test_day_is_under_a_hundred_lines(period, reads):
-    registrations, lines, now = Registrations(), 0, 0.0
+    registrations, lines, now = Recurrences(), 0, 0.0
     while now < DAY:
         begun = registrations.begins(now)
         lines += LINES_EACH * begun.told + begun.first_counted + bool(begun.counted_before)
@@ -236,12 +304,12 @@ def test_day_is_under_a_hundred_lines(period, reads):
     assert lines < 100
 
 
-def begin(registrations: Registrations, *times: float) -> list[bool]:
+def begin(registrations: Recurrences, *times: float) -> list[bool]:
     return [registrations.begins(at).told for at in times]
 
 
 def test_as_many_as_a_usual_day_has_are_told_then_they_are_counted():
-    registrations = Registrations()
+    registrations = Recurrences()
     assert not registrations.any
     assert begin(registrations, *range(AT_ONCE)) == [True] * AT_ONCE
     first, second = registrations.begins(10.0), registrations.begins(20.0)
@@ -251,7 +319,7 @@ def test_as_many_as_a_usual_day_has_are_told_then_they_are_counted():
 
 
 def test_it_is_over_when_one_stays_and_its_count_is_given_once():
-    registrations = Registrations()
+    registrations = Recurrences()
     begin(registrations, *range(AT_ONCE + 3))
     assert registrations.reading(10.0) == 0
     assert registrations.reading(10.0 + STAYS_FIRST - 0.1) == 0
@@ -261,7 +329,7 @@ def test_it_is_over_when_one_stays_and_its_count_is_given_once():
 
 
 def test_time_with_readings_begins_anew_with_each_registration():
-    registrations = Registrations()
+    registrations = Recurrences()
     begin(registrations, *range(AT_ONCE + 1))
     registrations.reading(10.0)
     begin(registrations, 60.0)
@@ -269,7 +337,7 @@ def test_time_with_readings_begins_anew_with_each_registration():
 
 
 def test_it_has_to_stay_for_longer_each_time_until_a_day_was_good():
-    registrations = Registrations()
+    registrations = Recurrences()
     now = 0.0
     for stays in (60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0, 3600.0):
         while not registrations.begins(now := now + 1.0).first_counted:
@@ -285,7 +353,7 @@ def test_it_has_to_stay_for_longer_each_time_until_a_day_was_good():
 
 
 def test_it_is_over_when_nothing_registered_for_an_hour():
-    registrations = Registrations()
+    registrations = Recurrences()
     begin(registrations, *range(AT_ONCE + 5))
     at_dawn = AT_ONCE + 4 + 9 * QUIET_FOR
     assert registrations.begins(at_dawn) == (True, False, 5)
