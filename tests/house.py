@@ -79,8 +79,8 @@ class House:
         self.repaired = False
         self.blind = False
         """True while the day's energy cannot be known: the clock is wrong, or a night passed unseen."""
-        self.doubtful: datetime.date | None = None
-        """The date whose energy nobody could tell from what was seen."""
+        self.doubtful: set[datetime.date] = set()
+        """The dates whose energy nobody could tell from what was seen."""
         self.start()
 
     # the program
@@ -185,7 +185,7 @@ class House:
             assert total <= self.days[serial].total(self.now) + 0.05, "E-Total jumped"
         self.last_total[serial] = total
         date, before = self.last_day.get(serial, (self.date, 0.0))
-        if not self.blind and self.date != self.doubtful and serial == self.serial:
+        if not self.blind and self.date not in self.doubtful and serial == self.serial:
             assert day <= self.energy_today() + SHARP, f"E-Day {day} of {self.energy_today()}: yesterday's"
             if date == self.date:
                 assert day >= before, "E-Day fell within a day"

@@ -5,6 +5,7 @@ What must hold is in tests/house.py, and beside it: at the end of a day without 
 """
 
 import argparse
+import datetime
 import logging
 import os
 import sys
@@ -52,8 +53,8 @@ class Stay:
 
     def __init__(self, random: Random, folder: Path) -> None:
         self.random = random
-        self.lossy: object = None
-        """The date of which part was not seen, or under a clock that lied: perhaps part of its energy is lost."""
+        self.lossy: set[datetime.date] = set()
+        """The dates of which part was not seen, or under a clock that lied: perhaps part of its energy is lost."""
         self.told: list[str] = []
         """Everything that was done, with the day and the hour."""
         names = sorted(set(SCRIPTS) - CANNOT_BE_TOLD)
@@ -96,7 +97,7 @@ class Stay:
         """Its energy is all there, if it can be known."""
         house = self.house
         house.wait(20.0, every=10.0)  # a first reading is held until the second
-        if house.date not in (house.doubtful, self.lossy) and DARK not in house.scripts:
+        if house.date not in house.doubtful | self.lossy and DARK not in house.scripts:
             shown, true = house.messages[-1].values["eDay"], house.energy_today()
             assert isinstance(shown, float)
             assert shown >= true - SHARP, f"E-Day {shown} of {true:.1f} in the evening: too little"
@@ -143,11 +144,11 @@ class Stay:
         """Nobody looks; what cannot be told afterwards, as the README says, is not held against the program."""
         house = self.house
         end = house.now + seconds
-        self.lossy = house.date_at(end)
+        self.lossy.add(house.date_at(end))
         if STALE_WHILE_FEEDING in house.scripts and (house.now - NOON) // DAY != (end - NOON) // DAY:
             light = end if house.sun(end) else (end - DAWN) // DAY * DAY + DAY + DAWN
             if light % DAY < NOON:
-                house.doubtful = house.date_at(light)
+                house.doubtful.add(house.date_at(light))
 
     def rubbish(self) -> None:
         house, random = self.house, self.random
@@ -171,7 +172,7 @@ class Stay:
         self.say("clock right")
         house.clock_right, house.wrong_by, house.blind = True, 0.0, False
         if seconds > HOUR or RESTARTS in house.scripts:  # what was counted meanwhile has no day
-            self.lossy = house.date
+            self.lossy.add(house.date)
 
     def jump(self) -> None:
         """The clock is wrong for a while and says that it is right."""
@@ -188,7 +189,7 @@ class Stay:
         self.wait(seconds / 2)
         self.say("clock right")
         house.wrong_by, house.blind = 0.0, False
-        self.lossy = house.date
+        self.lossy.add(house.date)
         self.wait(
             REPEAT_EVERY
         )  # a restart before anything was said under the right clock knows the wrong day alone
