@@ -43,9 +43,14 @@ ZONES = (
 DAYS_OF_A_STAY = 20, 40
 
 
-def impossible(script: str) -> bool:
-    """True if it makes readings that must never be published; what another does to them must not undo that."""
-    return script.startswith(("total-", "all-", "day-jumps", "power-", "voltage-"))
+def order(script: str) -> int:
+    """Scripts that say what the sun gives come before those whose readings must never be published.
+
+    What is done to a reading later must neither undo what makes it impossible, nor turn a counter back.
+    """
+    if script.startswith(("total-", "all-", "day-jumps", "power-", "voltage-")):
+        return 2
+    return 1 if script == DARK else 0
 
 
 class Stay:
@@ -58,7 +63,7 @@ class Stay:
         self.told: list[str] = []
         """Everything that was done, with the day and the hour."""
         names = sorted(set(SCRIPTS) - CANNOT_BE_TOLD)
-        scripts = sorted(random.sample(names, random.choice((2, 3))), key=impossible)
+        scripts = sorted(random.sample(names, random.choice((2, 3))), key=order)
         zone = zoneinfo.ZoneInfo(random.choice(ZONES))
         self.days = random.randrange(*DAYS_OF_A_STAY)
         self.every = random.choice((300.0, 900.0, 900.0, 900.0))
