@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from goodwe.errors import ConfigError
 from goodwe.outputs.mqtt.client import paho_client
 from goodwe.outputs.mqtt.homeassistant import discovery_topic
 from goodwe.tools import doctor
@@ -43,6 +44,7 @@ class Patient:
         self.root = folder / "root"
         self.commands = {}
         self.status = None
+        self.why_not = FileNotFoundError
         self.settings = folder / "root/etc/goodwe.conf"
         self.put({CONF: ""})
 
@@ -63,7 +65,7 @@ class Patient:
 
     def _ask(self, path):
         if self.status is None:
-            raise FileNotFoundError(path)
+            raise self.why_not(path)
         return self.status
 
     def machine(self) -> Machine:
@@ -141,6 +143,14 @@ def test_configuration_that_is_wrong_is_said_in_its_own_words(patient):
     patient.configure("[mqtt]\nsever = nas\n")
     check(patient("configuration"), Grade.FAIL, "is server meant?", "nano /etc/goodwe.conf")
     check(patient("warnings"), Grade.SKIP, "cannot be read")
+
+
+def test_configuration_that_this_user_may_not_read_is_no_mistake(patient, monkeypatch):
+    def load(path, **_):
+        raise ConfigError(path) from PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(doctor.checks.config, "load", load)
+    check(patient("configuration"), Grade.WARN, "this user may not read it", "run this with sudo")
 
 
 def test_warnings_about_the_configuration(patient):
@@ -358,6 +368,22 @@ def test_program_that_does_not_run_answer_or_live(patient):
     check(patient("program"), Grade.OK, "pid 42, version 1.0.0")
 
 
+def test_program_that_this_user_may_not_ask_is_not_one_that_hangs(patient):
+    patient.why_not = PermissionError
+    check(patient("program"), Grade.WARN, "does not run", "start")
+    patient.put(UNIT)
+    patient.commands["systemctl"] = "active\n"
+    check(patient("program"), Grade.WARN, "this user may not ask it", "run this with sudo")
+
+
+def test_files_of_the_command_line_may_be_relative(monkeypatch, tmp_path):
+    (tmp_path / "t.conf").write_text("[mqtt]\nserver = nas\n")
+    monkeypatch.chdir(tmp_path)
+    machine = Machine(config_file="t.conf", pidfile="pid", ask=lambda path: None)
+    assert machine.settings.mqtt.server == ("nas",)
+    assert machine.sockets[0] == str(tmp_path / "pid.sock")
+
+
 def test_unit_that_runs_and_does_not_answer(patient):
     patient.put(UNIT)
     patient.commands["systemctl"] = "active\n"
@@ -399,6 +425,26 @@ def test_two_of_it_at_once(patient):
     check(patient("one-way"), Grade.OK, "one way")
     patient.put({"/proc/9/cmdline": "python3\0/opt/goodweusblogger/GoodWe.py\0foreground\0"})
     check(patient("one-way"), Grade.FAIL, "pids 7, 9", "sudo kill 9")
+    patient.status = {**STATUS, "program": {"pid": 9, "version": "1.0.0"}}
+    check(patient("one-way"), Grade.FAIL, "pids 7, 9", "sudo kill 7")
+
+
+@pytest.mark.parametrize(
+    ("words", "alike"),
+    [
+        ("sudo ./GoodWe.py foreground", False),
+        ("timeout 60 python3 GoodWe.py foreground", False),
+        ("python3 GoodWe.py --config /etc/second.conf start", False),
+        ("python3 GoodWe.py --config=/tmp/demo.conf foreground", False),
+        ("python3 GoodWe.py --config /etc/goodwe.conf start", True),
+        ("python3 GoodWe.py --config goodwe.conf start", True),
+        ("/opt/goodweusblogger/.venv/bin/python /opt/goodweusblogger/GoodWe.py restart", True),
+    ],
+)
+def test_what_counts_as_another_one_of_it(patient, words, alike):
+    patient.put({"/proc/7/cmdline": "python3\0GoodWe.py\0start\0"})
+    patient.put({"/proc/9/cmdline": words.replace(" ", "\0")})
+    assert patient("one-way").grade is (Grade.FAIL if alike else Grade.OK)
 
 
 @pytest.mark.parametrize(
@@ -414,6 +460,18 @@ def test_readings_as_the_running_program_knows_them(patient, inverters, grade, w
     check(patient("readings"), Grade.SKIP, "does not run")
     patient.status = {**STATUS, "inverters": inverters}
     assert (patient("readings").grade, words in patient("readings").text) == (grade, True)
+    assert "kill -USR1" not in patient("readings").remedy or "kill -USR1 42 " in patient("readings").remedy
+
+
+def test_readings_that_are_far_apart_on_purpose_are_not_late(patient):
+    patient.status = {**STATUS, "inverters": {"A": {"online": True, "last_reading_seconds": 290.0}}}
+    patient.configure("[inverter]\npollinterval = 300000\n")
+    check(patient("readings"), Grade.OK, "1 read")
+
+
+def test_device_that_the_running_program_cannot_open_is_named(patient):
+    patient.status = {**STATUS, "inverters": {}, "places": [{"trouble": "cannot open /dev/hidraw0"}]}
+    check(patient("readings"), Grade.WARN, "cannot open /dev/hidraw0", "checks above")
 
 
 def test_part_that_has_failed(patient):
@@ -490,6 +548,42 @@ def test_login_that_is_refused(patient, tmp_path):
         check(patient("login"), Grade.FAIL, "it refuses us", "nano")
     finally:
         broker.stop()
+
+
+def test_second_server_takes_over_here_as_well(at_broker, mosquitto):
+    at_broker.configure(
+        f"[inverter]\nstatefile = /state.json\n[mqtt]\nserver = 127.0.0.2, 127.0.0.1\nport = {mosquitto.port}\n"
+    )
+    check(at_broker("broker-port"), Grade.WARN, "127.0.0.2", "ping")
+    check(at_broker("login"), Grade.OK, "127.0.0.1 lets us in")
+    check(at_broker("discovery"), Grade.WARN, f"was not told of {SERIAL}", "prefix")
+
+
+def test_login_that_works_for_the_running_program_is_not_tried(patient):
+    """Some brokers admit a login under one client id only, and ours is taken."""
+    patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {free_port()}\n")
+    patient.status = connection(connected_seconds=5.0, server="nas:1883")
+    check(patient("login"), Grade.OK, "connected to nas:1883")
+    check(patient("discovery"), Grade.SKIP, "does not let us look")
+
+
+def test_password_that_only_the_unit_can_read_hides_nothing_else(patient):
+    patient.configure("[mqtt]\nserver = 127.0.0.1\nusername = me\npasswordfile = mqtt-password\n")
+    check(patient("configuration"), Grade.OK, "is right")
+    check(patient("warnings"), Grade.OK, "nothing odd")
+    check(patient("broker-name"), Grade.OK, "127.0.0.1")
+    for name in ("login", "takes", "discovery"):
+        assert patient(name).grade is Grade.SKIP
+    check(patient("login"), Grade.SKIP, "only the program can read the password")
+
+
+def test_name_that_cannot_be_one_is_not_known(patient, monkeypatch, capfd):
+    def getaddrinfo(*_, **__):
+        raise UnicodeError("label too long")
+
+    monkeypatch.setattr(doctor.broker.socket, "getaddrinfo", getaddrinfo)
+    check(patient("broker-name"), Grade.FAIL, "localhost: not known", "getent")
+    assert capfd.readouterr().err == ""
 
 
 def test_certificate_that_is_not_trusted_or_ends_soon(patient, tmp_path):

@@ -5,8 +5,10 @@ from .file import PATH, all_kinds, load, nearest, parse
 from .inverter import InverterSettings
 from .options import Complaint, Config, Option, OutputSection, Section, option
 from .parsers import Secret, is_below, make_log_folder
+from .rules import OUT_OF_REACH
 
 __all__ = [
+    "OUT_OF_REACH",
     "PATH",
     "Complaint",
     "Config",

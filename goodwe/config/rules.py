@@ -8,6 +8,9 @@ from typing import NamedTuple
 from .options import Complaint, Option, Section
 from .parsers import COMMENT, QUOTES, OutOfReach, Secret, read_password
 
+OUT_OF_REACH = "is not known here; to run, it"
+"""Words of the warning about a secret that only the daemon can read."""
+
 
 class SecretRow(NamedTuple):
     """A secret option, and the one that names a file in place of it, if there is one."""
@@ -43,7 +46,7 @@ def read_secrets(section: Section, *, to_run: bool) -> tuple[Section, list[Compl
         try:
             secret, mode = read_password(file)
         except OutOfReach as error:
-            why = str(error) if to_run else f"the {key} is not known here; to run, it {error}"
+            why = str(error) if to_run else f"the {key} {OUT_OF_REACH} {error}"
             complaints.append(Complaint(name, why, is_warning=not to_run, with_value=True))
         except ValueError as error:
             complaints.append(Complaint(name, str(error), with_value=True))

@@ -112,10 +112,9 @@ def _kept_topics(settings: Config, serials: Iterable[str]) -> list[str]:
 def _connected(settings: Config) -> Any:
     """A client with a connection to the first server that takes it."""
     mqtt = settings.mqtt
-    tls = tls_for(mqtt)
     troubles = []
     for host in mqtt.server:
-        client = new_client(mqtt, f"{mqtt.clientid}-discovery", tls)
+        client = new_client(mqtt, f"{mqtt.clientid}-discovery", tls_for(mqtt, host))
         answers: list[int] = []
         client.on_connect = lambda c, u, f, reason, *_, a=answers: a.append(getattr(reason, "value", reason))
         try:

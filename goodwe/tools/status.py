@@ -1,6 +1,7 @@
 """`status`: how the running program stands, asked at its control socket; the shape is that of snapshot.py."""
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -93,7 +94,10 @@ def asked(pidfile: str, ask: Callable[[str], Any] | None = None) -> StatusAnswer
     trouble = ""
     for path in dict.fromkeys((control.path_beside(pidfile), control.SYSTEMD_SOCKET)):
         try:
-            return StatusAnswer(ask(path), "")
+            snapshot = ask(path)
+            if not isinstance(snapshot, dict) or not isinstance(snapshot.get("program"), dict):
+                raise ValueError("another program listens there")
+            return StatusAnswer(snapshot, "")
         except (FileNotFoundError, ConnectionRefusedError):
             continue
         except PermissionError:
@@ -152,13 +156,13 @@ def _inverter(serial: str, inverter: Values) -> Iterable[str]:
 
 def _no_inverter(snapshot: Values) -> Iterable[str]:
     nodes = [link["name"] for link in snapshot.get("links", [])]
+    troubles = [place["trouble"] for place in snapshot.get("places", []) if place.get("trouble")]
     if nodes:
         yield f"inverter: none has given a reading yet; asking at {', '.join(nodes)}"
     else:
-        yield "inverter: none is plugged in"
-    for place in snapshot.get("places", []):
-        if place.get("trouble"):
-            yield f"! {place['trouble']}"
+        yield f"inverter: {'none can be opened' if troubles else 'none is plugged in'}"
+    for trouble in troubles:
+        yield f"! {trouble}"
 
 
 def _output(name: str, output: Values) -> Iterable[str]:
@@ -215,10 +219,11 @@ def _once(options: argparse.Namespace, daemon: Looked, pidfile: str, out: TextIO
             text = next(iter(_program(answer.snapshot)))
         print(text, file=out)
         return RUNNING
-    code = daemon.status()
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        code = daemon.status()  # no line for a person among the JSON
     if answer.trouble:
         print(f"GoodWe: {answer.trouble}", file=sys.stderr)
-        return code if code == RUNNING else CANNOT_BE_ASKED
+        return code if code == RUNNING and not options.json else CANNOT_BE_ASKED
     return code
 
 
@@ -236,6 +241,8 @@ def _style(out: TextIO) -> Style:
 
 def _styled(line: str, style: Style) -> str:
     """Cut to the width; trouble, which begins with !, in red, and what is not indented in bold."""
+    # A broker or an inverter may have put it there; a terminal obeys some of it.
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
     cut = line if len(line) <= style.width else f"{line[: style.width - 1]}…"
     if not style.colours or cut.startswith(" "):
         return cut
@@ -243,7 +250,10 @@ def _styled(line: str, style: Style) -> str:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0.1 <= seconds <= 3600:
         raise argparse.ArgumentTypeError("must be from 0.1 to 3600")
     return seconds

@@ -6,13 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import simplejson
 
 from ...config import Config
 from ...errors import StartError
 from .checks import Check, Machine, Result, fail, ok, skip, warn
+
+if TYPE_CHECKING:
+    from ...outputs.mqtt.settings import MqttSettings
 
 WITHIN = 4.0
 """Seconds for each step: a name, a connection, an answer."""
@@ -25,6 +28,8 @@ SMALLEST_PACKET = 16_384
 class Login(NamedTuple):
     """The outcome of logging in."""
 
+    host: str
+    """The server that answered; empty without one."""
     reason: int | None
     """Reason code of CONNACK; None without one."""
     trouble: str
@@ -81,7 +86,6 @@ def reachable(machine: Machine) -> Result:
 
 def tls(machine: Machine) -> Result:
     from ...outputs.mqtt.advice import reason_of
-    from ...outputs.mqtt.tls import tls_for
 
     settings = machine.settings
     if settings is None:
@@ -89,19 +93,18 @@ def tls(machine: Machine) -> Result:
     mqtt = settings.mqtt
     if not mqtt.tls:
         return skip("TLS is off")
-    host = mqtt.server[0]
-    try:
-        context = tls_for(mqtt, host)
-        assert context is not None  # TLS is on
-        with (
-            socket.create_connection((host, mqtt.port), WITHIN) as plain,
-            context.wrap_socket(plain, server_hostname=host) as wrapped,
-        ):
-            certificate = wrapped.getpeercert() or {}
-    except StartError as error:
-        return fail(str(error), "sudo nano /etc/goodwe.conf")
-    except OSError as error:
-        return fail(reason_of(error), f"openssl s_client -connect {host}:{mqtt.port} -showcerts </dev/null")
+    troubles = []
+    for host in mqtt.server:
+        try:
+            certificate = _certificate(mqtt, host)
+            break
+        except StartError as error:
+            return fail(str(error), f"sudo nano {machine.config_path}")
+        except OSError as error:
+            troubles.append(reason_of(error))
+    else:
+        shows = f"openssl s_client -connect {mqtt.server[0]}:{mqtt.port} -showcerts </dev/null"
+        return fail(troubles[0], shows)
     end = str(certificate.get("notAfter", ""))
     days = int((ssl.cert_time_to_seconds(end) - time.time()) // 86400) if end else SOON
     if days < SOON:
@@ -114,15 +117,20 @@ def login(machine: Machine) -> Result:
 
     if machine.settings is None:
         return skip("the configuration cannot be read")
+    connected = [each for each in _connections(machine) if each.get("connected_seconds") is not None]
+    if connected:
+        return ok(f"the program is connected to {connected[0]['server']}")
+    if machine.password_is_out_of_reach:
+        return skip("only the program can read the password")
     answer = _logged_in(machine)
     if answer.reason is None:
         return fail(answer.trouble, "see the checks above")
     if answer.reason:
         return fail(
             REFUSALS.get(answer.reason, f"it refuses us, reason {answer.reason}"),
-            "sudo nano /etc/goodwe.conf",
+            f"sudo nano {machine.config_path}",
         )
-    return ok(f"{machine.settings.mqtt.server[0]} lets us in")
+    return ok(f"{answer.host} lets us in")
 
 
 def takes(machine: Machine) -> Result:
@@ -137,9 +145,14 @@ def takes(machine: Machine) -> Result:
         return fail(
             f"it does not take {', '.join(left_out)}", "raise the broker's largest packet, and its rights"
         )
-    properties = _logged_in(machine).properties if machine.settings is not None else None
-    if properties is None:
+    settings = machine.settings
+    if settings is None:
+        return skip("the configuration cannot be read")
+    if settings.mqtt.protocol != "5":
         return skip("the broker can say only with protocol = 5 what it allows")
+    properties = _properties(machine)
+    if properties is None:
+        return skip("the broker does not let us look")
     if getattr(properties, "RetainAvailable", 1) == 0:
         return fail("it keeps no retained messages, and online needs that", "allow them at the broker")
     largest = getattr(properties, "MaximumPacketSize", SMALLEST_PACKET)
@@ -173,6 +186,8 @@ def discovery(machine: Machine) -> Result:
     serials = _serials(machine, settings)
     if not serials:
         return skip("no inverter is known yet")
+    if machine.password_is_out_of_reach or _logged_in(machine).reason != 0:
+        return skip("the broker does not let us look")
     kept = _logged_in(machine).kept
     prefix = settings.homeassistant.prefix
     missing = [serial for serial in serials if discovery_topic(prefix, serial) not in kept]
@@ -207,43 +222,69 @@ def _logged_in(machine: Machine) -> Login:
     """Log in once, beside the running program, and look at what the broker keeps; then as remembered."""
     known = machine.remembered.get("login")
     if not isinstance(known, Login):
-        known = machine.remembered["login"] = _log_in(machine)
+        assert machine.settings is not None  # by who asks
+        known = machine.remembered["login"] = _first_login(machine, machine.settings)
     return known
 
 
-def _log_in(machine: Machine) -> Login:
+def _properties(machine: Machine) -> Any:
+    """What the broker says of itself in CONNACK; None where nothing is known."""
+    return None if machine.password_is_out_of_reach else _logged_in(machine).properties
+
+
+def _first_login(machine: Machine, settings: Config) -> Login:
+    """At the first server that lets us in, as the program itself does; else what came of the first one."""
+    serials = _serials(machine, settings)
+    tried = []
+    for host in settings.mqtt.server:
+        tried.append(_log_in(settings, host, serials))
+        if tried[-1].reason == 0:
+            return tried[-1]
+    return tried[0]
+
+
+def _log_in(settings: Config, host: str, serials: list[str]) -> Login:
     from ...outputs.mqtt.advice import reason_of
     from ...outputs.mqtt.client import new_client
     from ...outputs.mqtt.homeassistant import discovery_topic
     from ...outputs.mqtt.tls import tls_for
 
-    settings = machine.settings
-    assert settings is not None  # by who asks
-    mqtt, answers = settings.mqtt, []
+    mqtt = settings.mqtt
+    answers: list[Any] = []
     kept: dict[str, bytes] = {}
     try:
-        client = new_client(mqtt, f"{mqtt.clientid}-doctor", tls_for(mqtt, mqtt.server[0]))
+        client = new_client(mqtt, f"{mqtt.clientid}-doctor", tls_for(mqtt, host))
         client.on_connect = lambda *arguments: answers.append(arguments[3:])
         client.on_message = lambda client, userdata, message: kept.update({message.topic: message.payload})
-        client.connect(mqtt.server[0], mqtt.port)
+        client.connect(host, mqtt.port)
         _turn(client, WITHIN, lambda: bool(answers))
         if not answers:
-            return Login(None, "it does not answer", None, {})
+            return Login("", None, "it does not answer", None, {})
         code = getattr(answers[0][0], "value", answers[0][0])
         properties = answers[0][1] if mqtt.protocol == "5" and len(answers[0]) > 1 else None
-        topics = [
-            (discovery_topic(settings.homeassistant.prefix, serial), 0)
-            for serial in _serials(machine, settings)
-        ]
+        topics = [(discovery_topic(settings.homeassistant.prefix, serial), 0) for serial in serials]
         if code == 0 and topics:
             client.subscribe(topics)
             _turn(client, 1.0, lambda: len(kept) == len(topics))
         client.disconnect()
     except (OSError, ValueError) as error:
-        return Login(None, reason_of(error), None, {})
+        return Login("", None, reason_of(error), None, {})
     except StartError as error:
-        return Login(None, str(error), None, {})
-    return Login(code, "", properties, kept)
+        return Login("", None, str(error), None, {})
+    return Login(host, code, "", properties, kept)
+
+
+def _certificate(mqtt: "MqttSettings", host: str) -> dict[str, Any]:
+    """The certificate of a server that we trust. Raises OSError, StartError."""
+    from ...outputs.mqtt.tls import tls_for
+
+    context = tls_for(mqtt, host)
+    assert context is not None  # TLS is on
+    with (
+        socket.create_connection((host, mqtt.port), WITHIN) as plain,
+        context.wrap_socket(plain, server_hostname=host) as wrapped,
+    ):
+        return wrapped.getpeercert() or {}
 
 
 def _turn(client: Any, seconds: float, until: Callable[[], bool]) -> None:
@@ -261,6 +302,8 @@ def _within(call: Callable[[], Any]) -> Any:
             found.append(call())
         except OSError as error:
             found.append(error)
+        except UnicodeError as error:  # a name that cannot be one
+            found.append(OSError(str(error)))
 
     thread = threading.Thread(target=run, daemon=True)  # a name server may take a minute
     thread.start()

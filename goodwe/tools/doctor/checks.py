@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ... import config, control
 from ...config import Config
+from ...config.parsers import OutOfReach, read_password
 from ...errors import ConfigError
 from ...transport.wire import Ids
 
@@ -20,6 +21,7 @@ COMMAND_WITHIN = 3.0
 ANSWER_WITHIN = 2.0
 """Seconds for the running program to answer at its control socket."""
 SERVICE_USER = "goodwe"
+WITH_SUDO = "run this with sudo"
 
 
 class Grade(Enum):
@@ -95,13 +97,16 @@ class Machine:
         where it is missing, fails or takes too long; `ask` what the program that listens on a control socket
         answers to `status`, raising OSError or ValueError.
         """
-        self.config_file = config_file
-        self.pidfile = pidfile
+        # What stands on the command line may be relative; `root` goes in front of what is not.
+        self.config_file = os.path.abspath(config_file) if config_file is not None else None
+        self.pidfile = os.path.abspath(pidfile)
         self.environ = os.environ if environ is None else environ
         self.uid = os.geteuid() if uid is None else uid
         self.run = run or output_of
         self._ask = ask or (lambda path: control.ask(path, "status", within=ANSWER_WITHIN))
         self._root = root
+        self._locked_out: list[str] = []
+        """Sockets that this user may not ask at."""
         self.remembered: dict[str, object] = {}
         """For checks that share one look."""
 
@@ -134,13 +139,29 @@ class Machine:
         return self.config_file or config.PATH
 
     @cached_property
-    def loaded(self) -> tuple[Config | None, list[str], str]:
+    def loaded(self) -> tuple[Config | None, list[str], ConfigError | None]:
         """The settings, warnings about them, and why there are none."""
+        path, required = self.at(self.config_path), self.config_file is not None
         try:
-            settings, warnings = config.load(self.at(self.config_path), required=self.config_file is not None)
+            settings, warnings = config.load(path, required=required, to_run=False)
         except ConfigError as error:
-            return None, [], str(error)
-        return settings, warnings, ""
+            return None, [], error
+        # That is so for everybody but the program itself, and no mistake.
+        return settings, [text for text in warnings if config.OUT_OF_REACH not in text], None
+
+    @cached_property
+    def password_is_out_of_reach(self) -> bool:
+        """True if only the program itself can read the password, as a credential of its unit."""
+        mqtt = self.settings.mqtt if self.settings is not None else None
+        if mqtt is None or not mqtt.passwordfile:
+            return False
+        try:
+            read_password(mqtt.passwordfile)
+        except OutOfReach:
+            return True
+        except ValueError:
+            pass
+        return False
 
     @property
     def settings(self) -> Config | None:
@@ -192,11 +213,21 @@ class Machine:
     def status(self) -> dict[str, Any] | None:
         """The answer of the running program; None without one."""
         for path in self.sockets:
-            with contextlib.suppress(OSError, ValueError):
+            try:
                 answer = self._ask(self.at(path))
+            except PermissionError:
+                self._locked_out.append(path)
+            except (OSError, ValueError):
+                continue
+            else:
                 if isinstance(answer, dict):
                     return answer
         return None
+
+    @property
+    def may_not_ask(self) -> bool:
+        """True if a program may run, but not for this user to ask."""
+        return self.status is None and bool(self._locked_out)
 
     @cached_property
     def unit_state(self) -> str:

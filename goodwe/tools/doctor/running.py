@@ -1,13 +1,18 @@
 """Does it run, how was it started, and does it read the inverter."""
 
+import os
+from itertools import pairwise
 from typing import Any
 
+from ... import config
 from ...errors import StartError
-from .checks import Check, Machine, Result, fail, ok, skip, warn
+from .checks import SERVICE_USER, WITH_SUDO, Check, Machine, Result, fail, ok, skip, warn
 from .python import CLASSIC
 
 LATE = 30.0
 """Seconds without a reading of an inverter that is online, at the usual poll interval."""
+LATE_ROUNDS = 3
+"""Poll intervals that may pass without one, where the interval is long."""
 
 
 def program(machine: Machine) -> Result:
@@ -20,10 +25,13 @@ def program(machine: Machine) -> Result:
         return fail(str(error), "run with sudo")
     if status is not None:
         return ok(f"it runs, pid {status['program']['pid']}, version {status['program']['version']}")
+    if machine.may_not_ask and (holder.locked or machine.unit_state == "active"):
+        return warn(
+            "it runs, but this user may not ask it", f"{WITH_SUDO}, or as one in group {SERVICE_USER}"
+        )
     if holder.locked:
         return fail(
-            f"pid {holder.pid} holds {machine.pidfile} and does not answer",
-            f"sudo {CLASSIC} restart; if you may not ask it: run this with sudo",
+            f"pid {holder.pid} holds {machine.pidfile} and does not answer", f"sudo {CLASSIC} restart"
         )
     if machine.unit_state == "active":
         return fail("the unit is active and does not answer", "sudo systemctl restart goodwe")
@@ -59,16 +67,16 @@ def one_way(machine: Machine) -> Result:
     """Two programs push each other from the broker, and take each other's answers."""
     by_systemd = machine.unit_state in ("active", "activating")
     by_restartd = restartd(machine).grade.value == "OK"
-    others = _processes(machine)
+    found = _processes(machine)
     if by_systemd and by_restartd:
         return fail(
             "both systemd and restartd start it",
             "sudo sed -i '/GoodWe.py/d' /etc/restartd.conf && sudo pkill -HUP restartd",
         )
-    if len(others) > 1:
-        return fail(
-            f"it runs {len(others)} times: pids {', '.join(others)}", f"sudo kill {' '.join(others[1:])}"
-        )
+    if len(found) > 1:
+        kept = _pid(machine) if _pid(machine) in found else found[0]
+        others = [pid for pid in found if pid != kept]
+        return fail(f"it runs {len(found)} times: pids {', '.join(found)}", f"sudo kill {' '.join(others)}")
     return ok("it is started in one way")
 
 
@@ -77,9 +85,11 @@ def readings(machine: Machine) -> Result:
     if machine.status is None:
         return skip("it does not run, or may not be asked")
     known: dict[str, dict[str, Any]] = machine.status.get("inverters", {})
+    places = machine.status.get("places", [])
+    troubles = [str(place["trouble"]) for place in places if place.get("trouble")]
     if not known:
         return warn(
-            "it runs, and no inverter has given a reading yet",
+            "; ".join(troubles) or "it runs, and no inverter has given a reading yet",
             "see the checks above; some inverters answer only after the plug was pulled and put back",
         )
     away = [serial for serial, inverter in known.items() if not inverter.get("online")]
@@ -87,12 +97,15 @@ def readings(machine: Machine) -> Result:
         return warn(
             f"away: {', '.join(sorted(away))}", "at night that is right; by day, see the checks of USB"
         )
+    interval = machine.settings.inverter.pollinterval / 1000 if machine.settings is not None else 0.0
+    limit = max(LATE, LATE_ROUNDS * interval)
     late = [
-        serial for serial, inverter in known.items() if (inverter.get("last_reading_seconds") or 0.0) > LATE
+        serial for serial, inverter in known.items() if (inverter.get("last_reading_seconds") or 0.0) > limit
     ]
     if late:
         return warn(
-            f"no reading for long: {', '.join(sorted(late))}", "sudo kill -USR1 and look into the log"
+            f"no reading for long: {', '.join(sorted(late))}",
+            f"sudo kill -USR1 {_pid(machine)} and look into the log",
         )
     return ok(f"{len(known)} read")
 
@@ -113,10 +126,27 @@ def _processes(machine: Machine) -> list[str]:
     found = []
     for path in machine.paths("/proc/[0-9]*/cmdline"):
         words = (machine.text(path) or "").split("\0")
-        is_ours = any(word.endswith("GoodWe.py") for word in words)
-        if is_ours and {"start", "restart", "foreground"} & set(words):
+        # Not `sudo GoodWe.py foreground`, whose child is the program.
+        is_python = os.path.basename(words[0]).startswith(("python", "GoodWe.py"))
+        is_ours = is_python and any(word.endswith("GoodWe.py") for word in words)
+        if is_ours and {"start", "restart", "foreground"} & set(words) and _is_alike(machine, words):
             found.append(path.split("/")[2])
     return sorted(found, key=int)
+
+
+def _is_alike(machine: Machine, words: list[str]) -> bool:
+    """False for a command line with a configuration that is surely another one, as for a second broker."""
+    options = [word.partition("=") for word in words]
+    given = [value for option, _, value in options if option == "--config" and value]
+    given += [value for option, value in pairwise(words) if option == "--config"]
+    # A relative path tells nothing: the folder that it was in is not known.
+    other = given[0] if given else config.PATH
+    return not os.path.isabs(other) or os.path.realpath(other) == os.path.realpath(machine.config_path)
+
+
+def _pid(machine: Machine) -> str:
+    """Number of the process that answers; empty without one."""
+    return str(machine.status["program"]["pid"]) if machine.status is not None else ""
 
 
 CHECKS = (

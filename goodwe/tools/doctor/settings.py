@@ -3,13 +3,15 @@
 import os
 import stat
 
-from .checks import SERVICE_USER, Check, Machine, Result, fail, ok, skip, warn
+from .checks import SERVICE_USER, WITH_SUDO, Check, Machine, Result, fail, ok, skip, warn
 
 
 def configuration(machine: Machine) -> Result:
     settings, _, problem = machine.loaded
+    if problem is not None and isinstance(problem.__cause__, PermissionError):
+        return warn(f"{machine.config_path}: this user may not read it", WITH_SUDO)
     if settings is None:
-        return fail(problem, f"sudo nano {machine.config_path}")
+        return fail(str(problem), f"sudo nano {machine.config_path}")
     if not machine.exists(machine.config_path):
         return ok(f"{machine.config_path} is not there: the defaults are in force")
     return ok(f"{machine.config_path} is right")
