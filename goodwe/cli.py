@@ -314,9 +314,9 @@ def _parse(arguments: list[str]) -> tuple[Verb, Call]:
     """The verb and its call. A wrong command line ends the program with usage and exit code 2."""
     parser = _parser()
     names = [verb.name for verb in VERBS]
-    if not arguments:
-        parser.error(f"which verb? one of {', '.join(names)}")
     options = parser.parse_args(arguments)
+    if options.verb is None:
+        parser.error(f"which verb? one of {', '.join(names)}")
     verb = next((verb for verb in VERBS if verb.name == options.verb), None)
     if verb is None:
         parser.error(f"unknown verb {options.verb!r}; {config.nearest(options.verb, names)}")
@@ -329,6 +329,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = "\n".join(f"  {verb.name:13} {verb.help}" for verb in VERBS)
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
+        usage="%(prog)s [-h] [--config FILE] [--pidfile FILE] [--version] VERB",
         description="GoodWe solar inverters on USB, to MQTT.",
         epilog=f"verbs:\n{verbs}\n\n{PROGRAM} VERB --help says more about one of them.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -336,7 +337,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help=f"configuration, default {config.PATH}")
     parser.add_argument("--pidfile", metavar="FILE", default=PIDFILE, help=f"default {PIDFILE}")
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("verb", metavar="VERB", help="see below")
+    parser.add_argument("verb", metavar="VERB", nargs="?", help="see below")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 

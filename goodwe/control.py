@@ -185,7 +185,7 @@ def ask(path: str, request: str, *, within: float) -> Any:
         with connection.makefile("rb") as file:
             line = file.readline()
     reply = simplejson.loads(line.decode())
-    if not isinstance(reply, dict) or not reply.get("ok"):
+    if not isinstance(reply, dict) or not reply.get("ok") or request not in reply:
         raise ValueError(f"{path} does not know {request}")
     return reply[request]
 

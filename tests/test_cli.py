@@ -67,6 +67,14 @@ def test_verb_that_is_misspelt_names_the_nearest(typed, meant):
     assert f"unknown verb '{typed}'; is {meant} meant?" in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [[], ["--config", "/x.conf"], ["--pidfile=/x.pid"]])
+def test_missing_verb_names_them_all(arguments):
+    done = goodwe(*arguments)
+    assert done.returncode == 2
+    assert f"which verb? one of {', '.join(VERBS)}" in done.stderr
+    assert "--version] VERB\n" in done.stderr
+
+
 def test_verb_that_is_like_none_names_them_all():
     done = goodwe("42")
     assert done.returncode == 2

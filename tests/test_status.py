@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from goodwe import control
 from goodwe.tools import status
 from goodwe.tools.status import StatusAnswer, Style, asked, duration, shown
 
@@ -116,7 +117,7 @@ def test_trouble_is_red_and_what_is_named_is_bold():
             [{"trouble": None}],
             ["inverter: none has given a reading yet; asking at /dev/hidraw0"],
         ),
-        ([], [{"trouble": "permission denied"}], ["inverter: none is plugged in", "! permission denied"]),
+        ([], [{"trouble": "permission denied"}], ["inverter: none can be opened", "! permission denied"]),
     ],
 )
 def test_no_inverter_is_said_with_the_reason(links, places, told):
@@ -184,9 +185,37 @@ def test_units_program_is_asked_where_systemd_has_its_socket():
     def ask(path):
         if path != "/run/goodwe/control.sock":
             raise FileNotFoundError
-        return {"pid": 1}
+        return {"program": {"pid": 1}}
 
-    assert asked("/var/run/goodwecomm.pid", ask) == StatusAnswer({"pid": 1}, "")
+    assert asked("/var/run/goodwecomm.pid", ask) == StatusAnswer({"program": {"pid": 1}}, "")
+
+
+@pytest.mark.parametrize("answer", [{}, {"program": 1}, [], None, "yes"])
+def test_another_program_at_the_socket_is_told_from_ours(answer):
+    assert asked("/x.pid", lambda path: answer) == StatusAnswer(
+        None, f"no answer at {control.SYSTEMD_SOCKET}: another program listens there"
+    )
+
+
+def test_json_is_never_a_line_for_a_person(tmp_path, monkeypatch, capsys):
+    """A program that may not ask reads no line that is no JSON, and no exit code 0."""
+    monkeypatch.setattr(status, "asked", lambda pidfile: StatusAnswer(None, "you may not ask it"))
+
+    class Saying(Daemon):
+        def status(self):
+            print("GoodWe is running, pid 42")
+            return super().status()
+
+    assert status.main(["--json"], Saying(0), str(tmp_path / "pid")) == 4
+    told = capsys.readouterr()
+    assert (told.out, "you may not ask it" in told.err) == ("", True)
+    assert status.main([], Saying(0), str(tmp_path / "pid")) == 0
+    assert capsys.readouterr().out == "GoodWe is running, pid 42\n"
+
+
+def test_nothing_of_a_broker_or_an_inverter_reaches_the_terminal_unseen():
+    snapshot = {**SNAPSHOT, "inverters": {"A": {"online": True, "model": "\x1b]0;x\x07\x9b2J"}}}
+    assert all(letter.isprintable() for line in shown(snapshot, PLAIN).split("\n") for letter in line)
 
 
 def test_json_is_the_snapshot(tmp_path, monkeypatch):
@@ -220,4 +249,6 @@ def test_wrong_option_is_usage_and_exit_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         status.main(arguments, Daemon(0), "/x.pid")
     assert ended.value.code == 2
-    assert "usage: GoodWe.py status" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "usage: GoodWe.py status" in told
+    assert ("must be from 0.1 to 3600" in told) == (arguments[0] == "--watch")
