@@ -56,7 +56,7 @@ class ControlSocket:
     """A part of the loop: listens, and lets clients in."""
 
     def __init__(self, path: str, answers: Answers, *, loop: Host) -> None:
-        """Listen on `path`; each of the `answers` is called in the loop's thread.
+        """Listen on `path`; `loop` runs the clients; each of the `answers` is called in its thread.
 
         A socket that nobody listens on any more is replaced. Raises OSError when another program listens
         there (EADDRINUSE), or when the socket cannot be made.
@@ -113,6 +113,10 @@ class _ControlClient:
     """A part of the loop: one connection, one request at a time."""
 
     def __init__(self, connection: socket.socket, answers: Answers, now: float) -> None:
+        """`connection` is its own from now on, non-blocking; `answers` by the names of the requests.
+
+        `now` is on the loop's clock.
+        """
         self.closed = False
         self.deadline = now + PATIENCE
         self._connection = connection

@@ -35,6 +35,7 @@ class FieldError(GoodWeError):
     """A payload with the wrong length or impossible content."""
 
     def __init__(self, reason: str, detail: str) -> None:
+        """`reason` is counted, `detail` is for the log."""
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         """The counter this goes under, a few words that do not vary."""

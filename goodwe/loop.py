@@ -120,6 +120,7 @@ class _Optional:
     """A part of a group: it raises nothing."""
 
     def __init__(self, part: Part, group: Group) -> None:
+        """`group` is told what `part` raises, and falls by it."""
         self._part = part
         self._group = group
 

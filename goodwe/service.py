@@ -36,6 +36,7 @@ class SignalPart:
     """Signals as a part of the loop: each calls what it is for."""
 
     def __init__(self, actions: Mapping[Signals, Callable[[], None]]) -> None:
+        """`actions` are called in the loop's thread, each when its signal has come."""
         self.closed = False
         self.deadline = NEVER
         self._actions = actions
@@ -57,6 +58,7 @@ class WatchdogPart(Timer):
     """Tells systemd that the loop turns, as often as it wants to hear it."""
 
     def __init__(self, notifier: Notifier, interval: float, now: float) -> None:
+        """`notifier` is told every `interval` seconds, `now` being the time on the loop's clock."""
         self.closed = False
         self.deadline = now + interval
         self._notifier = notifier
@@ -76,7 +78,10 @@ class GoodWe(Daemon):
     def __init__(
         self, pidfile: str, settings: Config, warnings: list[str], *, configuration: str = PATH
     ) -> None:
-        """`configuration` is the path that the settings and the warnings about them are from."""
+        """`pidfile` is the path of the daemon's pid file.
+
+        `configuration` is the path that the `settings` and the `warnings` about them are from.
+        """
         super().__init__(pidfile)
         self._control_path = control.path_of(os.path.abspath(pidfile), os.environ)
         self._settings = settings

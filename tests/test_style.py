@@ -37,3 +37,18 @@ def test_docstrings_begin_with_the_thing_itself():
         and re.match(r"(What|Whether|Those|Whoever)\b", node.value.value)
     ]
     assert found == []
+
+
+def test_constructors_document_each_argument():
+    """As `name`, in the docstring of the constructor or of its class."""
+    missing, found = [], 0
+    for name, tree in OURS.items():
+        for kind in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            for method in kind.body:
+                if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                    documented = f"{ast.get_docstring(kind)}{ast.get_docstring(method)}"
+                    arguments = [each.arg for each in (*method.args.args[1:], *method.args.kwonlyargs)]
+                    found += len(arguments)
+                    missing += [f"{name} {kind.name} {a}" for a in arguments if f"`{a}`" not in documented]
+    assert found > 100
+    assert missing == []

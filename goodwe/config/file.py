@@ -163,6 +163,7 @@ class _Parsing:
     """One file on its way to the settings."""
 
     def __init__(self, source: Source, parser: configparser.ConfigParser) -> None:
+        """`source` is the text of the file, `parser` its sections and raw values."""
         self._source = source
         self._parser = parser
 

@@ -57,6 +57,7 @@ class Source:
     """The text of one file, for messages that name their line."""
 
     def __init__(self, content: str, path: str) -> None:
+        """`content` is the text, `path` that of the file for messages."""
         self.path = path
         self._lines = content.split("\n")  # as configparser does, and not at form feeds
         self._settings = _settings(self._lines)

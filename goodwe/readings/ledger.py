@@ -41,6 +41,7 @@ class _Entry:
     """The entry of one inverter: what its readings are held against, who it is, and what was said of it."""
 
     def __init__(self, serial: str, memory: Memory, now: float) -> None:
+        """`memory` is what is known of inverter `serial`; `now` is on the loop's clock."""
         self.plausibility = Plausibility(serial, memory.account, now=now)
         self.questions = IdentityQuestions(serial, memory.identity)
         self.online = False
@@ -61,7 +62,7 @@ class _Entry:
 
 
 class Ledger(Timer):
-    """A part of the loop."""
+    """A part of the loop: checks each reading, keeps what is known, speaks for inverters that are away."""
 
     def __init__(
         self,
@@ -79,10 +80,15 @@ class Ledger(Timer):
         speak_for_absent: bool = True,
         believe_all: bool = False,
     ) -> None:
-        """`path` of the state; empty to keep it in memory only. `believe_all`: no reading is refused.
+        """`path` of the state; empty to keep it in memory only. `loop` runs this, `worker` writes the file.
 
-        `poll` is called with the serial of an inverter whose next reading is wanted soon, `ask` with
-        a serial and the name of a question about its identity; None to ask nothing.
+        `publish` is told what passes. `poll` is called with the serial of an inverter whose next reading is
+        wanted soon, `ask` with a serial and the name of a question about its identity; None to ask nothing.
+
+        `wall_clock` gives seconds since 1970, `clock_right` tells whether that is known to be true, and
+        `localtime` what it is in the machine's time zone. `poll_interval` is the time in seconds between two
+        readings. `speak_for_absent`: an inverter that is away is published with nothing flowing.
+        `believe_all`: no reading is refused.
         """
         self.closed = False
         self.tally = Tally()

@@ -145,7 +145,7 @@ class Plausibility:
     """Holds the readings of one inverter against what is known of it."""
 
     def __init__(self, serial: str, account: Account | None, *, now: float | None = None) -> None:
-        """`account` is what is known from earlier, also from before a restart.
+        """`serial` names the inverter; `account` is what is known from earlier, also from before a restart.
 
         `now` is when this run of the program began, in seconds on the clock that only grows.
         """

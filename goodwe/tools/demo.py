@@ -42,6 +42,7 @@ class Child:
     """One of the demo's processes, with its output in a file."""
 
     def __init__(self, name: str, command: list[str], folder: Path) -> None:
+        """Run `command` in `folder`, with its output in a file there that is called like `name`."""
         self.name = name
         self._log = folder / f"{name}.log"
         with self._log.open("wb") as log:

@@ -61,6 +61,7 @@ class _Site:
     """One logger on one roof."""
 
     def __init__(self, number: int, settings: MqttSettings, loop: Loop) -> None:
+        """`number` tells it from the others; `settings` are the person's; `loop` runs it."""
         self.serial = f"15000SIM{number:08}"
         site = f"{SITE}/site{number}"
         own = replace(
@@ -104,6 +105,10 @@ class Fleet(Timer):
         loop: Loop,
         wall_clock: Callable[[], float],
     ) -> None:
+        """`count` sites at the broker of `settings`, run by `loop`; `interval` in seconds.
+
+        `wall_clock` gives seconds since 1970.
+        """
         self.closed = False
         self.sent = 0
         self._sites = [_Site(number, settings, loop) for number in range(count)]
@@ -143,7 +148,10 @@ class Audience:
     """Counts the readings that arrive, in a thread of paho's."""
 
     def __init__(self, settings: MqttSettings) -> None:
-        """Raises FleetError when the broker cannot be reached, StartError for TLS files that are none."""
+        """At the broker of `settings`.
+
+        Raises FleetError when it cannot be reached, StartError for TLS files that are none.
+        """
         self.arrived = 0
         self._ready = False
         tls = tls_for(settings)
@@ -220,6 +228,7 @@ class _Alarm(Timer):
     """A part whose deadline only ends a sleep of the loop."""
 
     def __init__(self, deadline: float) -> None:
+        """`deadline` is on the loop's clock."""
         self.closed = False
         self.deadline = deadline
 

@@ -63,7 +63,10 @@ class Attempt:
     def __init__(
         self, settings: "MqttSettings", *, host: str, client_id: str, asked: Asked, will: Will | None
     ) -> None:
-        """`asked` is what CONNECT asks for, `will` what the broker is to publish when we die."""
+        """To connect as `settings` say to their server `host`, with `client_id`.
+
+        `asked` is what CONNECT asks for, `will` what the broker is to publish when we die.
+        """
         self.host = host
         self.asked = asked
         self.will = will

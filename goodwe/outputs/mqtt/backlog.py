@@ -43,6 +43,10 @@ class Live:
     """A reading that was published and not acknowledged yet."""
 
     def __init__(self, serial: str, taken: float, data: str, due: float) -> None:
+        """The reading of inverter `serial`, as the JSON `data`, `taken` in seconds since 1970.
+
+        `due` is when it goes into the file, on the loop's clock.
+        """
         self.serial = serial
         self.taken = taken
         self.data = data
@@ -67,7 +71,11 @@ class Backlog(Timer):
         wall_clock: Callable[[], float],
         worker: Worker | None = None,
     ) -> None:
-        """`rate` in readings a second."""
+        """`store` keeps the readings, `worker` has the thread that uses it: one of its own if not given.
+
+        `send` publishes a reading, at most `rate` of them a second; `loop` runs this. `wall_clock` gives
+        seconds since 1970.
+        """
         self.closed = False
         self._store = store
         self._rate = rate
@@ -321,7 +329,7 @@ class _LiveReceipt:
     """Tells the backlog the fate of a reading; an error in that is the feature's own."""
 
     def __init__(self, backlog: Backlog, live: Live, call: Callable[[Callable[[], None]], None]) -> None:
-        """`call` makes a call for the feature."""
+        """`backlog` is told of `live`; `call` makes a call for the feature."""
         self._backlog = backlog
         self._live = live
         self._call = call
@@ -337,6 +345,7 @@ class BacklogFeature(Feature):
     """Takes the readings on their way, and sends what waits behind the live values of all inverters."""
 
     def __init__(self, hub: Hub) -> None:
+        """`hub` is what surrounds the feature."""
         settings, loop = hub.settings, hub.context.loop
         self._hub = hub
         self._clock = loop.clock

@@ -134,7 +134,9 @@ class Connection:
         client_factory: Callable[..., Any],
         connection_log: ConnectionLog,
     ) -> None:
-        """`client_factory` makes paho's client, `random` spreads the pauses.
+        """To the servers of `settings`, as `client_id`. `loop` is the one that this is a part of.
+
+        `client_factory` makes paho's client, `random` spreads the pauses.
 
         `connection_log` is shared by all connections to the same broker.
         """

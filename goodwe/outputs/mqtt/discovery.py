@@ -19,7 +19,7 @@ class Discovery(Feature):
     """Announces each inverter once on each connection, and whenever there is more to tell."""
 
     def __init__(self, announcer: Announcer, hub: Hub, random: Random) -> None:
-        """`announcer` makes the messages; `random` spreads the answers to Home Assistant."""
+        """`announcer` makes the messages, `hub` sends them; `random` spreads answers to Home Assistant."""
         self._announcer = announcer
         self._hub = hub
         self._clock = hub.context.loop.clock

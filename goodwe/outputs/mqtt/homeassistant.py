@@ -50,7 +50,9 @@ class Announcer:
     def __init__(
         self, settings: "HomeAssistantSettings", mqtt: "MqttSettings", *, silence: float, follows_online: bool
     ) -> None:
-        """`silence` is the longest time in seconds between two messages of a program that lives.
+        """`settings` say how they look, `mqtt` which topics they name.
+
+        `silence` is the longest time in seconds between two messages of a program that lives.
 
         `follows_online`: values are unavailable while the inverter is away, since nothing is said of it.
         """

@@ -45,7 +45,9 @@ class MqttOutput(Timer, Output):
         features: list[str],
         dial: Callable[[str], Connection] | None = None,
     ) -> None:
-        """`features` are modules of this package with a `make`; `dial` makes a connection of a client id.
+        """`context` is what surrounds an output; its loop runs this one.
+
+        `features` are modules of this package with a `make`; `dial` makes a connection of a client id.
 
         Raises StartError when the TLS files of `settings` cannot be used.
         """

@@ -59,7 +59,10 @@ class Retained:
     """The topics of the file: those that are to be kept, and those that are to be taken back."""
 
     def __init__(self, path: str, settings: "MqttSettings", *, publish: Publish, worker: Worker) -> None:
-        """`publish` sends on any connection; the file is written in `worker`."""
+        """`path` is the file's; by `settings` it is known what is to be kept.
+
+        `publish` sends on any connection; the file is written in `worker`.
+        """
         self._path = path
         self._settings = settings
         self._publish = publish
@@ -172,6 +175,7 @@ class TakingBack(Feature):
     """Takes back at the first connection, before anything is said; notes what is published to be kept."""
 
     def __init__(self, hub: Hub) -> None:
+        """`hub` is what surrounds the feature."""
         self._worker = Worker(hub.context.loop.post, "retained")
         self._retained = Retained(
             path_beside(hub.context.config.inverter.statefile),

@@ -80,7 +80,7 @@ class Store:
     """
 
     def __init__(self, path: str, *, largest: int, oldest: float) -> None:
-        """`largest` in bytes; `oldest` is how many seconds a reading is kept."""
+        """`path` is the file's, `largest` its size in bytes; a reading is kept for `oldest` seconds."""
         self._path = path
         self._largest = largest
         self._oldest = oldest

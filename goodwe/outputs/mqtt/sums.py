@@ -71,7 +71,7 @@ class Sums(Feature):
     """Publishes the sum whenever it changes, and to each new connection."""
 
     def __init__(self, plant: Plant, hub: Hub) -> None:
-        """`plant` adds up."""
+        """`plant` adds up, `hub` publishes it."""
         self._plant = plant
         self._hub = hub
         self._last: Message | None = None

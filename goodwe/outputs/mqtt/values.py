@@ -20,7 +20,10 @@ class PublishedValues:
     """The values of one inverter as last published. Times are seconds on a clock that only grows."""
 
     def __init__(self, topic: str, settings: "MqttSettings") -> None:
-        """`topic` is that of the inverter; each value stands below it under its key."""
+        """`topic` is that of the inverter; each value stands below it under its key.
+
+        `settings` say how they are published, and how much a value has to change for it.
+        """
         self._topic = topic
         self._settings = settings
         self._sent: dict[str, tuple[float, float]] = {}
@@ -56,6 +59,7 @@ class ValueTopics(Feature):
     """Publishes behind each reading which of its values have changed."""
 
     def __init__(self, hub: Hub) -> None:
+        """`hub` is what surrounds the feature."""
         self._hub = hub
         self._clock = hub.context.loop.clock
         self._by_serial: dict[str, PublishedValues] = {}

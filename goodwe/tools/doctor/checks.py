@@ -91,7 +91,9 @@ class Machine:
         run: Callable[[list[str]], str | None] | None = None,
         ask: Callable[[str], Any] | None = None,
     ) -> None:
-        """`config_file` is None for the default path. `root` stands in front of each path that is read.
+        """`config_file` is None for the default path, `pidfile` the path of the daemon's pid file.
+
+        `root` stands in front of each path that is read.
 
         `environ` and `uid` are those of the process, where not given. `run` gives what a command prints, None
         where it is missing, fails or takes too long; `ask` what the program that listens on a control socket
