@@ -36,7 +36,7 @@ class Begun(NamedTuple):
 
 
 class Recurrences:
-    """Those at one place, or of one inverter. Times are seconds on any clock that only grows."""
+    """The recurrences at one place, or of one inverter. Times are seconds on any clock that only grows."""
 
     def __init__(self) -> None:
         self.counted = 0

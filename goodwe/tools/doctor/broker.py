@@ -228,7 +228,7 @@ def _logged_in(machine: Machine) -> Login:
 
 
 def _properties(machine: Machine) -> Any:
-    """What the broker says of itself in CONNACK; None where nothing is known."""
+    """The broker's words about itself in CONNACK; None where nothing is known."""
     return None if machine.password_is_out_of_reach else _logged_in(machine).properties
 
 
