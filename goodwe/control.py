@@ -1,4 +1,4 @@
-"""The control socket: whoever is let in asks, one JSON object a line, and gets one back.
+"""The control socket (CONTRACT 9): whoever is let in asks, one JSON object a line, and gets one back.
 
     {"request": "status"}                  ->  {"ok": true, "status": {...}}      see snapshot.py
     anything else                          ->  {"ok": false, "error": "..."}

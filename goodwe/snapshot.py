@@ -1,4 +1,4 @@
-"""How the program stands at one moment: one value, from which whoever asks is answered.
+"""How the program stands at one moment (CONTRACT 9): one value, from which whoever asks is answered.
 
 A JSON object. Ages and durations are seconds (`*_seconds`), moments are seconds since 1970 (`*_epoch`),
 states are named as their Enum names them, in lower case. What does not apply is null, never left out.

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from goodwe import cli, snapshot
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {"PROTOCOL": "goodwe/protocol/PROTOCOL.md", "CONTRACT": "goodwe/CONTRACT.md"}
 NUMBER = r"\d+(?:\.\d+)?"
@@ -79,3 +81,19 @@ def test_what_counts_as_a_citation(text, numbers):
 def test_documents_cite_files_that_are_there(document):
     for name in re.findall(r"`((?:tests|goodwe|etc)/[\w./]+)`", (ROOT / document).read_text("utf-8")):
         assert (ROOT / name).exists(), name
+
+
+def _section(number: int) -> str:
+    return (ROOT / DOCUMENTS["CONTRACT"]).read_text("utf-8").split(f"## {number}. ")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("verb", [verb.name for verb in cli.VERBS])
+def test_the_contract_has_each_verb(verb):
+    names = [row.split("|")[1] for row in _section(4).splitlines() if row.startswith("| ")]
+    assert any(re.search(rf"\b{verb}\b", name) for name in names)
+
+
+def test_the_contract_has_each_key_of_the_snapshot():
+    described = set(re.findall(r"^    (\w+) ", snapshot.__doc__, re.MULTILINE))
+    assert "inverters" in described
+    assert described <= set(re.findall(r"`(\w+)`", _section(9)))
