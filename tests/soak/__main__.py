@@ -151,7 +151,8 @@ class Stay:
         end = house.now + seconds
         self.lossy.add(house.date_at(end))
         if STALE_WHILE_FEEDING in house.scripts and (house.now - NOON) // DAY != (end - NOON) // DAY:
-            light = end if house.sun(end) else (end - DAWN) // DAY * DAY + DAY + DAWN
+            seen = house.sun(end) and house.sun(end + 2 * self.every)  # by two readings, of which one is held
+            light = end if seen else (end - DAWN) // DAY * DAY + DAY + DAWN
             if light % DAY < NOON:
                 house.doubtful.add(house.date_at(light))
 
