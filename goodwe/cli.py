@@ -291,10 +291,10 @@ def main(arguments: list[str] | None = None) -> int:
         code = verb.run(call)
         sys.stdout.flush()
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        _complain(error)
         return 2
     except GoodWeError as error:
-        print(error, file=sys.stderr)
+        _complain(error)
         return 1
     except BrokenPipeError:  # whoever read our output has seen enough
         _discard_output()
@@ -303,7 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno not in UNWRITABLE:
             raise
         _discard_output()
-        print(f"cannot write the output: {error.strerror}", file=sys.stderr)
+        _complain(f"cannot write the output: {error.strerror}")
         return 1
     except KeyboardInterrupt:
         return 130
@@ -370,6 +370,15 @@ def _make_streams_usable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a test may have put another in its place
             stream.reconfigure(errors="backslashreplace")
+
+
+def _complain(text: object) -> None:
+    """Say it on stderr; if that is full or gone, the exit code alone says it."""
+    try:
+        print(text, file=sys.stderr)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _discard_output() -> None:

@@ -134,6 +134,16 @@ def test_full_disk_behind_the_output_is_said(configuration, arguments):
     assert done.stderr == b"cannot write the output: No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "code"), [("rubbish", 2), ("[mqtt]\nserver = localhost\nport = 1\n", 1), ("", 0)]
+)
+def test_full_disk_behind_the_messages_changes_no_exit_code(configuration, text, code):
+    configuration.write_text(text)
+    verb = ["check-config"] if code != 1 else ["discovery", "clear"]
+    done = run_with("2>/dev/full", "--config", str(configuration), *verb)
+    assert done.returncode == code
+
+
 def test_decode_of_closed_input_is_no_bytes():
     done = run_with("<&-", "decode")
     assert (done.returncode, done.stderr) == (1, b"")
