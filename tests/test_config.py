@@ -380,7 +380,9 @@ def test_hints_stand_only_where_there_is_a_comment_or_a_quote(value):
         ("inverter", "device", "/dev/hidrawN, unix:/path of a stand-in, or nothing to find the inverter"),
     ],
 )
-@pytest.mark.parametrize("word", ["on", "Off", "yes", "no", "true", "FALSE", "none", "0", "1"])
+@pytest.mark.parametrize(
+    "word", ["on", "Off", "yes", "FALSE", "none", "0", "1", "Enable", "disable", "y", "default", "auto", "-"]
+)
 def test_switch_word_is_no_name_of_a_file(tmp_path, monkeypatch, section, key, told, word):
     monkeypatch.chdir(tmp_path)
     (tmp_path / word).touch()
@@ -395,6 +397,40 @@ def test_file_that_we_write_is_no_folder_and_no_shell_word(tmp_path, section, ke
         assert "not a folder" in mistake(f"[{section}]\n{key} = {value}\n")
     for value in ("~/goodwe", "$HOME/goodwe", "file:///tmp/goodwe"):
         assert "are not replaced" in mistake(f"[{section}]\n{key} = {value}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[inverter]\nstatefile = {0}/x\n[mqtt]\nbacklog = {0}/x\n", "{1}:4: backlog and statefile are one"),
+        ("[inverter]\nstatefile = {0}/x\nlogfile = {0}/x\n", "{1}:2: statefile and logfile are one"),
+        ("[mqtt]\nbacklog = {0}/link/x\n[inverter]\nlogfile = {0}/x\n", "{1}:2: backlog and logfile are one"),
+        ("[mqtt]\nbacklog = /etc/goodwe.conf\n", "{1}:2: backlog and this configuration are one"),
+        ("[mqtt]\ntls = on\ncafile = {0}/pem\nbacklog = {0}/pem\n", "{1}:4: backlog and cafile are one"),
+        ("[mqtt]\nbacklog = /var/lib/goodwe/state.json\n", "{1}:2: backlog and statefile are one"),
+    ],
+)
+def test_file_that_we_write_has_one_name_only(tmp_path, text, told):
+    """Each would set the other's file aside as damaged."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "pem").touch()
+    assert mistake(text.format(tmp_path)) == f"{told.format(tmp_path, PATH)} file; name another"
+
+
+def test_files_that_are_only_read_may_be_one(tmp_path):
+    """A certificate and its key often are."""
+    (tmp_path / "pem").touch()
+    parse(f"[mqtt]\ntls = on\ncertfile = {tmp_path}/pem\nkeyfile = {tmp_path}/pem\n")
+
+
+@pytest.mark.parametrize("key", ["cafile", "certfile", "keyfile"])
+def test_file_that_this_user_may_not_read_is_told_with_what_helps(tmp_path, monkeypatch, key):
+    (tmp_path / "pem").touch()
+    text = f"[mqtt]\ntls = on\n{key} = {tmp_path}/pem\n"
+    monkeypatch.setattr(config.parsers.os, "access", lambda *_: False)
+    assert mistake(text).endswith(
+        "can be read (Permission denied; run this with sudo, or chown and chmod 640)"
+    )
 
 
 @pytest.mark.parametrize("key", ["mqtt.backlog", "inverter.statefile"])
@@ -438,6 +474,11 @@ def test_log_that_could_not_be_opened_is_told(tmp_path, log):
         ("/dev/hidrawN", "one node with its number"),
         ("/dev/hidraw*", "one node with its number"),
         ("/dev/hidraw0, /dev/hidraw1", "one node with its number"),
+        ("/dev/hidraw0 /dev/hidraw1", "one node with its number"),
+        ("/dev/hidraw0; /dev/hidraw1", "one node with its number"),
+        ("/dev/hidraw", "one node with its number"),
+        ("/dev/serial0", "this is a serial port"),
+        ("/dev/rfcomm0", "this is a serial port"),
         ("/dev", "is no hidraw node"),
         ("/etc/passwd", "is no hidraw node"),
         ("/dev/null", "is no hidraw node"),

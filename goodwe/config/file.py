@@ -63,6 +63,8 @@ def parse(content: str, path: str, *, to_run: bool = True) -> tuple[Config, list
     for name in kinds:
         config, about = parsing.checked(config, name)
         warnings += about
+    for section, complaint in rules.files_apart(config, path):
+        warnings += parsing.told(section, [complaint])
     on = [name for name in kinds if getattr(config.sections[name], "enabled", False)]
     if not on and not broken:
         warnings.append(f"{path}: every output is off; readings go nowhere")
@@ -174,14 +176,14 @@ class _Parsing:
     def with_secrets(self, config: Config, name: str, *, to_run: bool) -> tuple[Config, list[str]]:
         """The same with this section's secrets out of their files, and warnings. Raises ConfigError."""
         section, complaints = rules.read_secrets(config.sections[name], to_run=to_run)
-        return config.having(section), self._told(section, complaints)
+        return config.having(section), self.told(section, complaints)
 
     def checked(self, config: Config, name: str) -> tuple[Config, list[str]]:
         """The same with this section as it can be used, and warnings. Raises ConfigError."""
         section = config.sections[name]
         complaints = [*rules.check(section), *section.check(config)]
         changes = {key: value for one in complaints for key, value in (one.instead or {}).items()}
-        return config.having(replace(section, **changes)), self._told(section, complaints)
+        return config.having(replace(section, **changes)), self.told(section, complaints)
 
     def _raw(self, section: str, option: Option) -> str:
         return self._parser.get(section, option.attribute, fallback=option.default) or ""
@@ -195,7 +197,7 @@ class _Parsing:
             told = f"{option.key}{_quoted(option, raw)}: must be {error}{hint}"
             self._source.refuse(section, option.key, told)
 
-    def _told(self, section: Section, complaints: Iterable[Complaint]) -> list[str]:
+    def told(self, section: Section, complaints: Iterable[Complaint]) -> list[str]:
         """The warnings among them. Raises ConfigError for the first that is more than that."""
         options = {option.key: option for option in section.options()}
         warnings = []

@@ -20,7 +20,10 @@ QUOTES = "\"'`\u201c\u201d\u201e\u201f\u2018\u2019\u201a\xab\xbb"
 """Also those that a word processor makes."""
 COMMENT = re.compile(r"(?:^|\s)[#;]")
 """The place where people begin a comment behind a value; configparser takes it for a part of the value."""
-NOT_A_PATH = {"on", "off", "yes", "no", "true", "false", "none", "null", "0", "1", "enabled", "disabled"}
+NOT_A_PATH = {
+    *("on", "off", "yes", "no", "true", "false", "none", "null", "0", "1", "enabled", "disabled"),
+    *("enable", "disable", "y", "n", "auto", "default", "-", ":memory:"),
+}
 """Words that mean a switch; nobody wants a file of that name."""
 
 
@@ -253,6 +256,7 @@ def own_file(example: str) -> Callable[[str], str]:
         return path
 
     OF_FILES.add(parse)
+    WRITTEN.add(parse)
     return parse
 
 
@@ -303,7 +307,17 @@ def existing_file(raw: str) -> str:
         return raw
     meant = "the path of a file that can be read"
     path = _path(raw, f"{meant}, or nothing for none")
-    if not (os.path.isfile(path) and os.access(path, os.R_OK)):
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+    except PermissionError:
+        is_file, allowed = True, False
+    except OSError:
+        raise ValueError(meant) from None
+    else:
+        allowed = os.access(path, os.R_OK)
+    if is_file and not allowed:
+        raise ValueError(f"{meant} (Permission denied; run this with sudo, or chown and chmod 640)")
+    if not is_file:
         raise ValueError(meant)
     return path
 
@@ -371,9 +385,10 @@ def device(raw: str) -> str:
     if not raw.startswith("/") or not _is_text(raw):
         raise ValueError(meant)
     name = os.path.basename(raw)
-    if name == "hidrawN" or COMMENT.search(raw) or any(character in "*?[," for character in raw):
+    several = any(character in "*?[,; \t" for character in raw)
+    if name in ("hidrawN", "hidraw") or COMMENT.search(raw) or several:
         raise ValueError(f"{meant}: one node with its number, or nothing for all of them")
-    if name.startswith("tty") or raw.startswith("/dev/serial/"):
+    if name.startswith(("tty", "serial", "rfcomm")) or raw.startswith("/dev/serial/"):
         raise ValueError(f"{meant}; this is a serial port, and the inverter's USB port is none")
     if name.startswith("hiddev"):
         raise ValueError(f"{meant}; hiddev is another way to such devices")
@@ -393,5 +408,7 @@ def _may_be_hidraw(node: str) -> bool:
     return os.path.basename(subsystem) == "hidraw"
 
 
+WRITTEN: set[Callable[[str], str]] = {log_file}
+"""The parsers of names of files that we write."""
 OF_FILES: set[Callable[[str], str]] = {log_file, existing_file, password_file, device}
 """The parsers of values that are the name of a file."""

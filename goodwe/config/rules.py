@@ -1,12 +1,13 @@
 """Rules for any section that has such options: secrets and their files, TLS and its files."""
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from .options import Complaint, Option, Section
-from .parsers import COMMENT, QUOTES, OutOfReach, Secret, read_password
+from .options import Complaint, Config, Option, Section
+from .parsers import COMMENT, OF_FILES, QUOTES, WRITTEN, OutOfReach, Secret, read_password
 
 OUT_OF_REACH = "is not known here; to run, it"
 """Words of the warning about a secret that only the daemon can read."""
@@ -64,6 +65,24 @@ def _about_file(key: str, name: str, file: str, secret: Secret, mode: int) -> It
         yield Complaint("", why, is_warning=True)
     if mode & stat.S_IROTH:
         yield Complaint("", f"{file} can be read by everybody; chmod 600 it", is_warning=True)
+
+
+def files_apart(config: Config, path: str) -> Iterator[tuple[Section, Complaint]]:
+    """Yield what names a file that we write and something else names as well; `path` is the configuration.
+
+    A file that holds something else than it should is set aside as damaged: a second name would lose it.
+    """
+    named = {os.path.realpath(path): ("this configuration", False)}
+    for section in config.sections.values():
+        for option in section.options():
+            value = _value(section, option)
+            if option.parse not in OF_FILES or not value.startswith("/"):
+                continue
+            other, is_written = named.setdefault(
+                os.path.realpath(value), (option.key, option.parse in WRITTEN)
+            )
+            if other != option.key and (is_written or option.parse in WRITTEN):
+                yield section, Complaint(option.key, f"{option.key} and {other} are one file; name another")
 
 
 def check(section: Section) -> Iterator[Complaint]:
