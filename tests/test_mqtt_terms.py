@@ -1,5 +1,6 @@
 """The terms asked of a broker, what it allows, and what it says: bytes and words, no connection."""
 
+import errno
 import socket
 import ssl
 import struct
@@ -240,7 +241,28 @@ def alert(reason: str) -> ssl.SSLError:
         (socket.gaierror(socket.EAI_FAIL, "failed"), Failure.NAME, "its name cannot be looked up (failed)"),
         (ConnectionRefusedError(111, "no"), Failure.AWAY, "nothing listens there"),
         (TimeoutError("timed out"), Failure.AWAY, "no answer; is the machine on"),
-        (OSError(113, "No route to host"), Failure.AWAY, "No route to host"),
+        (OSError(113, "No route to host"), Failure.AWAY, "No route to host; is the machine on"),
+        (OSError(errno.EMFILE, "Too many open files"), Failure.AWAY, "Too many open files; this program has"),
+        (
+            OSError(errno.ENFILE, "Too many open files in system"),
+            Failure.AWAY,
+            "this machine has as many as it",
+        ),
+        (
+            OSError(errno.ENOMEM, "Cannot allocate"),
+            Failure.AWAY,
+            "this machine has no memory or threads left",
+        ),
+        (OSError(errno.EAGAIN, "cannot start a thread"), Failure.AWAY, "no memory or threads left for it"),
+        (OSError(errno.ENETUNREACH, "unreachable"), Failure.AWAY, "has this machine a network that leads"),
+        (OSError(errno.ENETDOWN, "down"), Failure.AWAY, "has this machine a network that leads there?"),
+        (OSError(errno.EADDRNOTAVAIL, "no address"), Failure.AWAY, "has this machine a network that leads"),
+        (PermissionError(errno.EPERM, "not permitted"), Failure.AWAY, "look at its firewall"),
+        (
+            OSError(errno.EINVAL, "Invalid"),
+            Failure.AWAY,
+            "Invalid; are server, port and tls in [mqtt] right?",
+        ),
         (StartError("passwordfile = x: No such file"), Failure.AWAY, "passwordfile = x: No such file"),
         (struct.error("too long"), Failure.REFUSED, "has more than 65535 bytes"),
         (mqtt.WebsocketConnectionError("404"), Failure.AWAY, "no websocket (404); check transport"),

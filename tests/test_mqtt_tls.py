@@ -389,3 +389,10 @@ def test_password_file_that_is_no_text_is_told(tmp_path):
     (tmp_path / "secret").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StartError, match="not UTF-8 text"):
         password_for(settings(1883, passwordfile=str(tmp_path / "secret")))
+
+
+def test_file_that_cannot_be_read_is_not_called_one_with_the_wrong_content(tmp_path):
+    with pytest.raises(StartError, match=r"cafile = .*: cannot be read \(No such file or directory\)"):
+        tls_context(str(tmp_path / "none.pem"), "", "")
+    with pytest.raises(StartError, match=r"keyfile = .*: cannot be read \(No such file or directory\)"):
+        tls_context("", str(tmp_path / "none.pem"), str(tmp_path / "none.key"))

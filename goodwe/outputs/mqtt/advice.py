@@ -1,5 +1,6 @@
 """The troubles of brokers and networks, in words for the person who can do something about them."""
 
+import errno
 import socket
 import ssl
 import struct
@@ -81,7 +82,7 @@ UNPUBLISHED = {
 SESSION_TAKEN_OVER = 142
 ABOUT_A_MESSAGE = frozenset({128, 129, 130, 131, 135, 143, 144, 149, 153, 154, 155, 158, 162})
 """Reasons of a DISCONNECT that may be those of a single message."""
-BUSY = frozenset({137, 151, 159})
+BUSY = frozenset({137, 150, 151, 159})
 UNAVAILABLE = frozenset({3, 136})
 CONTESTED = (
     "another program connects as {client_id}: is this one running twice? Else change clientid in [mqtt];"
@@ -90,6 +91,18 @@ CONTESTED = (
 CLIENT_CERTIFICATE_WANTED = (
     "it wants a certificate of ours, and there is none; set certfile and keyfile in [mqtt]"
 )
+NETWORK = "has this machine a network that leads there?"
+MEMORY = "this machine has no memory or threads left for it; end what takes them"
+FIREWALL = "this machine does not let us connect; look at its firewall"
+OF_THIS_MACHINE = {
+    errno.EMFILE: "this program has as many as it may; raise LimitNOFILE= in its unit, or ulimit -n",
+    errno.ENFILE: "this machine has as many as it can; raise fs.file-max, or end what opens them",
+    **dict.fromkeys((errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN), MEMORY),
+    **dict.fromkeys((errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT), NETWORK),
+    **dict.fromkeys((errno.EHOSTUNREACH, errno.EHOSTDOWN), "is the machine on, is server in [mqtt] right?"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), FIREWALL),
+}
+"""Errors of a connect() that say more of machines and networks than of the broker, to what can be done."""
 NO_CONNECTION = (StartError, OSError, ValueError, struct.error)
 """Raised by an attempt that leads to no connection; anything else is a defect."""
 LONGEST_QUOTATION = 200
@@ -161,7 +174,8 @@ def _why_away(error: Exception) -> str:
         case TimeoutError():
             return "no answer; is the machine on, are server and port in [mqtt] right?"
         case OSError():
-            return f"{error.strerror or error}; are server, port and tls in [mqtt] right?"
+            text = error.strerror or str(error)
+            return f"{text}; {OF_THIS_MACHINE.get(error.errno or 0, 'are server, port and tls in [mqtt] right?')}"
     return f"not a host name ({error}); check server in [mqtt]"
 
 

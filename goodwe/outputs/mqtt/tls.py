@@ -56,7 +56,7 @@ def tls_context(cafile: str, certfile: str, keyfile: str, *, by_address: bool = 
     try:
         context = ssl.create_default_context(cafile=cafile or None)
     except OSError as error:
-        raise StartError(f"cafile = {cafile}: must have certificates in it, PEM ({error})") from error
+        raise StartError(f"cafile = {cafile}: {_unusable('have certificates in it', error)}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags = context.verify_flags & ~STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
     if by_address:
@@ -67,7 +67,7 @@ def tls_context(cafile: str, certfile: str, keyfile: str, *, by_address: bool = 
             context.load_cert_chain(certfile, keyfile, password=_no_passphrase)
     except OSError as error:
         both = f"certfile = {certfile}, keyfile = {keyfile}"
-        raise StartError(f"{both}: must be a certificate and its key, PEM ({error})") from error
+        raise StartError(f"{both}: {_unusable('be a certificate and its key', error)}") from error
     return context
 
 
@@ -125,6 +125,13 @@ def _stamp(path: str) -> tuple[int, ...]:
     except OSError:
         return ()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _unusable(must: str, error: OSError) -> str:
+    """Why a file that `must` be or have something cannot be used: for what is in it, or before it is read."""
+    if isinstance(error, ssl.SSLError):
+        return f"must {must}, PEM ({error})"
+    return f"cannot be read ({error.strerror or error})"
 
 
 def _no_passphrase() -> str:
