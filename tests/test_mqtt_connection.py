@@ -209,6 +209,34 @@ def test_contested_name_is_said_once_and_peace_after_five_minutes(caplog):
     assert caplog.messages[before:] == ["Connected to MQTT nas"]
 
 
+def test_contest_puts_no_blame_on_what_was_just_on_its_way():
+    """Who takes our name at once always hits the same message; when there is peace, it goes out again."""
+    house, message = House(), Message("goodwe/x/data", "{}", 0)
+    for _ in range(4):
+        house.connect()
+        assert house.connection.publish(message)
+        house.lose(0.1)
+    assert house.status["left_out"] == [message.topic]
+    for _ in range(4):
+        house.connect()
+        house.lose(0.1)
+    assert "another program connects as me" in house.status["why_not"]
+    house.connect()
+    assert house.connection.publish(message)
+    assert (house.puppet.published, house.status["left_out"]) == ([message], [])
+
+
+def test_broker_that_gets_messages_too_fast_is_left_in_peace_for_longer():
+    house = House(protocol="5")
+    pauses = []
+    for _ in range(3):
+        house.connect()
+        house.hear(Said(DISCONNECT, 0, (150,), {}), closes=True)
+        pauses.append(house.status["next_try_seconds"])
+    assert pauses[2] > 5.0
+    assert "it gets more messages than it allows" in house.status["why_not"]
+
+
 def test_contested_name_that_is_lost_in_peace_is_contested_no_more(caplog):
     house = House()
     for _ in range(3):

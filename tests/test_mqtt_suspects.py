@@ -3,7 +3,14 @@
 import pytest
 
 from goodwe.outputs.mqtt.message import Message
-from goodwe.outputs.mqtt.suspects import ANSWERED_AFTER, LEFT_OUT_FOR, PASSED_AFTER, Suspects, Verdict
+from goodwe.outputs.mqtt.suspects import (
+    ANSWERED_AFTER,
+    LEFT_OUT_FOR,
+    LONGEST_LEFT_OUT,
+    PASSED_AFTER,
+    Suspects,
+    Verdict,
+)
 
 BAD, GOOD = "goodwe/bad", "goodwe/good"
 
@@ -86,17 +93,53 @@ def test_message_that_is_too_large_is_left_out_and_a_smaller_one_of_its_topic_is
     house.until_it_stands(Message(GOOD, "x" * 50), Message(BAD, "x" * 200))
     assert house.suspects.leaves_out(BAD, 200, house.now)
     house.now += LEFT_OUT_FOR
-    assert house.connect(Message(BAD, "x" * 90)), "another day"
+    assert house.connect(Message(BAD, "x" * 90)), "tried again"
 
 
-def test_it_is_tried_again_after_a_day():
-    house = House(lambda message: message.topic == BAD and house.now < 50_000.0)
+def test_it_is_tried_again_later_and_later_up_to_a_day():
+    house = House(lambda message: message.topic == BAD and house.now < 400_000.0)
+    terms = [LEFT_OUT_FOR * 2**n for n in range(8)] + [LONGEST_LEFT_OUT] * 2
+    for term in terms:
+        house.until_it_stands(Message(BAD, "1", 1, retain=True))
+        (known,) = house.suspects.left_out(house.now)
+        assert known == BAD
+        house.now += term - 60.0
+        assert house.suspects.leaves_out(BAD, 1, house.now)
+        house.now += 61.0
+    house.now = 500_000.0
+    assert house.connect(Message(BAD, "1", 1, retain=True))
+    assert house.taken[-1] == Message(BAD, "1", 1, retain=True)
+
+
+def test_term_is_short_again_after_it_was_taken():
+    bad = [BAD]
+    house = House(lambda message: message.topic in bad)
+    for _ in range(3):
+        bad[:] = [BAD]
+        house.until_it_stands(Message(BAD, "1", 1))
+        house.now += LEFT_OUT_FOR + 1.0
+        bad.clear()
+        assert house.connect(Message(BAD, "1", 1))
+        assert house.taken[-1] == Message(BAD, "1", 1)
+
+
+def test_strike_that_led_to_nothing_lengthens_no_term():
+    house = House(lambda message: message.topic == BAD and house.connections in (1, 2, 4, 5, 6))
     house.until_it_stands(Message(BAD, "1"))
-    house.now += LEFT_OUT_FOR - 60.0
-    assert house.suspects.leaves_out(BAD, 1, house.now)
-    house.now += 61.0
-    assert house.connect(Message(BAD, "1"))
-    assert house.taken[-1].topic == BAD
+    house.now += LEFT_OUT_FOR * 3
+    house.connections = 3
+    house.until_it_stands(Message(BAD, "1"))
+    assert house.suspects.left_out(house.now) == [BAD]
+    assert house.suspects.left_out(house.now + LEFT_OUT_FOR) == []
+
+
+def test_nothing_is_left_out_of_which_something_else_was_the_cause():
+    house = House(lambda message: message.topic == BAD)
+    house.until_it_stands(Message(BAD, "1", 1))
+    house.suspects.acquit()
+    assert house.suspects.left_out(house.now) == []
+    assert house.suspects.as_taken(Message(BAD, "1", 1), house.now) == Message(BAD, "1", 1)
+    assert not house.suspects.is_careful(house.now)
 
 
 def test_topic_that_was_taken_before_is_found_as_well():

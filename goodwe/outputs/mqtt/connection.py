@@ -444,6 +444,7 @@ class Connection:
         if reason == SESSION_TAKEN_OVER:
             self._quickly_lost = CONTESTED_AFTER
         if self._quickly_lost >= CONTESTED_AFTER:
+            self._suspects.acquit()
             return Failure.CONTESTED, with_own_words(CONTESTED.format(client_id=self._client_id), properties)
         self._tell_verdicts(verdicts or [])
         details = why_ended(reason, properties) or self._own_details(attempt, result)
@@ -668,7 +669,7 @@ class Connection:
     def _tell_verdicts(self, verdicts: list[Verdict]) -> None:
         for topic, qos, retain, left_out in verdicts:
             if left_out:
-                what = "it is left out for a day; check what the broker allows"
+                what = "it is left out and only now and then tried again; check what the broker allows"
             else:
                 what = f"it is sent with QoS {qos}" if retain else "it is sent without retain"
             self._log.once(self._where(), f"it closes the connection at {topic}; {what}")

@@ -4,8 +4,9 @@ A broker that does not take a message, for its size, its topic, its QoS or becau
 only close the connection; brokers of MQTT 3.1.1 have no other word. It does so at once. So what was sent
 within the last moment before such an end, or was not acknowledged, is suspected. From then on a topic that
 has not yet passed is sent alone, so that nothing else can be to blame. If the connection ends again, that
-topic is sent with less QoS, then not retained, and at last, after two more such ends, left out for a day. The
-rest passes.
+topic is sent with less QoS, then not retained, and at last, after two more such ends, left out. The rest
+passes. Since chance may have been to blame, what is left out is tried again after ten minutes, and each time
+that it is not taken then after twice as long, up to a day.
 """
 
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ ANSWERED_AFTER = 5.0
 """The same for a message that a broker acknowledges, and has not."""
 STRIKES = 2
 """Ends of the connection until a topic is left out."""
-LEFT_OUT_FOR = 86400.0
-"""Seconds; also for what is sent with less."""
+LEFT_OUT_FOR, LONGEST_LEFT_OUT = 600.0, 86400.0
+"""Seconds, doubled from the first to the second; also for what is sent with less."""
 CAREFUL_FOR = 60.0
 """Seconds without suspicion after which messages are no longer sent one by one."""
 MOST_TOPICS = 2000
@@ -57,17 +58,20 @@ class _Topic:
     may_retain: bool = True
     """How it may be sent."""
     left_out: bool = False
-    until: float = -NEVER
+    until: float = NEVER
     """How long these last three hold."""
+    term: float = LEFT_OUT_FOR
+    """Seconds that they hold when they are next found out."""
 
     def passes(self) -> None:
         """The message on its way has been taken."""
         self.passed, self.strikes = max(self.passed, self.sent), 0
         self.sent, self.due = -1, NEVER
+        if self.until == NEVER:
+            self.term = LEFT_OUT_FOR
 
     def condemn(self, topic: str, now: float) -> Verdict | None:
         """The broker has closed the connection at it, and nothing else was on its way; None: once more."""
-        self.until = now + LEFT_OUT_FOR
         if self.qos:
             self.most_qos = self.qos - 1
         elif self.retain:
@@ -77,13 +81,14 @@ class _Topic:
             return None
         else:
             self.strikes, self.left_out = 0, True
+        self.until = now + self.term
         return Verdict(topic, self.most_qos, self.may_retain, self.left_out)
 
     def expire(self, now: float) -> None:
-        """A day is over."""
+        """The term is over: everything may be tried again."""
         if now >= self.until:
             self.most_qos, self.may_retain, self.left_out = HIGHEST_QOS, True, False
-            self.until = NEVER
+            self.until, self.term = NEVER, min(2 * self.term, LONGEST_LEFT_OUT)
 
 
 class Suspects:
@@ -173,6 +178,11 @@ class Suspects:
             return None
         self._careful_until = now + CAREFUL_FOR
         return [verdict for verdict in verdicts if verdict is not None]
+
+    def acquit(self) -> None:
+        """Something else ends the connections: no message was to blame."""
+        self._topics.clear()
+        self._careful_until = -NEVER
 
     def left_out(self, now: float) -> list[str]:
         """The topics that are."""
