@@ -135,6 +135,17 @@ def test_broker_that_lost_its_memory_is_told_again(run, mosquitto):
     subscriber.close()
 
 
+def test_new_connection_carries_the_live_value_before_it_tells_home_assistant_again(run, mosquitto):
+    running = run(mosquitto.port, {"discovery": True})
+    running.tell(Found(SERIAL, 11), reading())
+    serving(running)
+    mosquitto.stop()
+    mosquitto.start()
+    subscriber = Subscriber(mosquitto.port)
+    assert [subscriber.next()[0] for _ in range(3)] == [DATA, ONLINE, CONFIG]
+    subscriber.close()
+
+
 def test_without_discovery_nothing_of_it_is_imported(mosquitto):
     program = (
         "import sys, time; from random import Random; from goodwe import config; from goodwe.loop import Loop\n"

@@ -45,6 +45,8 @@ class PublishedInverter:
     """Its last message that is still true: the first thing that a new connection carries."""
     has_arrived: bool = False
     """True once a broker has acknowledged the newest; then no other connection needs it."""
+    is_introduced: bool = False
+    """True once a connection has carried how it stands."""
     receipt: "Receipt | None" = None
     """Of the newest, while it waits for a connection."""
     since: float = 0.0
@@ -79,7 +81,7 @@ class Feature:
         """Subscribers may know nothing of it: a new connection, or a Home Assistant that starts."""
 
     def prepare(self, inverter: PublishedInverter) -> None:
-        """Something is going to be said of it, or it has told more about itself."""
+        """Something is said of it, or it has told more about itself; maybe more than once."""
 
     def take(self, reading: Reading, data: str) -> "Receipt | None":
         """A reading is on its way to a broker, as this text; a receipt is told its fate."""

@@ -98,7 +98,7 @@ class MqttOutput(Timer, Output):
             case Info(serial, kind, values) if serial in self.inverters:
                 inverter = self.inverters[serial]
                 inverter.infos[kind] = values
-                self._features.each(lambda feature: feature.prepare(inverter))
+                self._prepare(inverter)
         self._features.each(lambda feature: feature.handle(event))
 
     def stop(self, now: float) -> None:
@@ -217,12 +217,18 @@ class MqttOutput(Timer, Output):
         """Say what is new, or after a connection how things stand: data first, then online."""
         if inverter.online is None:
             return
-        self._features.each(lambda feature: feature.prepare(inverter))
+        if not inverter.is_introduced:  # Home Assistant hears of it before its first values
+            self._prepare(inverter)
         newest = inverter.newest
-        if newest is not None and not inverter.has_arrived and not self._publish_data(inverter, newest):
-            return
-        online = ONLINE if inverter.online else OFFLINE
-        self.pool.publish(inverter.serial, Message(f"{inverter.topic}/online", online, 1, retain=True))
+        if newest is None or inverter.has_arrived or self._publish_data(inverter, newest):
+            online = ONLINE if inverter.online else OFFLINE
+            self.pool.publish(inverter.serial, Message(f"{inverter.topic}/online", online, 1, retain=True))
+        # From then on behind them: a broker may close the connection at what the features have to tell.
+        self._prepare(inverter)
+        inverter.is_introduced |= self.pool.of(inverter.serial) is not None
+
+    def _prepare(self, inverter: PublishedInverter) -> None:
+        self._features.each(lambda feature: feature.prepare(inverter))
 
     def _is_newest(self, inverter: PublishedInverter, reading: Reading | Resting | None) -> None:
         """From now on this is true of it; a reading that has waited until now is one of the past."""
@@ -280,7 +286,7 @@ class MqttOutput(Timer, Output):
 
     def _tell_anew(self, inverter: PublishedInverter) -> None:
         self._features.each(lambda feature: feature.renew(inverter))
-        self._features.each(lambda feature: feature.prepare(inverter))
+        self._prepare(inverter)
 
     def _say_again(self, inverter: PublishedInverter) -> None:
         if not inverter.online and not self._stopping:
