@@ -16,7 +16,9 @@ from .tls import NOT_OUR_ADDRESS, NOT_OUR_NAME
 
 CLOSED_AT_ONCE = "it closed the connection without an answer; is it an MQTT broker, are port and tls right?"
 NO_ANSWER = "it accepts connections but does not answer; is it an MQTT broker?"
-NONSENSE = "what it says is not MQTT; is it an MQTT broker, are port and protocol in [mqtt] right?"
+NONSENSE = (
+    "what it says is not MQTT; is it an MQTT broker, are port, tls, transport and protocol in [mqtt] right?"
+)
 REFUSALS = {
     # CONNACK of MQTT 3.1.1, and the reason codes of MQTT 5 (3.2.2.2)
     1: "it does not speak this version of MQTT; change protocol in [mqtt]",
@@ -174,8 +176,8 @@ def _why_away(error: Exception) -> str:
         case TimeoutError():
             return "no answer; is the machine on, are server and port in [mqtt] right?"
         case OSError():
-            text = error.strerror or str(error)
-            return f"{text}; {OF_THIS_MACHINE.get(error.errno or 0, 'are server, port and tls in [mqtt] right?')}"
+            remedy = OF_THIS_MACHINE.get(error.errno or 0, "are server, port and tls in [mqtt] right?")
+            return f"{error.strerror or error}; {remedy}"
     return f"not a host name ({error}); check server in [mqtt]"
 
 
