@@ -425,6 +425,9 @@ def test_two_of_it_at_once(patient):
     check(patient("one-way"), Grade.OK, "one way")
     patient.put({"/proc/9/cmdline": "python3\0/opt/goodweusblogger/GoodWe.py\0foreground\0"})
     check(patient("one-way"), Grade.FAIL, "pids 7, 9", "sudo kill 9")
+    patient.put({"/run/goodwe.pid": "9\n"})
+    check(patient("one-way"), Grade.FAIL, "pids 7, 9", "sudo kill 7")
+    patient.put({"/run/goodwe.pid": "7\n"})
     patient.status = {**STATUS, "program": {"pid": 9, "version": "1.0.0"}}
     check(patient("one-way"), Grade.FAIL, "pids 7, 9", "sudo kill 7")
 
@@ -438,6 +441,7 @@ def test_two_of_it_at_once(patient):
         ("python3 GoodWe.py --config=/tmp/demo.conf foreground", False),
         ("python3 GoodWe.py --config /etc/goodwe.conf start", True),
         ("python3 GoodWe.py --config goodwe.conf start", True),
+        ("python3 GoodWe.py --config other.conf start", False),
         ("/opt/goodweusblogger/.venv/bin/python /opt/goodweusblogger/GoodWe.py restart", True),
     ],
 )

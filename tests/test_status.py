@@ -213,6 +213,13 @@ def test_json_is_never_a_line_for_a_person(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "GoodWe is running, pid 42\n"
 
 
+@pytest.mark.parametrize(("options", "code"), [([], 0), (["--long"], 0), (["--json"], 4)])
+def test_program_that_runs_without_its_socket_is_told(tmp_path, capsys, options, code):
+    """The older program has none, and somebody may have removed ours; restartd's own look stays silent."""
+    assert status.main(options, Daemon(0), str(tmp_path / "pid")) == code
+    assert ("nothing listens at" in capsys.readouterr().err) == bool(options)
+
+
 def test_nothing_of_a_broker_or_an_inverter_reaches_the_terminal_unseen():
     snapshot = {**SNAPSHOT, "inverters": {"A": {"online": True, "model": "\x1b]0;x\x07\x9b2J"}}}
     assert all(letter.isprintable() for line in shown(snapshot, PLAIN).split("\n") for letter in line)

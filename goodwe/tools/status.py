@@ -221,8 +221,11 @@ def _once(options: argparse.Namespace, daemon: Looked, pidfile: str, out: TextIO
         return RUNNING
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         code = daemon.status()  # no line for a person among the JSON
-    if answer.trouble:
-        print(f"GoodWe: {answer.trouble}", file=sys.stderr)
+    trouble = answer.trouble
+    if code == RUNNING and not trouble and (options.json or options.long):
+        trouble = f"nothing listens at {control.path_beside(pidfile)}; restart it, then it can be asked"
+    if trouble:
+        print(f"GoodWe: {trouble}", file=sys.stderr)
         return code if code == RUNNING and not options.json else CANNOT_BE_ASKED
     return code
 

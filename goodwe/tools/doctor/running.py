@@ -74,7 +74,8 @@ def one_way(machine: Machine) -> Result:
             "sudo sed -i '/GoodWe.py/d' /etc/restartd.conf && sudo pkill -HUP restartd",
         )
     if len(found) > 1:
-        kept = _pid(machine) if _pid(machine) in found else found[0]
+        ours = (_pid(machine), machine.text(machine.pidfile) or "")
+        kept = next((pid for pid in ours if pid in found), found[0])
         others = [pid for pid in found if pid != kept]
         return fail(f"it runs {len(found)} times: pids {', '.join(found)}", f"sudo kill {' '.join(others)}")
     return ok("it is started in one way")
@@ -139,9 +140,10 @@ def _is_alike(machine: Machine, words: list[str]) -> bool:
     options = [word.partition("=") for word in words]
     given = [value for option, _, value in options if option == "--config" and value]
     given += [value for option, value in pairwise(words) if option == "--config"]
-    # A relative path tells nothing: the folder that it was in is not known.
-    other = given[0] if given else config.PATH
-    return not os.path.isabs(other) or os.path.realpath(other) == os.path.realpath(machine.config_path)
+    other, ours = given[0] if given else config.PATH, machine.config_path
+    if os.path.isabs(other):
+        return os.path.realpath(other) == os.path.realpath(ours)
+    return os.path.basename(other) == os.path.basename(ours)  # in which folder it was is not known
 
 
 def _pid(machine: Machine) -> str:
