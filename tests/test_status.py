@@ -181,6 +181,13 @@ def test_trouble_with_asking_is_told(error, told):
     assert bool(told) == bool(answer.trouble)
 
 
+@pytest.mark.parametrize("pidfile", ["file/pid", "p" * 150, "p" * 300])
+def test_path_at_which_nobody_can_listen_is_as_nobody(tmp_path, capsys, pidfile):
+    (tmp_path / "file").touch()
+    assert status.main([], Daemon(3), str(tmp_path / pidfile)) == 3
+    assert capsys.readouterr().err == ""
+
+
 def test_units_program_is_asked_where_systemd_has_its_socket():
     def ask(path):
         if path != "/run/goodwe/control.sock":

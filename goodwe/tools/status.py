@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -17,6 +18,8 @@ WITHIN = 2.0
 """Seconds for an answer."""
 RUNNING, CANNOT_BE_ASKED = 0, 4
 """Exit codes; the others are the daemon's (CONTRACT 4)."""
+NOWHERE = (None, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""Errors for a path at which nobody can listen; None is that of one too long for a socket."""
 EVERY = 2.0
 """Seconds between two looks of --watch."""
 CLEAR, BOLD, RED, PLAIN = "\x1b[H\x1b[2J", "\x1b[1m", "\x1b[31m", "\x1b[0m"
@@ -105,6 +108,8 @@ def asked(pidfile: str, ask: Callable[[str], Any] | None = None) -> StatusAnswer
         except TimeoutError:
             trouble = f"it does not answer at {path}; look into its log, then restart it"
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in NOWHERE:
+                continue
             trouble = f"no answer at {path}: {error}"
     return StatusAnswer(None, trouble)
 
