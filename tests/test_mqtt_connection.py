@@ -380,3 +380,15 @@ def test_goodbye_in_place_of_a_welcome_is_a_refusal(caplog):
     house.greet()
     house.hear(Said(DISCONNECT, 0, (137,), {"ReasonString": "at noon"}), closes=True)
     assert "it says that it is busy (it says: at noon)" in caplog.text
+
+
+def test_foreign_messages_that_come_all_at_once_are_one_line(caplog):
+    """TLS and websockets hand over many at a time."""
+    house = House()
+    house.connect()
+    for number in range(50):
+        message = SimpleNamespace(topic=f"junk/{number}", payload=b"", retain=False)
+        house.puppet.on_message(None, None, message)
+    house.hear()
+    assert sum("did not ask for, such as junk/" in message for message in caplog.messages) == 1
+    assert house.status["counts"]["foreign"] == 50

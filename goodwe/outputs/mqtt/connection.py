@@ -622,15 +622,15 @@ class Connection:
     def _hand_over(self, attempt: Attempt) -> None:
         """Hand messages that were asked for to whoever asked; count what a broker sends besides."""
         arrived, attempt.arrived = attempt.arrived, []
-        foreign, attempt.unreadable = attempt.unreadable, 0
+        unreadable, attempt.unreadable = attempt.unreadable, 0
+        if unreadable:
+            self._counts["foreign"] += unreadable
         for message in arrived:
             if any(mqtt.topic_matches_sub(asked, message.topic) for asked in self._subscriptions):
                 self._received(message)
             else:
-                foreign += 1
                 self._tell_foreign(message.topic)
-        if foreign:
-            self._counts["foreign"] += foreign
+                self._counts["foreign"] += 1
 
     def _forget(self, attempt: Attempt) -> None:
         """Tell everybody whose message was under way in a connection that is gone."""
