@@ -3,6 +3,7 @@
 Each case that `connects` was tried with mosquitto_sub as well: it connects there too. The tests do so again.
 """
 
+import io
 import os
 import shutil
 import ssl
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from goodwe.config import load
 from goodwe.errors import StartError
 from goodwe.events import Found
 from goodwe.outputs.mqtt import backoff
 from goodwe.outputs.mqtt.tls import is_address, names_address, password_for, tls_context, tls_for
+from goodwe.tools import discovery, doctor
+from goodwe.tools.doctor.checks import Grade, Machine
 
 from .authority import openssl
 from .broker import Mosquitto, wait_for
@@ -192,6 +196,24 @@ def test_name_is_found_where_recipes_put_it(run, tmp_path, host, subject, san):
     authority(tmp_path, extensions="basicConstraints = CA:TRUE")
     issue(tmp_path, subject, san)
     connects(run, tmp_path, tls_mosquitto(tmp_path), host)
+
+
+def test_verbs_that_log_in_take_the_certificate_that_the_program_takes(tmp_path):
+    authority(tmp_path, extensions="basicConstraints = CA:TRUE")
+    issue(tmp_path, "127.0.0.1")
+    mosquitto = tls_mosquitto(tmp_path)
+    file = tmp_path / "goodwe.conf"
+    file.write_text(
+        f"[inverter]\nstatefile = {tmp_path}/state.json\n"
+        f"[mqtt]\nserver = 127.0.0.1\nport = {mosquitto.port}\ntls = on\ncafile = {tmp_path}/ca.pem\n"
+    )
+    try:
+        assert discovery.main(["clear"], load(str(file), required=True)[0], out=io.StringIO()) == 0
+        machine = Machine(config_file=str(file), pidfile=f"{tmp_path}/pid", ask=lambda path: None)
+        found = {each.check.name: each.result.grade for each in doctor.examine(machine, ["tls", "login"])}
+        assert found == {"tls": Grade.OK, "login": Grade.OK}
+    finally:
+        mosquitto.stop()
 
 
 def test_certificate_that_signs_itself_is_its_own_authority(run, tmp_path):
