@@ -379,7 +379,8 @@ def test_program_that_this_user_may_not_ask_is_not_one_that_hangs(patient):
 def test_files_of_the_command_line_may_be_relative(monkeypatch, tmp_path):
     (tmp_path / "t.conf").write_text("[mqtt]\nserver = nas\n")
     monkeypatch.chdir(tmp_path)
-    machine = Machine(config_file="t.conf", pidfile="pid", ask=lambda path: None)
+    machine = Machine(config_file="t.conf", pidfile="pid", program="./GoodWe.py", ask=lambda path: None)
+    assert f"sudo {tmp_path}/GoodWe.py start" in doctor.running.program(machine).remedy
     assert machine.settings.mqtt.server == ("nas",)
     assert machine.sockets[0] == str(tmp_path / "pid.sock")
 

@@ -5,6 +5,7 @@ import glob
 import os
 import pwd
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cached_property
@@ -85,6 +86,7 @@ class Machine:
         *,
         config_file: str | None,
         pidfile: str,
+        program: str = sys.argv[0],
         root: str = "/",
         environ: Mapping[str, str] | None = None,
         uid: int | None = None,
@@ -93,6 +95,7 @@ class Machine:
     ) -> None:
         """`config_file` is None for the default path, `pidfile` the path of the daemon's pid file.
 
+        `program` is the path that starts this one.
         `root` stands in front of each path that is read.
 
         `environ` and `uid` are those of the process, where not given. `run` gives what a command prints, None
@@ -107,6 +110,7 @@ class Machine:
         self.run = run or output_of
         self._ask = ask or (lambda path: control.ask(path, "status", within=ANSWER_WITHIN))
         self._root = root
+        self.program = os.path.abspath(program)
         self._locked_out: list[str] = []
         """Sockets that this user may not ask at."""
         self.remembered: dict[str, object] = {}

@@ -7,7 +7,6 @@ from typing import Any
 from ... import config
 from ...errors import StartError
 from .checks import SERVICE_USER, WITH_SUDO, Check, Machine, Result, fail, ok, skip, warn
-from .python import CLASSIC
 
 LATE = 30.0
 """Seconds without a reading of an inverter that is online, at the usual poll interval."""
@@ -31,13 +30,13 @@ def program(machine: Machine) -> Result:
         )
     if holder.locked:
         return fail(
-            f"pid {holder.pid} holds {machine.pidfile} and does not answer", f"sudo {CLASSIC} restart"
+            f"pid {holder.pid} holds {machine.pidfile} and does not answer", f"sudo {machine.program} restart"
         )
     if machine.unit_state == "active":
         return fail("the unit is active and does not answer", "sudo systemctl restart goodwe")
     if holder.exists and holder.pid is not None:
-        return fail(f"it is dead, its pid file {machine.pidfile} remains", f"sudo {CLASSIC} start")
-    return warn("it does not run", f"sudo {CLASSIC} start, or sudo systemctl start goodwe")
+        return fail(f"it is dead, its pid file {machine.pidfile} remains", f"sudo {machine.program} start")
+    return warn("it does not run", f"sudo {machine.program} start, or sudo systemctl start goodwe")
 
 
 def unit(machine: Machine) -> Result:
