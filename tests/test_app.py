@@ -15,7 +15,7 @@ import pytest
 
 from goodwe import config, transport
 from goodwe.app import App
-from goodwe.errors import DeviceError, RestartError
+from goodwe.errors import ConfigError, DeviceError, RestartError
 from goodwe.events import Offline, Online, Reading
 from goodwe.loop import NEVER, Loop, Timer
 from goodwe.outputs import Output
@@ -92,20 +92,21 @@ class Roof:
 class Running:
     """An App in a thread, on nodes and roofs of the test."""
 
-    def __init__(self, find=None):
+    def __init__(self, device=""):
         self.nodes = Nodes()
         self.roofs = {}
         self.open_errors = {}
         self.opens = []
         self.recorder = Recorder()
         self.loop = Loop(time.monotonic)
-        settings, _ = config.parse("[inverter]\npollinterval = 500\nstatefile =\n", "test")
+        text = f"[inverter]\npollinterval = 500\nstatefile =\ndevice = {device}\n"
+        settings, _ = config.parse(text, "test")
         self.app = App(
             settings,
             self.loop,
             lambda app: fanout(self.loop, self.recorder),
             wall_clock=time.time,
-            find=find or self._find,
+            find=transport.find if device else self._find,
         )
         self.raised = None
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -195,9 +196,18 @@ def running():
 ONE, TWO = "15000DSN000W0001", "15000DSN000W0002"
 
 
+def device(raw):
+    """The toy's part in the configuration: `device = toy:SERIAL`."""
+    if len(raw) != len("toy:") + 16:
+        raise ValueError("toy: and a serial")
+    return raw
+
+
 def test_transport_from_the_outside_is_a_row_of_the_table(monkeypatch):
     monkeypatch.setitem(TRANSPORTS, "toy:", __name__)
-    running = Running(find=lambda device, ids, **calls: transport.find(f"toy:{ONE}", ids, **calls))
+    with pytest.raises(ConfigError, match=r"^test:2: device = toy:you: must be toy: and a serial$"):
+        config.parse("[inverter]\ndevice = toy:you\n", "test")
+    running = Running(f"toy:{ONE}")
     wait_for(lambda: running.readings(ONE) >= 2, "readings")
     running.stop()
     assert running.recorder.of(Offline, ONE)

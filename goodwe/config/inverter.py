@@ -2,9 +2,19 @@
 
 from dataclasses import dataclass
 
+from .. import transport
 from . import parsers
 from .options import Section, option
-from .parsers import one_of, switch
+from .parsers import OF_FILES, one_of, switch
+
+
+def device(raw: str) -> str:
+    """A device as its transport takes it. Raises ValueError for what none does."""
+    parse = getattr(transport.module_for(raw), "device", parsers.device)
+    return str(parse(raw))
+
+
+OF_FILES.add(device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +44,7 @@ class InverterSettings(Section):
     )
     device: str = option(
         "",
-        parsers.device,
+        device,
         "Empty: every inverter that is plugged in. /dev/hidrawN: only that node."
         " unix:/path: a simulated inverter's socket.",
     )

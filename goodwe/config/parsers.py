@@ -410,5 +410,5 @@ def _may_be_hidraw(node: str) -> bool:
 
 WRITTEN: set[Callable[[str], str]] = {log_file}
 """The parsers of names of files that we write."""
-OF_FILES: set[Callable[[str], str]] = {log_file, existing_file, password_file, device}
+OF_FILES: set[Callable[[str], str]] = {log_file, existing_file, password_file}
 """The parsers of values that are the name of a file."""
