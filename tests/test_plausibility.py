@@ -54,6 +54,14 @@ def test_boot_on_another_day_with_a_clock_that_is_set_later():
     assert shown(known.check(reading(104.0, 4.0), later)) == 4.0
 
 
+@pytest.mark.parametrize(("later", "believed"), [(20.0, True), (20.1, True), (19.0, False), (26.0, False)])
+def test_day_that_does_not_fit_is_believed_when_the_next_one_agrees_with_it(later, believed):
+    known = seen_on_monday()
+    assert isinstance(known.check(reading(100.0, 20.0), at(10.0)), Implausible)
+    verdict = known.check(reading(100.1, later), at(80.0))
+    assert isinstance(verdict, Trusted) == believed
+
+
 @pytest.mark.parametrize(("total", "at_once"), [(100.1, True), (101.0, False)])
 def test_total_that_goes_on_where_it_was_confirms_the_first_reading_without_a_clock(total, at_once):
     known = after_a_restart(seen_on_monday())

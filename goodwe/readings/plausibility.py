@@ -357,7 +357,11 @@ class Plausibility:
     def _agree(self, earlier: _Candidate, values: Values, at: Moment) -> bool:
         """True if both can be readings of one counter."""
         old, new = fields.number(earlier.values, "eTotal"), fields.number(values, "eTotal")
-        return old - 0.05 <= new <= old + self._most(at.elapsed - earlier.last)
+        if not old - 0.05 <= new <= old + self._most(at.elapsed - earlier.last):
+            return False
+        old_day, new_day = fields.number(earlier.values, "eDay"), fields.number(values, "eDay")
+        # Where E-Day was refused, it has to stay or go on with the total; elsewhere it may begin anew.
+        return earlier.reason != DISAGREE or old_day - 0.05 <= new_day <= old_day + new - old + STEP
 
     # today's energy
 
