@@ -25,8 +25,9 @@ def summed(plant, *events):
     return json.loads(messages[-1].payload)
 
 
-def test_power_and_energy_of_all():
-    plant = Plant("goodwe")
+def test_power_and_energy_of_all(zone):
+    zone("UTC")
+    plant = Plant("goodwe", Clock(1.7e9 + 5))
     total = summed(
         plant,
         reading(ONE, pac=1000, eDay=1.1, eTotal=100.1),
@@ -34,7 +35,7 @@ def test_power_and_energy_of_all():
     )
     assert total == {
         "pac": 1500, "eDay": 1.3, "eTotal": 150.3, "inverters": 2, "isValid": True, "missing": [],
-        "lastSeen": 1_700_000_000_000,
+        "lastSeen": 1_700_000_000_000, "time": "2023-11-14T22:13:25.000+00:00",
     }  # fmt: skip
     assert isinstance(total["pac"], int)
 
@@ -52,7 +53,7 @@ def test_sum_says_of_what_moment_it_speaks(zone):
 
 def test_sum_is_invalid_while_one_is_away_and_counts_its_totals():
     """Do not sum half the plant."""
-    plant = Plant("goodwe")
+    plant = Plant("goodwe", Clock(1.7e9 + 5))
     plant.handle(reading(ONE, pac=1000, eTotal=100.0))
     plant.handle(reading(TWO, pac=500, eTotal=50.0))
     total = summed(plant, Offline(TWO, 11, "unplugged"))
@@ -64,14 +65,14 @@ def test_sum_is_invalid_while_one_is_away_and_counts_its_totals():
 
 
 def test_inverter_that_was_not_read_since_the_start_is_missing():
-    plant = Plant("goodwe")
+    plant = Plant("goodwe", Clock(1.7e9 + 5))
     assert summed(plant, Remembered(TWO))["missing"] == [TWO]
     total = summed(plant, reading(ONE, pac=1000))
     assert (total["pac"], total["isValid"], total["inverters"]) == (1000, False, 2)
 
 
 def test_what_changes_nothing_is_not_published():
-    plant = Plant("goodwe")
+    plant = Plant("goodwe", Clock(1.7e9 + 5))
     assert plant.handle(Found(ONE, 11)) is None
     assert plant.handle(Offline(ONE, 11, "no answer")) is None
     plant.handle(reading(ONE))

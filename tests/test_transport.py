@@ -884,3 +884,11 @@ def test_finder_waits_for_news_where_there_is_any(nodes):
     told.finder.close()
     assert told.finder.closed
     assert told.finder.status(0.0)["state"] == "closed"
+
+
+def test_wires_say_how_many_they_carry_and_whether_they_have_the_envelope():
+    worker = Worker(lambda step: None, "never begun")
+    node = Hidraw("/dev/hidraw0", lambda path: 0, worker, usb_node=str, reset_port=lambda path: None)
+    for wire in (node, StandIn("/run/inverter.sock")):
+        status = wire.status(0.0)
+        assert (status["name"], status["capacity"], status["has_envelope"]) == (wire.name, 1, True)

@@ -308,7 +308,12 @@ class Hidraw:
         self._worker.finish()
 
     def status(self, now: float) -> dict[str, Any]:
-        return {"name": self.name, "capacity": self.capacity, "is_writing": self._writing}
+        return {
+            "name": self.name,
+            "capacity": self.capacity,
+            "has_envelope": self.has_envelope,
+            "is_writing": self._writing,
+        }
 
 
 # --- nodes that come and go

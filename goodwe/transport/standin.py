@@ -58,7 +58,7 @@ class StandIn:
         closed()
 
     def status(self, now: float) -> dict[str, Any]:
-        return {"name": self.name, "capacity": self.capacity}
+        return {"name": self.name, "capacity": self.capacity, "has_envelope": self.has_envelope}
 
     def _connection(self) -> socket.socket:
         if self._socket is None:

@@ -17,11 +17,8 @@ SUMMED = {"pac": None, "eDay": 1, "eTotal": 1}
 class Plant:
     """The inverters that are known. One that is away counts with its totals and makes the sum invalid."""
 
-    def __init__(self, topic: str, wall_clock: Callable[[], float] | None = None) -> None:
-        """`topic` is the one above the inverters'; `wall_clock` gives seconds since 1970.
-
-        Without a clock the sum does not say of what moment it speaks.
-        """
+    def __init__(self, topic: str, wall_clock: Callable[[], float]) -> None:
+        """`topic` is the one above the inverters'; `wall_clock` gives seconds since 1970."""
         self._wall_clock = wall_clock
         self._topic = f"{topic}/sum/data"
         self._readings: dict[str, Reading | Resting | None] = {}
@@ -62,8 +59,7 @@ class Plant:
         }
         message |= {"inverters": len(self._readings), "isValid": not missing, "missing": missing}
         message["lastSeen"] = milliseconds(max((reading.when for reading in readings), default=0.0))
-        if self._wall_clock is not None:
-            message["time"] = iso_time(milliseconds(self._wall_clock()))
+        message["time"] = iso_time(milliseconds(self._wall_clock()))
         return Message(self._topic, simplejson.dumps(message, sort_keys=True, indent=4))
 
 

@@ -26,7 +26,7 @@ LEFT_OUT_FOR, LONGEST_LEFT_OUT = 600.0, 86400.0
 CAREFUL_FOR = 60.0
 """Seconds without suspicion after which messages are no longer sent one by one."""
 MOST_TOPICS = 2000
-"""That are remembered; there are fewer, as long as nothing is wrong."""
+"""Topics that are remembered; there are fewer, as long as nothing is wrong."""
 HIGHEST_QOS = 2
 
 
