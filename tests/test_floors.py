@@ -1,6 +1,7 @@
 """Imports go down: the floors of CONTRIBUTING.md, held against the code."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -108,6 +109,12 @@ def test_module_stands_on_a_floor_and_imports_only_from_below(module):
         if name.startswith(".") and name not in (".goodwe", ".__version__", "."):
             below = name[1:]
             assert FLOOR[below] < FLOOR[module] or (module, below) in SAME_FLOOR, f"{module} imports {below}"
+
+
+def test_every_module_is_drawn_in_the_house():
+    house = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("```")[1]
+    names = {module.split(".")[-1] for module in modules()}
+    assert names <= set(re.findall(r"\w+", house))
 
 
 @pytest.mark.parametrize("module", PURE)
