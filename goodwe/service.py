@@ -130,14 +130,23 @@ class GoodWe(Daemon):
         except OSError as error:
             log.info("status cannot be asked at %s: %s", self._control_path, error.strerror or error)
             return lambda: None
+        except Exception as error:  # a defect in it is no reason to end
+            self._control_dropped(error)
+            return lambda: None
         group.add(listening)
         with contextlib.suppress(KeyError, OSError):  # no such group, or not root: its owner may ask
             os.chown(self._control_path, -1, grp.getgrnam(GROUP).gr_gid)
-        return listening.close
+        return partial(group.call, listening.close)
 
     def _control_failed(self, error: Exception, listening: control.ControlSocket) -> None:
+        self._control_dropped(error)
+        try:
+            listening.close()
+        except Exception as second:  # said in full above; this is what follows from it
+            log.error("The control socket could not be closed: %s", second)
+
+    def _control_dropped(self, error: Exception) -> None:
         log.error("The control socket failed and is left out until the next start", exc_info=error)
-        listening.close()
         self._dropped.append({"part": "control socket", "error": f"{type(error).__name__}: {error}"})
 
     def _snapshot(self, app: App, loop: Loop, began: float) -> Snapshot:

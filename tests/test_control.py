@@ -5,12 +5,15 @@ import socket
 import stat
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from goodwe import control
+from goodwe.config import parse
 from goodwe.control import ControlSocket, ask
-from goodwe.loop import Loop
+from goodwe.loop import NEVER, Loop
+from goodwe.service import GoodWe
 
 from .broker import PATIENCE, wait_for
 
@@ -207,3 +210,40 @@ def test_nobody_listening_is_told_from_nobody_answering(tmp_path):
             ask(path, "status", within=0.1)
     with pytest.raises(ConnectionRefusedError):
         ask(path, "status", within=WITHIN)
+
+
+def broken(*_, **__):
+    raise ZeroDivisionError("a defect")
+
+
+ENTRIES = ("__init__", "poll_for", "ready", "tick", "deadline", "closed", "close", "answer")
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_control_socket_that_raises_is_told_once_in_full_and_the_program_goes_on(
+    entry, tmp_path, monkeypatch, caplog
+):
+    path = tmp_path / "goodwe.sock"
+    program = GoodWe(str(tmp_path / "goodwe.pid"), parse("", "test")[0], [])
+    status = broken if entry == "answer" else lambda now: {"dropped": []}
+    loop = Loop(time.monotonic)
+    if entry in ("deadline", "closed"):
+        monkeypatch.setattr(ControlSocket, entry, property(broken, lambda *_: None), raising=False)
+    elif entry != "answer":
+        monkeypatch.setattr(ControlSocket, entry, broken)
+    if entry == "tick":
+        past = property(lambda self: -NEVER, lambda *_: None)
+        monkeypatch.setattr(ControlSocket, "deadline", past, raising=False)
+    close = program._listen(loop, SimpleNamespace(status=status))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        if path.exists():
+            client.connect(str(path))
+            client.sendall(b'{"request": "status"}\n')
+        for _ in range(4):
+            loop.post(lambda: None)
+            loop.turn()
+        close()
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert record.getMessage() == "The control socket failed and is left out until the next start"
+    assert program._dropped == [{"part": "control socket", "error": "ZeroDivisionError: a defect"}]
+    loop.close()
