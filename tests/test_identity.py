@@ -125,6 +125,14 @@ def test_inverter_that_goes_within_half_a_minute_each_time_is_never_asked_again(
     assert asked(IdentityQuestions(SERIAL, interview.identity)) == [], "over a restart of the program, too"
 
 
+def test_two_losses_after_the_questions_are_chance_and_the_third_is_not():
+    interview, lost = IdentityQuestions(SERIAL, Identity()), []
+    for _ in range(3):
+        assert asked(interview) == list(QUESTIONS)
+        lost.append(interview.lost(1000.0, by_itself=True))
+    assert lost == [False, False, True]
+
+
 def test_inverter_that_goes_each_time_before_it_answers_is_never_asked_again():
     interview = IdentityQuestions(SERIAL, Identity())
     lost = []

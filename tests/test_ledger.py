@@ -574,6 +574,16 @@ def test_value_that_no_inverter_can_have_sent_is_damage(tmp_path, row, value, ca
     assert json.loads((tmp_path / "state.json.damaged").read_text()) == content
 
 
+@pytest.mark.parametrize(
+    ("address", "known"), [(0, []), (1, [SERIAL]), (0x7E, [SERIAL]), (0x7F, []), (256, [])]
+)
+def test_address_that_no_inverter_can_be_given_is_damage(tmp_path, address, known):
+    content = copy.deepcopy(REAL)
+    content["inverters"][SERIAL]["address"] = address
+    (tmp_path / "state.json").write_text(json.dumps(content))
+    assert list(ledger.state.load(str(tmp_path / "state.json"))) == known
+
+
 def test_state_as_it_is_meant_to_be_is_no_damage(tmp_path):
     (tmp_path / "state.json").write_text(json.dumps(REAL))
     assert list(ledger.state.load(str(tmp_path / "state.json"))) == [SERIAL]
