@@ -9,7 +9,7 @@ from goodwe.outputs.mqtt.suspects import (
     LONGEST_LEFT_OUT,
     PASSED_AFTER,
     Suspects,
-    Verdict,
+    Treatment,
 )
 
 BAD, GOOD = "goodwe/bad", "goodwe/good"
@@ -23,7 +23,7 @@ class House:
         self.now = 1000.0
         self.connections = 0
         self.taken: list[Message] = []
-        self.verdicts: list[Verdict] = []
+        self.verdicts: list[Treatment] = []
         self._closes = closes
 
     def connect(self, *messages: Message) -> bool:
@@ -61,7 +61,7 @@ class House:
 def test_topic_that_is_not_taken_is_found_and_left_out():
     house = House(lambda message: message.topic == BAD)
     assert house.until_it_stands(Message(GOOD, "1"), Message(BAD, "1"), Message(GOOD + "2", "1")) == 4
-    assert house.verdicts[-1] == Verdict(BAD, 2, True, left_out=True)
+    assert house.verdicts[-1] == Treatment(BAD, 2, True, left_out=True)
     assert {message.topic for message in house.taken} == {GOOD, GOOD + "2"}
     assert house.suspects.left_out(house.now) == [BAD]
 

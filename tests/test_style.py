@@ -15,12 +15,12 @@ OURS = {name: tree for name, tree in TREES.items() if not name.startswith("tests
 
 
 def test_no_two_classes_have_one_name():
-    names = Counter(
-        node.name.lstrip("_")
-        for tree in OURS.values()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
-    )
+    """Nor two types that are written like classes."""
+    names = Counter()
+    for tree in OURS.values():
+        names.update(node.name.lstrip("_") for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+        targets = {ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)}
+        names.update(target for target in targets if re.fullmatch(r"[A-Z]\w*[a-z]\w*", target))
     assert len(names) > 100
     assert [name for name, times in names.items() if times > 1] == []
 

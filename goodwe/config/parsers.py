@@ -233,7 +233,7 @@ def _path(raw: str, meant: str) -> str:
 
 
 def _mode(path: str, meant: str) -> int:
-    """Of what is there; 0 for nothing, or where we may not look. Raises ValueError for what can never be."""
+    """The mode of what is there; 0 for nothing, or where we may not look. Raises ValueError for no path."""
     try:
         return os.stat(path).st_mode
     except (FileNotFoundError, PermissionError):  # who starts it may know more

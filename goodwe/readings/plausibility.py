@@ -69,7 +69,7 @@ class Moment(NamedTuple):
     day: str
     """Local date, as 2026-11-23."""
     hour: int
-    """Of the local day."""
+    """Hour of the local day, 0 to 23."""
     clock_right: bool
     """True if epoch, day and hour are known to be right."""
 
@@ -117,7 +117,7 @@ class Trusted(NamedTuple):
     reason: str = ""
     """Why it was refused before, where a counter is believed because it stayed so."""
     news: str = ""
-    """That, for the log."""
+    """The same in words, for the log."""
 
 
 Verdict = Trusted | Held | Implausible
@@ -157,7 +157,7 @@ class Plausibility:
         self._elapsed: float | None = None
         """When `account` was brought up to date, if in this run of the program."""
         self._clock_was_right = False
-        """Then."""
+        """True if the clock was right when `account` was brought up to date."""
         self._here = False
         """True if the account is of this inverter's presence now, and not of one before an absence."""
         self._offset: float | None = None

@@ -91,7 +91,7 @@ def _checked_serial(text: str) -> str:
 
 
 def _serial(topic: str, announcement: bytes) -> str:
-    """Of which inverter an announcement of ours is: it says so, else its topic does; empty if neither."""
+    """Serial in an announcement of ours: as it says itself, else as its topic does; empty if neither."""
     try:
         return fields.decode_serial(str(simplejson.loads(announcement)["dev"]["sn"]).encode("ascii"))
     except (ValueError, KeyError, TypeError, FieldError):

@@ -26,7 +26,7 @@ CLEAR, BOLD, RED, PLAIN = "\x1b[H\x1b[2J", "\x1b[1m", "\x1b[31m", "\x1b[0m"
 VALUES = (("pac", "W"), ("vac1", "V"), ("temp", "°C"))
 """Of the last reading, in a line, with their units."""
 
-Values = Mapping[str, Any]
+Plain = Mapping[str, Any]
 
 
 class Looked(Protocol):
@@ -114,7 +114,7 @@ def asked(pidfile: str, ask: Callable[[str], Any] | None = None) -> StatusAnswer
     return StatusAnswer(None, trouble)
 
 
-def shown(snapshot: Values, style: Style) -> str:
+def shown(snapshot: Plain, style: Style) -> str:
     """The snapshot for a person, in lines."""
     lines = [*_program(snapshot)]
     for serial, inverter in sorted(snapshot.get("inverters", {}).items()):
@@ -131,7 +131,7 @@ def shown(snapshot: Values, style: Style) -> str:
 # --- the lines
 
 
-def _program(snapshot: Values) -> Iterable[str]:
+def _program(snapshot: Plain) -> Iterable[str]:
     program = snapshot["program"]
     yield f"GoodWe is running, pid {program['pid']}"
     yield (
@@ -144,7 +144,7 @@ def _program(snapshot: Values) -> Iterable[str]:
         yield f"! {warning}"
 
 
-def _inverter(serial: str, inverter: Values) -> Iterable[str]:
+def _inverter(serial: str, inverter: Plain) -> Iterable[str]:
     model = f" {inverter['model']}" if inverter.get("model") else ""
     age = inverter.get("last_reading_seconds")
     seen = f", read {duration(age)} ago" if age is not None else ""
@@ -159,7 +159,7 @@ def _inverter(serial: str, inverter: Values) -> Iterable[str]:
         yield f"! refused: {_counts(inverter['refused'])}"
 
 
-def _no_inverter(snapshot: Values) -> Iterable[str]:
+def _no_inverter(snapshot: Plain) -> Iterable[str]:
     nodes = [link["name"] for link in snapshot.get("links", [])]
     troubles = [place["trouble"] for place in snapshot.get("places", []) if place.get("trouble")]
     if nodes:
@@ -170,7 +170,7 @@ def _no_inverter(snapshot: Values) -> Iterable[str]:
         yield f"! {trouble}"
 
 
-def _output(name: str, output: Values) -> Iterable[str]:
+def _output(name: str, output: Plain) -> Iterable[str]:
     connections = output.get("connections", {})
     if not connections:
         yield f"output {name}: {output.get('state', 'on')}"
@@ -183,7 +183,7 @@ def _output(name: str, output: Values) -> Iterable[str]:
         yield f"! {part['part']} failed and is left out: {part['error']}"
 
 
-def _broker(name: str, connection: Values) -> str:
+def _broker(name: str, connection: Plain) -> str:
     if connection["connected_seconds"] is not None:
         return f"broker {name}: connected for {duration(connection['connected_seconds'])}"
     why = f" ({connection['why_not']})" if connection["why_not"] else ""

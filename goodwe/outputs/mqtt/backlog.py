@@ -35,7 +35,7 @@ RETRY_AFTER = 60.0
 MOST_JOBS = 1000
 """For a disk that hangs; what comes then is lost, and that is said."""
 
-Send = Callable[[Kept, Callable[[bool], None]], bool]
+SendKept = Callable[[Kept, Callable[[bool], None]], bool]
 """Publish a reading of the file; the callback gets whether it was acknowledged. False without a link."""
 
 
@@ -66,7 +66,7 @@ class Backlog(Timer):
         store: Store,
         *,
         rate: float,
-        send: Send,
+        send: SendKept,
         loop: Host,
         wall_clock: Callable[[], float],
         worker: Worker | None = None,

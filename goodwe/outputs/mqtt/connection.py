@@ -46,7 +46,7 @@ from .attempt import Attempt
 from .backoff import Backoff, Failure
 from .client import keepalive_seconds
 from .message import Message, Received, Will
-from .suspects import Suspects, Verdict
+from .suspects import Suspects, Treatment
 from .terms import Terms
 
 if TYPE_CHECKING:
@@ -451,7 +451,7 @@ class Connection:
         failure = Failure.BUSY if reason in BUSY else Failure.LOST if steady else Failure.DROPPED
         return failure, f"connection lost ({details})" if details else "connection lost"
 
-    def _judge(self, now: float, attempt: Attempt, result: int, reason: int) -> list[Verdict] | None:
+    def _judge(self, now: float, attempt: Attempt, result: int, reason: int) -> list[Treatment] | None:
         """The verdicts on our messages from the end of the connection; None where they are not its cause."""
         if reason in ABOUT_A_MESSAGE or (reason == 0 and self._was_closed(attempt, result)):
             return self._suspects.lost(now)
@@ -666,7 +666,7 @@ class Connection:
             text = "it keeps no retained messages; who comes later waits for the next online"
             self._log.once(self._where(), text)
 
-    def _tell_verdicts(self, verdicts: list[Verdict]) -> None:
+    def _tell_verdicts(self, verdicts: list[Treatment]) -> None:
         for topic, qos, retain, left_out in verdicts:
             if left_out:
                 what = "it is left out and only now and then tried again; check what the broker allows"

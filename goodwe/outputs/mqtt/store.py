@@ -267,7 +267,7 @@ def _kept(number: int, serial: bytes, blob: bytes) -> Kept | None:
 
 
 def _serial_in(data: str) -> str | None:
-    """Of which inverter a message is; None if it does not say so."""
+    """Serial of the inverter that a message is about; None if it does not say so."""
     try:
         return str(simplejson.loads(data)["serial"])
     except (ValueError, KeyError, TypeError, RecursionError):

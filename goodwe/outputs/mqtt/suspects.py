@@ -30,7 +30,7 @@ MOST_TOPICS = 2000
 HIGHEST_QOS = 2
 
 
-class Verdict(NamedTuple):
+class Treatment(NamedTuple):
     """The treatment of the messages of a topic from now on."""
 
     topic: str
@@ -70,7 +70,7 @@ class _Topic:
         if self.until == NEVER:
             self.term = LEFT_OUT_FOR
 
-    def condemn(self, topic: str, now: float) -> Verdict | None:
+    def condemn(self, topic: str, now: float) -> Treatment | None:
         """The broker has closed the connection at it, and nothing else was on its way; None: once more."""
         if self.qos:
             self.most_qos = self.qos - 1
@@ -82,7 +82,7 @@ class _Topic:
         else:
             self.strikes, self.left_out = 0, True
         self.until = now + self.term
-        return Verdict(topic, self.most_qos, self.may_retain, self.left_out)
+        return Treatment(topic, self.most_qos, self.may_retain, self.left_out)
 
     def expire(self, now: float) -> None:
         """The term is over: everything may be tried again."""
@@ -159,7 +159,7 @@ class Suspects:
         for known in self._topics.values():
             known.sent, known.due = -1, NEVER
 
-    def lost(self, now: float) -> list[Verdict] | None:
+    def lost(self, now: float) -> list[Treatment] | None:
         """The broker closed the connection, and something that was sent may be the cause.
 
         Gives None if there was nothing, else what follows from it, which may be nothing yet.

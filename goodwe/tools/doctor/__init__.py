@@ -27,7 +27,7 @@ GROUPS: dict[str, Sequence[Check]] = {
 }
 EXIT_CODES = {Grade.OK: 0, Grade.SKIP: 0, Grade.WARN: 1, Grade.FAIL: 2}
 VERSION = 1
-"""Of the JSON: another number when a key changes its meaning, not when one is added."""
+"""Version of the JSON: another number when a key changes its meaning, not when one is added."""
 
 
 class Finding(NamedTuple):
