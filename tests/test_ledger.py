@@ -122,6 +122,21 @@ def test_away_is_said_at_once_with_nothing_flowing_and_again_every_five_minutes(
         assert [(type(event), event.said) for event in books.take()] == [(Resting, 1.8e9 + books.now)]
 
 
+def test_away_is_said_once_however_often_it_registers_in_vain():
+    books = Books()
+    books.read()
+    books.read()
+    for _ in range(3):
+        books.ledger.handle(Found(SERIAL, 11))
+        books.ledger.handle(Online(SERIAL, 11))
+        books.ledger.handle(Offline(SERIAL, 11, "no answer"))
+    said = [type(event) for event in books.take()]
+    assert (said.count(Offline), said.count(Resting)) == (1, 1)
+    books.read(pac=1700)
+    books.ledger.handle(Offline(SERIAL, 11, "no answer"))
+    assert [type(event) for event in books.take()] == [Reading, Offline, Resting]
+
+
 def test_today_is_nothing_from_midnight_on_also_for_one_that_is_away():
     books = Books()
     books.read()
