@@ -83,8 +83,9 @@ class House:
         self.clock.now = 1000.0
         self.loop = Loop(self.clock)
         self.puppets: list[Puppet] = []
+        self.refusal: OSError | None = None
         self.connection = Connection(
-            settings(1883, server=("nas",), **changes),
+            settings(1883, **{"server": ("nas",)} | changes),
             "me",
             loop=self.loop,
             random=Random(7),
@@ -108,6 +109,16 @@ class House:
             self.loop.turn()
         assert self.connection.state is ConnectionState.GREETING
 
+    def refuse(self, error: OSError) -> None:
+        """The next attempt comes to no connection."""
+        self.refusal = error
+        self.clock.now = max(self.clock.now, self.connection.deadline)
+        self.connection.tick(self.clock.now)
+        while self.connection.state is ConnectionState.CONNECTING:
+            self.loop.turn()
+        assert self.connection.state is ConnectionState.PAUSED
+        self.refusal = None
+
     def hear(self, *said: Said, **named) -> None:
         self.puppet.hears(*said, **named)
         self.connection.ready(self.clock.now)
@@ -123,6 +134,8 @@ class House:
         assert self.connection.state is ConnectionState.PAUSED
 
     def _puppet(self, name: str, **options) -> Puppet:
+        if self.refusal is not None:
+            raise self.refusal
         self.puppets.append(Puppet())
         return self.puppet
 
@@ -224,6 +237,27 @@ def test_contest_puts_no_blame_on_what_was_just_on_its_way():
     house.connect()
     assert house.connection.publish(message)
     assert (house.puppet.published, house.status["left_out"]) == ([message], [])
+
+
+def test_broker_that_is_restarted_again_and_again_is_no_contest():
+    """Nothing listens between its lives; that never happens where only another program has our name."""
+    house = House()
+    for _ in range(5):
+        house.connect()
+        house.lose(2.0)
+        assert (house.status["why_not"], house.status["next_try_seconds"] <= 4.0) == ("connection lost", True)
+        house.refuse(ConnectionRefusedError(111, "Connection refused"))
+
+
+def test_server_that_is_dead_beside_a_contested_one_explains_nothing():
+    house = House(server=("nas", "dead"))
+    for _ in range(2):
+        house.connect()
+        house.lose(2.0)
+        house.refuse(ConnectionRefusedError(111, "Connection refused"))
+    house.connect()
+    house.lose(2.0)
+    assert "another program connects as me" in house.status["why_not"]
 
 
 def test_broker_that_gets_messages_too_fast_is_left_in_peace_for_longer():

@@ -166,6 +166,8 @@ class Connection:
         """Connections in a row that did not last."""
         self._quickly_lost = 0
         """The same, where nothing but another program with our name explains it."""
+        self._quickly_lost_at = 0
+        """The server of the last of these."""
         self._goodbye_said = False
         self._why_not = ""
         self._counts: Counter[str] = Counter()
@@ -338,6 +340,7 @@ class Connection:
             attempt.opened(client, now)
         except NO_CONNECTION as error:
             if self.state is ConnectionState.CONNECTING:
+                self._explain_losses()
                 self._failed(now, *self._why_not_from(error))
             return
         if self.state is not ConnectionState.CONNECTING:  # stopped meanwhile
@@ -353,6 +356,7 @@ class Connection:
         """GREETING -> PAUSED."""
         assert self._attempt is not None
         self._attempt.drop()
+        self._explain_losses()
         self._failed(now, Failure.AWAY, NO_ANSWER)
 
     def _succeeded(self, now: float) -> None:
@@ -407,7 +411,7 @@ class Connection:
         """GREETING -> PAUSED: refused, or closed without CONNACK."""
         terms = self._terms[self._backoff.server]
         trouble = attempt.trouble
-        self._quickly_lost = 0
+        self._explain_losses()
         if attempt.connack is not None and attempt.connack.reasons[0]:
             (reason, *_), properties = attempt.connack.reasons, attempt.connack.properties
             failure, why = why_refused(reason, properties)
@@ -470,6 +474,12 @@ class Connection:
         elif lasted < STEADY_AFTER and not is_explained:
             # A cluster that has lost a node may drop us from its others as well, one right after the other.
             self._quickly_lost += self._backoff.is_first_of_round
+            self._quickly_lost_at = self._backoff.server
+
+    def _explain_losses(self) -> None:
+        """The server itself was away, or did not want us: no other program has to be the cause."""
+        if self._quickly_lost_at == self._backoff.server:
+            self._quickly_lost = 0
 
     def _failed(self, now: float, failure: Failure, why: str) -> None:
         """Anything -> PAUSED, until the next attempt."""
