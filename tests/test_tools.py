@@ -714,6 +714,16 @@ def test_discovery_clear_without_announcements_knows_the_state_file_and_the_argu
     assert kept_at(mosquitto.port) == [f"goodwe/{SERIAL}/online"]
 
 
+def test_discovery_clear_names_what_it_knows_from_two_places_once(announced, mosquitto, monkeypatch):
+    monkeypatch.setattr(discovery.retained, "load", lambda path: {"goodwe/sum/data", f"roof/{SERIAL}/data"})
+    for topic in ("goodwe/sum/data", f"roof/{SERIAL}/data"):
+        announce(mosquitto.port, topic, "0")
+    out = io.StringIO()
+    discovery.main(["clear"], announced, out=out)
+    for topic in ("goodwe/sum/data", f"roof/{SERIAL}/data"):
+        assert out.getvalue().splitlines().count(f"cleared {topic}") == 1
+
+
 def test_discovery_clear_does_not_take_what_a_program_says_just_now_for_kept(announced, mosquitto, run):
     running = run(mosquitto.port)
     stop = threading.Event()

@@ -53,7 +53,8 @@ def main(arguments: list[str], settings: Config, *, out: TextIO = sys.stdout) ->
     topics = _kept_topics(settings, known)
     if not options.serial:
         earlier = retained.load(retained.path_beside(settings.inverter.statefile))
-        topics += [retained.sum_topic(settings.mqtt.topic), *sorted(earlier - set(topics))]
+        topics.append(retained.sum_topic(settings.mqtt.topic))
+        topics += sorted(earlier - set(topics))
     kept = _kept(client, topics)
     for topic in (*sorted(announced), *kept):
         _publish(client, topic)
