@@ -30,6 +30,8 @@ RESTARTS = "restarts-at-noon"
 FLICKERS, STANDING = "total-flickers", {DARK, "stands-still-at-noon"}
 """Not together: a total that stands, and is 0.1 kWh less both times it is looked at in a quarter of an hour, fell."""
 JUMPS = "total-jumps-at-noon"
+DAY_JUMPS = "day-jumps-at-noon"
+"""Not under a stale E-Day: that does not fit either every quarter of an hour, so one is believed for the other."""
 NOON = 12 * HOUR
 INSTANT = 1e-3
 """Seconds; sums of times differ by less."""
@@ -68,6 +70,8 @@ class Stay:
         scripts = sorted(random.sample(names, random.choice((2, 3))), key=order)
         if not STANDING.isdisjoint(scripts) and FLICKERS in scripts:
             scripts.remove(FLICKERS)
+        if STALE_WHILE_FEEDING in scripts and DAY_JUMPS in scripts:
+            scripts.remove(DAY_JUMPS)
         zone = zoneinfo.ZoneInfo(random.choice(ZONES))
         self.days = random.randrange(*DAYS_OF_A_STAY)
         self.every = random.choice((300.0, 900.0, 900.0, 900.0))
