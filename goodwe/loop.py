@@ -174,6 +174,7 @@ class Loop:
         self.wake_ups = 0
         """Sleeps that have ended since the start."""
         self._posted: deque[Callable[[], None]] = deque()
+        self._bell = -1  # should the next line fail
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def add(self, part: Part) -> None:
@@ -183,7 +184,8 @@ class Loop:
     def post(self, step: Callable[[], None]) -> None:
         """Call `step` in the loop's thread, soon. The one method that other threads may call."""
         self._posted.append(step)
-        os.eventfd_write(self._bell, 1)
+        if self._bell >= 0:
+            os.eventfd_write(self._bell, 1)
 
     def call(self, step: Callable[[], None]) -> None:
         """Call `step` now."""
@@ -240,8 +242,13 @@ class Loop:
         self._called = None
 
     def close(self) -> None:
-        """Give the descriptor back; the loop cannot be used any more."""
-        os.close(self._bell)
+        """Give the descriptor back; the loop cannot be used any more, and what is posted is never called."""
+        bell, self._bell = self._bell, -1
+        if bell >= 0:
+            os.close(bell)
+
+    def __del__(self) -> None:
+        self.close()  # as a file of Python's does: nobody can post any more
 
     def _answer_bell(self) -> None:
         os.eventfd_read(self._bell)

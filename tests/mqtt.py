@@ -74,12 +74,16 @@ class Running:
         wait_for(lambda: self.output.stopped, "the output stops")
 
     def end(self) -> None:
+        """Give everything back: paho cannot select() a descriptor beyond 1023, and the tests are thousands."""
+
         def finish() -> None:
             self._stop = True
+            self.output.close()
 
         self.loop.post(finish)
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
+        self.loop.close()
 
 
 def serving(running: Running, serial: str = SERIAL) -> None:
