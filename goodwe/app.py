@@ -127,7 +127,7 @@ class App(Timer):
             log.error("%s; ending, to be started again", error)
             self._end_all_the_same()
             raise
-        except Exception:
+        except Exception:  # whatever it is goes on, after the goodbye
             log.error("The program has a defect and ends; the outputs are told")
             self._end_all_the_same()
             raise

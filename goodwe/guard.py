@@ -43,7 +43,7 @@ class Guard(Generic[T]):
         group = Group(self._host, partial(self._failed, name))
         try:
             self._kept[name] = group, make(group)
-        except BaseException:
+        except BaseException:  # whatever it is goes on; its parts would run without it
             group.close()
             raise
 

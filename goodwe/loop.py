@@ -200,7 +200,7 @@ class Loop:
         """One sleep, and all that is to be done after it. Raises what a part or a step raises."""
         try:
             self._turn()
-        except BaseException:
+        except BaseException:  # whatever it is goes on; the part would raise it in each turn
             if self._called in self._parts:
                 self._parts.remove(self._called)
             self._called = None
@@ -256,7 +256,7 @@ class Loop:
         for left in reversed(range(len(self._posted))):
             try:
                 self._posted.popleft()()
-            except BaseException:
+            except BaseException:  # whatever it is goes on; the steps behind it would be forgotten
                 if left:  # for the turn after this one, if there is any
                     os.eventfd_write(self._bell, 1)
                 raise
