@@ -24,6 +24,8 @@ FLOORS = [
     ["config.inverter", "config.rules"],
     ["place", "protocol.scripts", "readings.state", "readings.clock"],
     ["guard"],
+    ["history", "history.dates", "history.scaling", "history.schema"],
+    ["history.queries"],
     ["outputs"],
     ["config.file"],
     ["config.documents"],

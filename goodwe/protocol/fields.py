@@ -44,13 +44,15 @@ class Field(NamedTuple):
     """True when it is 0 while the inverter rests."""
     dead_band: float = 0
     """A topic of its own gets a new value when it has moved by more than this; 0: whenever it differs."""
+    extremes: bool = False
+    """True if the history keeps the lowest and the highest value of a slot beside the mean."""
 
 
 NOT_FITTED = (0xFFFF,)
 
 _flow = partial(Field, absent=NOT_FITTED, flows=True)
 _pv_volts = partial(_flow, unit="V", divisor=10, high=1500, dead_band=1.0)
-_grid_volts = partial(_pv_volts, high=1000, dead_band=0.5)
+_grid_volts = partial(_pv_volts, high=1000, dead_band=0.5, extremes=True)
 _amperes = partial(_flow, unit="A", divisor=10, high=1000, dead_band=0.1)
 _hertz = partial(_flow, unit="Hz", divisor=100, high=70, dead_band=0.02)
 _fault_celsius = partial(Field, unit="°C", divisor=10)
@@ -81,6 +83,7 @@ RUNNING = (
         high=200_000,
         flows=True,
         dead_band=10,
+        extremes=True,
     ),
     Field(0x0E, "workMode", "Work mode"),
     # Sibling decoders read both patterns as "no sensor"; -1 would be -0.1 °C, published as 0.0.
@@ -95,6 +98,7 @@ RUNNING = (
         low=-55,
         high=150,
         dead_band=0.5,
+        extremes=True,
     ),
     Field(0x10, "errorMessage", "Error bits", words=2),
     Field(0x12, "eTotal", "Energy since installation", "kWh", words=2, divisor=10, high=99_999_999),
