@@ -1019,7 +1019,7 @@ def test_section_of_an_output_is_there_when_the_file_has_it(output):
 
 def test_documents_have_every_section_of_every_output(output):
     output("toy", TOY)
-    assert config.sample().endswith("#cafile =\n\n[shelf]\n# How many.\n#boards = 1\n")
+    assert config.sample().endswith("#cafile =\n\n#[shelf]\n# How many.\n#boards = 1\n")
     assert "| toy | roomNumber | 7 | Where it stands. |\n" in config.table()
     assert "enabled" not in config.sample() + config.table()
 

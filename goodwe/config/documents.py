@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from .file import all_kinds
+from .file import all_kinds, always_there
 from .options import Config, Option
 from .parsers import FILE_NAME, level, password_file, switch, usb_id
 
@@ -17,7 +17,7 @@ def sample() -> str:
     """The commented file etc/goodwe.conf: all defaults."""
     lines = [_ABOUT]
     for name, kind in all_kinds().items():
-        lines.append(f"[{name}]")
+        lines.append(f"[{name}]" if name in always_there() else f"#[{name}]")
         for option in _listed(kind.options()):
             lines += [f"# {option.meaning}", f"#{option.key} = {option.default}".rstrip(), ""]
     return "\n".join(lines).rstrip() + "\n"

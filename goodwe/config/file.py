@@ -77,13 +77,14 @@ def parse(content: str, path: str, *, to_run: bool = True) -> tuple[Config, list
 
 def all_kinds() -> Kinds:
     """Every section that the program knows, the ones that are always there first."""
-    kinds = _always_there()
+    kinds = always_there()
     for output in outputs.names():
         kinds |= _kinds_by(output)
     return kinds
 
 
-def _always_there() -> Kinds:
+def always_there() -> Kinds:
+    """The sections that need not stand in the file; the others switch something on by standing there."""
     return {InverterSettings.NAME: InverterSettings, **_kinds_by(DEFAULT_OUTPUT)}
 
 
@@ -96,7 +97,7 @@ def _kinds_of(source: Source, given: Iterable[str]) -> tuple[Kinds, dict[str, st
 
     Raises ConfigError for one that nobody knows.
     """
-    kinds = _always_there()
+    kinds = always_there()
     broken: dict[str, str] = {}
     for name in given:
         if name in kinds:
@@ -118,7 +119,7 @@ def _kinds_of(source: Source, given: Iterable[str]) -> tuple[Kinds, dict[str, st
 
 
 def _that_can_be_loaded() -> Kinds:
-    kinds = _always_there()
+    kinds = always_there()
     for output in outputs.names():
         with contextlib.suppress(Exception):  # the file does not ask for it
             kinds |= _kinds_by(output)
