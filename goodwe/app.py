@@ -18,7 +18,7 @@ from .place import Place
 from .protocol.bus import Bus
 from .readings.clock import clock_is_right
 from .readings.ledger import REPEAT_EVERY, Ledger
-from .traffic import Line
+from .traffic import Line, Tap, as_line, packed, unpacked
 from .transport import Find, Ids, Wire, find
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,8 @@ class _Loss(NamedTuple):
     """Seconds since 1970."""
     now: float
     """The same on the clock of the traffic."""
-    traffic: list[Line]
+    traffic: bytes
+    """The minute before, packed; its times are told from `now`."""
 
     def status(self, now: float) -> dict[str, Any]:
         """Plain values: where, why, and how long ago on the clock of the traffic."""
@@ -56,6 +57,14 @@ class _Loss(NamedTuple):
             "lost_epoch": self.epoch,
             "lost_seconds": max(0.0, now - self.now),
         }
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values: where, why and when, and the minute before as the lines of a capture."""
+        lines = [
+            as_line(self.epoch + line.when, self.name, line.direction, line.data.hex())
+            for line in unpacked(self.traffic)
+        ]
+        return {"name": self.name, "reason": self.reason, "lost_epoch": self.epoch, "traffic": lines}
 
 
 class App(Timer):
@@ -101,6 +110,8 @@ class App(Timer):
         self._places: dict[str, Place] = {}
         """By the name of the device."""
         self._losses: deque[_Loss] = deque(maxlen=LOSSES_KEPT)
+        self.tap = Tap()
+        """For whoever wants to hear what goes over the wires."""
         self._stopping = False
         self._late = False
         self._finder = find(
@@ -178,8 +189,12 @@ class App(Timer):
         for loss in self._losses:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(loss.epoch))
             log.info("%s was lost at %s (%s); the minute before:", loss.name, when, loss.reason)
-            for line in loss.traffic:
-                log.info("%s %+.3f s %s %s", loss.name, line.when - loss.now, line.direction, line.data.hex())
+            for line in unpacked(loss.traffic):
+                log.info("%s %+.3f s %s %s", loss.name, line.when, line.direction, line.data.hex())
+
+    def losses(self) -> list[dict[str, Any]]:
+        """The last losses as plain values, each with the traffic of the minute before it."""
+        return [loss.plain() for loss in self._losses]
 
     def status(self, now: float) -> dict[str, Any]:
         """Plain values by the keys of snapshot.py; `now` is on the loop's clock."""
@@ -229,7 +244,8 @@ class App(Timer):
         return config.inverter.identity and config.inverter.pollinterval >= SHORTEST_PAUSE
 
     def _lost(self, name: str, reason: str, traffic: list[Line]) -> None:
-        self._losses.append(_Loss(name, reason, self._wall_clock(), self._loop.clock(), traffic))
+        now = self._loop.clock()
+        self._losses.append(_Loss(name, reason, self._wall_clock(), now, packed(traffic, now)))
 
     # devices that come and go
 
@@ -249,6 +265,7 @@ class App(Timer):
             wall_clock=self._wall_clock,
             lost=partial(self._lost, wire.name),
             ended=self._ended,
+            tap=self.tap,
         )
         self._links[wire.name] = link
         self._loop.add(link)

@@ -1,6 +1,8 @@
 """The control socket (CONTRACT 9): whoever is let in asks, one JSON object a line, and gets one back.
 
     {"request": "status"}                  ->  {"ok": true, "status": {...}}      see snapshot.py
+    {"request": "losses"}                  ->  {"ok": true, "losses": [...]}      see capture.py
+    {"request": "capture"}                 ->  {"ok": true, "capture": {...}}     and lines that follow
     anything else                          ->  {"ok": false, "error": "..."}
 
 A Unix stream socket beside the pid file, or in the RuntimeDirectory of systemd; for its owner and group.
@@ -17,7 +19,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import simplejson
 
@@ -34,11 +36,32 @@ LONGEST_REQUEST = 4096
 PATIENCE = 5.0
 """Seconds that a client may take between two requests, and for reading an answer."""
 MODE = 0o660
+NOT_A_REQUEST = "not a request"
 QUEUE_FULL_FOR = 0.02
 """Seconds before another try to get a place in it."""
 
+MOST_FEEDS = 2
+"""Clients that lines follow to, of those that may be there."""
+MOST_QUEUED = 65_536
+"""Bytes of lines that wait for a client to read them; what comes then is not taken."""
+STALLED_FOR = 60.0
+"""Seconds after which a client that has lines to read, and takes none, is sent away."""
+
 Answers = Mapping[str, Callable[[], Any]]
-"""Name of a request to what answers it: a JSON value, under that name in the reply."""
+"""Name of a request to what answers it: a JSON value, under that name in the reply; or a Feed."""
+
+
+class RequestError(Exception):
+    """A request that cannot be fulfilled; the text says why, and is the reply's."""
+
+
+class Feed(NamedTuple):
+    """The answer to a request that lines follow, until the client goes."""
+
+    head: Any
+    """A JSON value, for the reply."""
+    begin: Callable[[Callable[[str], bool]], Callable[[], None]]
+    """Given what takes a line, and says whether it could: what ends it again."""
 
 
 def path_of(pidfile: str, environ: Mapping[str, str]) -> str:
@@ -81,7 +104,7 @@ class ControlSocket:
             self.deadline = now + PATIENCE
             return
         connection.setblocking(False)
-        client = _ControlClient(connection, self._answers, now)
+        client = _ControlClient(connection, self._answers, clock=self._loop.clock, feeds=self._feeds)
         self._clients.append(client)
         self._loop.add(client)
 
@@ -104,25 +127,43 @@ class ControlSocket:
         """Where it listens, and how many are there."""
         return {"path": self._path, "clients": sum(not client.closed for client in self._clients)}
 
+    def _feeds(self) -> int:
+        return sum(client.is_fed for client in self._clients if not client.closed)
+
     def _has_room(self) -> bool:
         self._clients = [client for client in self._clients if not client.closed]
         return len(self._clients) < MOST_CLIENTS and self.deadline == NEVER
 
 
 class _ControlClient:
-    """A part of the loop: one connection, one request at a time."""
+    """A part of the loop: one connection, one request at a time; after one for a feed, its lines."""
 
-    def __init__(self, connection: socket.socket, answers: Answers, now: float) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        answers: Answers,
+        *,
+        clock: Callable[[], float],
+        feeds: Callable[[], int],
+    ) -> None:
         """`connection` is its own from now on, non-blocking; `answers` by the names of the requests.
 
-        `now` is on the loop's clock.
+        `clock` is the loop's; `feeds` counts the clients that lines follow to.
         """
         self.closed = False
-        self.deadline = now + PATIENCE
+        self.deadline = clock() + PATIENCE
+        self._clock = clock
         self._connection = connection
         self._answers = answers
         self._received = bytearray()
-        self._to_send = b""
+        self._to_send = bytearray()
+        self._feeds = feeds
+        self._end_feed: Callable[[], None] | None = None
+
+    @property
+    def is_fed(self) -> bool:
+        """True once lines follow."""
+        return self._end_feed is not None
 
     def poll_for(self) -> tuple[int, int] | None:
         # While an answer is not taken, no further request is read.
@@ -131,7 +172,9 @@ class _ControlClient:
     def ready(self, now: float) -> None:
         try:
             if self._to_send:
-                self._to_send = self._to_send[self._connection.send(self._to_send) :]
+                del self._to_send[: self._connection.send(self._to_send)]
+                if self.is_fed:
+                    self.deadline = now + STALLED_FOR if self._to_send else NEVER
             elif not self._receive():
                 self.close()
                 return
@@ -148,10 +191,15 @@ class _ControlClient:
         """Send the client away."""
         self.closed = True
         self._connection.close()
+        end_feed, self._end_feed = self._end_feed, None
+        if end_feed is not None:
+            end_feed()
 
     def _receive(self) -> bool:
-        """Take what has come; False at the end of it, or when it is too much."""
+        """Take what has come; False at the end of it, when it is too much, or from who is fed."""
         chunk = self._connection.recv(LONGEST_REQUEST)
+        if self.is_fed:
+            return False
         self._received += chunk
         return bool(chunk) and (b"\n" in self._received or len(self._received) <= LONGEST_REQUEST)
 
@@ -162,7 +210,23 @@ class _ControlClient:
         line, _, rest = bytes(self._received).partition(b"\n")
         self._received = bytearray(rest)
         self.deadline = now + PATIENCE
-        self._to_send = simplejson.dumps(self._reply(line), ignore_nan=True).encode() + b"\n"
+        self._to_send += simplejson.dumps(self._reply(line), ignore_nan=True).encode() + b"\n"
+
+    def _take(self, line: str) -> bool:
+        """Queue a line of the feed for the client; False when too much waits already."""
+        raw = line.encode() + b"\n"
+        if self.closed or len(self._to_send) + len(raw) > MOST_QUEUED:
+            return False
+        if not self._to_send:
+            self.deadline = self._clock() + STALLED_FOR
+        self._to_send += raw
+        return True
+
+    def _fed(self, feed: Feed) -> Any:
+        if self._feeds() >= MOST_FEEDS:
+            raise RequestError(f"{MOST_FEEDS} are at it already; end one of them")
+        self._end_feed = feed.begin(self._take)
+        return feed.head
 
     def _reply(self, line: bytes) -> dict[str, Any]:
         try:
@@ -171,8 +235,12 @@ class _ControlClient:
             answer = self._answers[name]
         except (ValueError, TypeError, KeyError, RecursionError):
             known = ", ".join(f'{{"request": "{name}"}}' for name in self._answers)
-            return {"ok": False, "error": f"not a request; known are {known}"}
-        return {"ok": True, name: answer()}
+            return {"ok": False, "error": f"{NOT_A_REQUEST}; known are {known}"}
+        try:
+            value = answer()
+            return {"ok": True, name: self._fed(value) if isinstance(value, Feed) else value}
+        except RequestError as error:
+            return {"ok": False, "error": str(error)}
 
 
 def ask(path: str, request: str, *, within: float) -> Any:
@@ -180,23 +248,58 @@ def ask(path: str, request: str, *, within: float) -> Any:
 
     Raises OSError when nobody listens (FileNotFoundError, ConnectionRefusedError), when asking is not
     allowed (PermissionError), or without an answer after `within` seconds (TimeoutError); ValueError for
-    an answer that is none.
+    an answer that is none, or a refusal.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    answer, connection, _ = follow(path, request, within=within)
+    connection.close()
+    return answer
+
+
+def follow(path: str, request: str, *, within: float) -> tuple[Any, socket.socket, bytes]:
+    """The answer to a request that lines follow: its head, the connection, and what came of the lines.
+
+    The connection has a timeout of `within` seconds. Errors as in `ask`.
+    """
+    end = time.monotonic() + within
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
         connection.settimeout(within)
-        _connect(connection, path, within)
+        _connect(connection, path, end)
         connection.sendall(simplejson.dumps({"request": request}).encode() + b"\n")
-        with connection.makefile("rb") as file:
-            line = file.readline()
-    reply = simplejson.loads(line.decode())
+        line, rest = _first_line(connection, end)
+        return _answer_in(simplejson.loads(line.decode()), path, request), connection, rest
+    except BaseException:  # whatever it is goes on; the descriptor would stay open
+        connection.close()
+        raise
+
+
+def _first_line(connection: socket.socket, end: float) -> tuple[bytes, bytes]:
+    """The first line of what comes until `end` on the clock, and what came behind it."""
+    received = bytearray()
+    while b"\n" not in received:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no whole answer in time")
+        connection.settimeout(left)
+        chunk = connection.recv(MOST_QUEUED)
+        if not chunk:
+            break
+        received += chunk
+    line, _, rest = bytes(received).partition(b"\n")
+    return line, rest
+
+
+def _answer_in(reply: Any, path: str, request: str) -> Any:
+    """The answer to that request in a reply. Raises ValueError for a refusal, and for no reply at all."""
     if not isinstance(reply, dict) or not reply.get("ok") or request not in reply:
-        raise ValueError(f"{path} does not know {request}")
+        error = reply.get("error") if isinstance(reply, dict) else None
+        known = isinstance(error, str) and not error.startswith(NOT_A_REQUEST)
+        raise ValueError(error if known else f"{path} does not know {request}")
     return reply[request]
 
 
-def _connect(connection: socket.socket, path: str, within: float) -> None:
+def _connect(connection: socket.socket, path: str, end: float) -> None:
     """Wait for a place in the queue; the kernel tells that it is full, but not when it no longer is."""
-    end = time.monotonic() + within
     while True:
         try:
             connection.connect(path)

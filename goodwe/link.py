@@ -42,7 +42,7 @@ from .protocol.bus import Bus
 from .protocol.fields import ALL_ZERO
 from .protocol.frame import Frame
 from .times import NEVER
-from .traffic import Line, Traffic
+from .traffic import READ, WRITTEN, Line, Tap, Traffic
 from .transport import Wire
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ class Link:
         wall_clock: Callable[[], float],
         lost: Callable[[str, list[Line]], None],
         ended: Callable[["Link", str], None],
+        tap: Tap | None = None,
     ) -> None:
         """`wire` leads to the inverters that `bus` talks to, `place` remembers them between two links.
 
@@ -82,7 +83,7 @@ class Link:
         readings.
 
         `lost` is called when an inverter is, with the reason and the traffic before it; `ended` once, with
-        the reason, empty if the device simply is not there.
+        the reason, empty if the device simply is not there. `tap` hears all that goes over the wire.
         """
         self.name = wire.name
         self.opened_at: float | None = None
@@ -93,6 +94,7 @@ class Link:
         self._ladder = place.ladder
         self._registrations = place.registrations
         self._traffic = Traffic()
+        self._tap = tap or Tap()
         self._lost = lost
         self._publish = publish
         self._clock = clock
@@ -133,7 +135,8 @@ class Link:
             return
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s < %s", self.name, data.hex())
-        self._traffic.add(now, "<", data)
+        self._traffic.add(now, READ, data)
+        self._tap.tell(now, self.name, READ, data)
         self._carry_out(self._bus.receive(data, now), now)
 
     def tick(self, now: float) -> None:
@@ -195,6 +198,7 @@ class Link:
         self._log_step("Opened %s", self.name)
         self._enter(LinkState.OPEN)
         now = self.opened_at = self._clock()
+        self._tap.note(now, self.name, "opened")
         self._ladder.silent(now)
         self._carry_out(self._bus.start(now), now)
 
@@ -219,6 +223,7 @@ class Link:
             self._carry_out([event for event in last_words if not (gone and isinstance(event, Send))], now)
         self._enter(LinkState.CLOSING)
         if was_open:
+            self._tap.note(now, self.name, f"closed: {reason}")
             self._wire.close(self._closed)
             self._log_step("Closed %s: %s; refused input: %s", self.name, reason, self.tally)
         self._ended(self, reason if self.was_open or not gone else "")
@@ -277,7 +282,8 @@ class Link:
                 case Found(serial):
                     self._log_found(serial, now)
                     self._publish(event)
-                case Online():
+                case Online(serial, address):
+                    self._tap.note(now, self.name, f"online {serial} at address {address}")
                     self._log_registration("Inverter now online.")
                     self._ladder.registered(now)
                     self._publish(event)
@@ -285,7 +291,8 @@ class Link:
                     answered(outcome)
                 case Entered(state):
                     log.debug("%s: the bus is %s", self.name, state)
-                case Offline(_, address, reason):
+                case Offline(serial, address, reason):
+                    self._tap.note(now, self.name, f"offline {serial}: {reason}")
                     self._log_registration("Marking inverter @ address %d offline (%s)", address, reason)
                     self._ladder.silent(now)
                     self._lost(reason, self._traffic.before(now))
@@ -295,12 +302,16 @@ class Link:
         raw = frame.encode()
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s > %s (%s)", self.name, raw.hex(), frame)
-        self._traffic.add(self._clock(), ">", raw)
+        now = self._clock()
+        self._traffic.add(now, WRITTEN, raw)
+        self._tap.tell(now, self.name, WRITTEN, raw, frame.name)
         self._wire.write(raw, self._write_failed)
 
     def _write_failed(self, error: OSError) -> None:
         # Not the end: a device that is gone says so to the reader (PROTOCOL 2.6), any other may recover.
-        self._refused("write failed", _reason(error), 1, self._clock())
+        now = self._clock()
+        self._tap.note(now, self.name, f"write failed: {_reason(error)}")
+        self._refused("write failed", _reason(error), 1, now)
 
     def _refused(self, reason: str, detail: str, times: int, now: float) -> None:
         if self.tally.add(reason, now, times):

@@ -17,12 +17,13 @@ from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
 
 from DaemonPy import Daemon, DaemonStartError, Holder, LogFile, Notifier, PidFile, PidFileError, Wakeup
 
-from . import __version__, control
+from . import __version__, capture, control
 from .app import App, outputs
 from .config import PATH, Config, make_log_folder
 from .errors import GoodWeError, RestartError, StartError
 from .loop import NEVER, Group, Loop, Timer
 from .snapshot import VERSION, Snapshot
+from .traffic import HearsLine
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,11 @@ class GoodWe(Daemon):
         """Serve the control socket, which the program can do without; returns what closes it."""
         began = loop.clock()
         group = Group(loop, lambda error: self._control_failed(error, listening))
-        answers = {"status": lambda: self._snapshot(app, loop, began).plain()}
+        answers = {
+            "status": lambda: self._snapshot(app, loop, began).plain(),
+            "losses": lambda: app.losses(),
+            "capture": lambda: self._capture(app, loop, group),
+        }
         try:
             listening = control.ControlSocket(self._control_path, answers, loop=group)
         except OSError as error:
@@ -137,6 +142,15 @@ class GoodWe(Daemon):
         with contextlib.suppress(KeyError, OSError):  # no such group, or not root: its owner may ask
             os.chown(self._control_path, -1, grp.getgrnam(GROUP).gr_gid)
         return partial(group.call, listening.close)
+
+    def _capture(self, app: App, loop: Loop, group: Group) -> control.Feed:
+        """All that goes over the wires from now on, for a client of the control socket."""
+
+        def guarded(listener: HearsLine) -> HearsLine:
+            return lambda *line: group.call(partial(listener, *line))
+
+        now = loop.clock()
+        return capture.feed(app.tap, app.status(now), now=now, epoch=time.time(), guarded=guarded)
 
     def _control_failed(self, error: Exception, listening: control.ControlSocket) -> None:
         self._control_dropped(error)

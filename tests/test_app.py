@@ -374,10 +374,18 @@ def test_minute_before_a_loss_can_be_had(running, caplog):
     wait_for(lambda: "the minute before:" in caplog.text, "told")
     out = io.StringIO()
     assert decode.main([], source=io.StringIO("\n".join(caplog.messages)), out=out) == 0
-    assert {json.loads(line).get("name") for line in out.getvalue().splitlines()} >= {
-        "query_running_info",
-        "running_info",
-    }
+    kinds = {json.loads(line).get("name") for line in out.getvalue().splitlines()}
+    assert kinds >= {"query_running_info", "running_info"}
+    assert "/dev/hidraw0 -0." in caplog.text, "with its times, seconds before the loss"
+    asked = []
+    running.loop.post(lambda: asked.append(running.app.losses()))
+    ((loss,),) = wait_for(lambda: asked, "asked for at the control socket")
+    assert (loss["name"], loss["reason"]) == ("/dev/hidraw0", "unplugged (Input/output error)")
+    out = io.StringIO()
+    assert decode.main([], source=io.StringIO("\n".join(loss["traffic"])), out=out) == 0
+    assert {json.loads(line).get("name") for line in out.getvalue().splitlines()} == kinds
+    first, last = (float(line[1:].partition(")")[0]) for line in (loss["traffic"][0], loss["traffic"][-1]))
+    assert loss["lost_epoch"] - 60.0 <= first <= last <= loss["lost_epoch"]
 
 
 def test_status_tells_of_finder_links_places_and_losses(running):

@@ -11,7 +11,7 @@ import pytest
 
 from goodwe import control
 from goodwe.config import parse
-from goodwe.control import ControlSocket, ask
+from goodwe.control import ControlSocket, Feed, RequestError, ask, follow
 from goodwe.loop import NEVER, Loop
 from goodwe.service import GoodWe
 
@@ -29,7 +29,14 @@ class Served:
         self.loop = Loop(lambda: time.monotonic() + self.skipped)
         self.asked = 0
         self.large = "x" * 3_000_000
-        answers = {"status": self._status, "large": lambda: self.large}
+        self.takes = []
+        """Of each client that is fed, what takes a line."""
+        answers = {
+            "status": self._status,
+            "large": lambda: self.large,
+            "feed": lambda: Feed({"began": True}, self._begin),
+            "refused": self._refuse,
+        }
         self.control = ControlSocket(self.path, answers, loop=self.loop)
         self.loop.add(self.control)
         self._end = False
@@ -39,6 +46,23 @@ class Served:
     def _status(self):
         self.asked += 1
         return {"asked": self.asked}
+
+    def _begin(self, take):
+        self.takes.append(take)
+        return lambda: self.takes.remove(take)
+
+    def _refuse(self):
+        raise RequestError("not today")
+
+    def feed(self, *lines: str) -> list[bool]:
+        """Hand lines to each client that is fed; whether each could be taken."""
+        taken = []
+        done = threading.Event()
+        self.loop.post(
+            lambda: (taken.extend(take(line) for take in self.takes for line in lines), done.set())
+        )
+        assert done.wait(WITHIN)
+        return taken
 
     def connect(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -210,6 +234,97 @@ def test_nobody_listening_is_told_from_nobody_answering(tmp_path):
             ask(path, "status", within=0.1)
     with pytest.raises(ConnectionRefusedError):
         ask(path, "status", within=WITHIN)
+
+
+# lines that follow an answer
+
+
+def test_lines_follow_until_the_client_goes(served):
+    head, connection, rest = follow(served.path, "feed", within=WITHIN)
+    with connection:
+        assert (head, rest) == ({"began": True}, b"")
+        assert served.feed("one", "two") == [True, True]
+        assert lines(connection, 2) == [b"one\n", b"two\n"]
+        assert ask(served.path, "status", within=WITHIN) == {"asked": 1}
+    wait_for(lambda: not served.takes, "it has noticed")
+
+
+def test_who_says_more_behind_the_request_for_lines_is_sent_away(served):
+    _, connection, _ = follow(served.path, "feed", within=WITHIN)
+    with connection:
+        connection.sendall(b'{"request": "status"}\n')
+        assert is_sent_away(connection)
+    wait_for(lambda: not served.takes, "it gets nothing any more")
+
+
+def test_who_does_not_read_the_lines_costs_a_bounded_queue_and_goes_at_last(served):
+    _, connection, _ = follow(served.path, "feed", within=WITHIN)
+    line = "x" * 999
+    with connection:
+        wait_for(lambda: not any(served.feed(*[line] * 20)), "the queue is full")
+        (client,) = served.control._clients
+        assert len(client._to_send) <= control.MOST_QUEUED
+        assert ask(served.path, "status", within=WITHIN), "others are answered all the same"
+        asleep = served.loop.wake_ups
+        time.sleep(0.2)  # the loop is a real one: would it turn for nothing?
+        assert served.loop.wake_ups - asleep < 5
+        served.put_forward(control.STALLED_FOR + 1)
+        wait_for(lambda: not served.takes, "it is sent away")
+
+
+def test_who_reads_again_after_a_while_gets_lines_again(served):
+    _, connection, _ = follow(served.path, "feed", within=WITHIN)
+    with connection, connection.makefile("rb") as file:
+        wait_for(lambda: not any(served.feed(*["x" * 999] * 20)), "the queue is full")
+        received = threading.Thread(target=lambda: list(iter(file.readline, b"the end\n")), daemon=True)
+        received.start()
+        wait_for(lambda: served.feed("the end") == [True], "there is room again")
+        received.join(WITHIN)
+        assert not received.is_alive()
+        served.put_forward(control.STALLED_FOR + 1)
+        assert ask(served.path, "status", within=WITHIN)
+        assert served.takes, "a quiet wire is no reason to send it away"
+
+
+def test_few_are_fed_at_a_time(served):
+    several = [follow(served.path, "feed", within=WITHIN)[1] for _ in range(control.MOST_FEEDS)]
+    with pytest.raises(ValueError, match="2 are at it already; end one of them"):
+        follow(served.path, "feed", within=WITHIN)
+    several.pop().close()
+    wait_for(lambda: len(served.takes) < control.MOST_FEEDS, "one has gone")
+    follow(served.path, "feed", within=WITHIN)[1].close()
+    several.pop().close()
+
+
+def test_refusal_is_told_with_its_reason(served):
+    with pytest.raises(ValueError, match=r"^not today$"):
+        ask(served.path, "refused", within=WITHIN)
+    with pytest.raises(ValueError, match="does not know unheard-of"):
+        ask(served.path, "unheard-of", within=WITHIN)
+
+
+def test_answer_that_dribbles_is_given_up_in_time(tmp_path):
+    path = str(tmp_path / "control.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def dribble():
+            connection, _ = listener.accept()
+            try:
+                while True:
+                    connection.send(b" ")
+                    time.sleep(0.05)  # a program that hangs is the subject
+            except OSError:
+                connection.close()
+
+        dribbling = threading.Thread(target=dribble, daemon=True)
+        dribbling.start()
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            ask(path, "status", within=0.3)
+        assert time.monotonic() - began < 3.0
+        dribbling.join(WITHIN)
 
 
 def broken(*_, **__):

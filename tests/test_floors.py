@@ -48,6 +48,7 @@ FLOORS = [
     ["outputs.mqtt.output"],
     ["link", "readings.ledger", "outputs.mqtt"],
     ["snapshot", "control"],
+    ["capture"],
     ["app"],
     ["tools", "tools.decode", "tools.status", "tools.fleet", "tools.embedded_broker", "tools.discovery"],
     ["tools.simulate"],

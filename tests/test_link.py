@@ -35,6 +35,7 @@ class Plugged:
         place: Place | None = None,
         start=0.0,
         publish=None,
+        tap=None,
     ) -> None:
         self.wire = wire or Wire()
         self.clock = Clock(start)
@@ -50,6 +51,7 @@ class Plugged:
             wall_clock=lambda: 1_700_000_000.0 + self.clock(),
             lost=lambda reason, traffic: self.losses.append((reason, traffic)),
             ended=lambda link, reason: self.ended.append(reason),
+            tap=tap,
         )
         if open_it:
             self.link.open()
