@@ -39,12 +39,13 @@ def installed() -> NoReturn:
 
     restartd finds the program by GoodWe.py in its command line (CONTRACT 4).
     """
+    os.environ["GOODWE_CALLED_AS"] = "goodwe-logger"
     os.execv(sys.executable, [sys.executable, os.path.realpath(__file__), *sys.argv[1:]])
 
 
 if __name__ == "__main__":
-    use_own_packages()
     sys.path.insert(0, HERE)  # also where Python was told not to (-P, -I): another `goodwe` may be installed
+    use_own_packages()
     from goodwe.cli import main
 
     sys.exit(main())

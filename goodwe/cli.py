@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import __version__, config
+from . import config, program
 from .config import Config
 from .errors import ConfigError, GoodWeError, StartError
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .service import GoodWe
 
 PIDFILE = "/var/run/goodwecomm.pid"
-PROGRAM = "GoodWe.py"
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of a standard output that takes no more."""
 
@@ -275,7 +274,7 @@ def table() -> str:
     rows = ["| command | what it does | exit code |", "|---|---|---|"]
     for verb in VERBS:
         for usage in verb.usages:
-            command = f"./{PROGRAM} {verb.name} {usage.arguments}".rstrip()
+            command = f"./{program.SCRIPT} {verb.name} {usage.arguments}".rstrip()
             rows.append(f"| `{command}` | {usage.does} | {usage.exits} |")
     return "\n".join(rows) + "\n"
 
@@ -328,25 +327,33 @@ def _parse(arguments: list[str]) -> tuple[Verb, Call]:
 def _parser() -> argparse.ArgumentParser:
     verbs = "\n".join(f"  {verb.name:13} {verb.help}" for verb in VERBS)
     parser = argparse.ArgumentParser(
-        prog=PROGRAM,
+        prog=program.name(),
         usage="%(prog)s [-h] [--config FILE] [--pidfile FILE] [--version] VERB",
         description="GoodWe solar inverters on USB, to MQTT.",
-        epilog=f"verbs:\n{verbs}\n\n{PROGRAM} VERB --help says more about one of them.",
+        epilog=f"verbs:\n{verbs}\n\n{program.name()} VERB --help says more about one of them.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help=f"configuration, default {config.PATH}")
     parser.add_argument("--pidfile", metavar="FILE", default=PIDFILE, help=f"default {PIDFILE}")
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="say it, and end")
     parser.add_argument("verb", metavar="VERB", nargs="?", help="see below")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
+
+
+class _ShowVersion(argparse.Action):
+    """Asks for the version only where somebody wants to know it: a checkout asks git."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(program.version())
+        parser.exit()
 
 
 def _refuse_arguments(verb: Verb, rest: list[str]) -> None:
     """Show the help of a verb that takes no arguments, or refuse what was given to it."""
     (usage,) = verb.usages
     parser = argparse.ArgumentParser(
-        prog=f"{PROGRAM} {verb.name}",
+        prog=f"{program.name()} {verb.name}",
         description=f"{verb.help[0].upper()}{verb.help[1:]}.",
         epilog=f"exit code: {usage.exits}. --config and --pidfile stand before the verb.",
     )

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-from goodwe import cli
+from goodwe import __version__, cli, program
 from goodwe.tools import documents
 
 from .test_program import GOODWE, ROOT, goodwe
@@ -175,3 +176,62 @@ def test_log_that_start_could_not_open_is_refused_by_check_config_too(configurat
         assert done.returncode == 2
         told.add(done.stderr)
     assert len(told) == 1
+
+
+def test_goodwe_logger_calls_itself_so(monkeypatch):
+    monkeypatch.setenv(program.CALLED_AS, program.COMMAND)
+    assert "usage: goodwe-logger [-h]" in goodwe("--help").stdout
+    assert "usage: goodwe-logger decode" in goodwe("decode", "--help").stdout
+    assert "usage: goodwe-logger start" in goodwe("start", "--help").stdout
+    monkeypatch.setenv(program.CALLED_AS, "rm -rf /")
+    assert "usage: GoodWe.py [-h]" in goodwe("--help").stdout
+
+
+def test_version_says_the_commit_of_a_checkout(monkeypatch, tmp_path):
+    monkeypatch.setattr(program, "HOME", tmp_path)
+    assert program.version() == __version__
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    assert program.version() == __version__  # a checkout without a commit
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    assert program.version().startswith(f"{__version__} ({commit[:7]}")
+    subprocess.run([*git, "tag", "v0.9.0"], check=True)
+    assert program.version() == f"{__version__} (v0.9.0)"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert program.version() == __version__  # a machine without git
+
+
+def test_git_is_asked_only_by_who_wants_the_version():
+    script = "import sys; from goodwe import cli, program; cli._parser(); print('subprocess' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("home", "scripts", "links", "executable", "command"),
+    [
+        ("/usr/share/goodwe-usb-logger", "/usr/bin", "", "/usr/sbin/GoodWe.py", "GoodWe.py"),
+        ("{}/checkout", "{}/bin", "", "{}/checkout/GoodWe.py", "{}/checkout/GoodWe.py"),
+        ("{}/lib", "{}/bin", "", "{}/bin/goodwe-logger", "{}/bin/goodwe-logger"),
+        ("{}/lib", "{}/bin", "{}/local", "{}/bin/goodwe-logger", "goodwe-logger"),
+        ("{}/lib", "{}/none", "", "{}/lib/GoodWe.py", "{}/lib/GoodWe.py"),
+    ],
+)
+def test_words_that_call_the_program_wherever_it_lies(
+    monkeypatch, tmp_path, home, scripts, links, executable, command
+):
+    def at(path: str) -> str:
+        return path.format(tmp_path)
+
+    for folder in ("checkout", "bin", "lib", "local", "none"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "checkout/setup.py").touch()
+    (tmp_path / "bin/goodwe-logger").touch()
+    (tmp_path / "local/goodwe-logger").symlink_to(tmp_path / "bin/goodwe-logger")
+    monkeypatch.setattr(program, "HOME", Path(at(home)))
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: at(scripts))
+    monkeypatch.setattr(program, "SUDO_PATH", (*program.SUDO_PATH, *filter(None, [at(links)])))
+    assert (str(program.executable()), program.command()) == (at(executable), at(command))

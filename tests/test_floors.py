@@ -14,7 +14,7 @@ FLOORS = [
     ["errors", "events", "tally", "protocol", "protocol.frame", "protocol.fields", "readings"],
     ["protocol.bus", "protocol.simulator", "protocol.identity", "protocol.texts"],
     ["readings.plausibility", "ladder", "traffic", "recurrences"],
-    ["loop"],
+    ["loop", "program"],
     ["transport.wire"],
     ["transport.hidraw"],
     ["transport.udev", "transport.standin"],

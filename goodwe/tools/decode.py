@@ -7,6 +7,7 @@ from typing import TextIO
 
 import simplejson
 
+from .. import program
 from ..errors import FieldError
 from ..protocol import fields
 from ..protocol.fields import Values
@@ -27,7 +28,9 @@ def main(
     err: TextIO = sys.stderr,
 ) -> int:
     """Decode the arguments, or the source without any; 0 if there was at least one frame."""
-    parser = argparse.ArgumentParser(prog="GoodWe.py decode", description="Explain bytes of the wire.")
+    parser = argparse.ArgumentParser(
+        prog=f"{program.name()} decode", description="Explain bytes of the wire."
+    )
     source_help = "bytes, two digits each; none: standard input, which may also be our log"
     parser.add_argument("hex", nargs="*", metavar="HEX", help=source_help)
     arguments = parser.parse_args(arguments).hex

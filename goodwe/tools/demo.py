@@ -18,6 +18,7 @@ from typing import Any
 
 import simplejson
 
+from .. import program
 from ..errors import GoodWeError
 from ..outputs.mqtt.client import paho_client
 from ..protocol.simulator import Day
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The options; a wrong one ends the program with usage and exit code 2."""
-    parser = argparse.ArgumentParser(prog="GoodWe.py demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"{program.name()} demo", description=__doc__)
     parser.add_argument("--phases", type=int, choices=(1, 3), default=1)
     parser.add_argument("--speed", type=above_zero, default=60.0, help="simulated seconds in a second")
     parser.add_argument(

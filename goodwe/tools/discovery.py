@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import simplejson
 
+from .. import program
 from ..config import Config
 from ..errors import FieldError, GoodWeError
 from ..outputs.mqtt import retained
@@ -75,7 +76,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "Take back what the broker keeps of inverters that are out of service: what Home Assistant was told,"
         " online, and the values, the sum and the power limit where those are kept."
     )
-    parser = argparse.ArgumentParser(prog="GoodWe.py discovery", description=description)
+    parser = argparse.ArgumentParser(prog=f"{program.name()} discovery", description=description)
     parser.add_argument("clear", choices=["clear"])
     everything = "inverters; none: all that are announced or in the state file, and the sum"
     parser.add_argument(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from random import Random
 
+from .. import program
 from ..config import Config
 from ..errors import GoodWeError
 from ..loop import NEVER, Loop, Timer
@@ -295,7 +296,7 @@ def main(
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The options; a wrong one ends the program with usage and exit code 2."""
     parser = argparse.ArgumentParser(
-        prog="GoodWe.py simulate",
+        prog=f"{program.name()} simulate",
         description="An inverter that is not there, on a socket that behaves like its hidraw node; or, with"
         " --fleet, programs by the hundred, to see whether a broker is up to them.",
     )

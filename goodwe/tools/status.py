@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, TextIO
 
 import simplejson
 
-from .. import control
+from .. import control, program
 
 WITHIN = 2.0
 """Seconds for an answer."""
@@ -68,7 +68,7 @@ def main(arguments: list[str], daemon: Looked, pidfile: str, *, out: TextIO | No
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The options; a wrong one ends the program with usage and exit code 2."""
     parser = argparse.ArgumentParser(
-        prog="GoodWe.py status",
+        prog=f"{program.name()} status",
         description="How the running program stands: daemon, foreground or unit of systemd.",
         epilog="exit code: 0 running; 1 dead, its pid file remains; 3 not running; 4 there, but it cannot be"
         " asked. --pidfile stands before the verb.",

@@ -12,6 +12,7 @@ from typing import NamedTuple, TextIO
 
 import simplejson
 
+from ... import program
 from . import broker, python, running, settings, system, usb
 from .checks import Check, Grade, Machine, Result, fail, skip
 
@@ -71,7 +72,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     names = [*GROUPS, *(check.name for checks in GROUPS.values() for check in checks)]
     rows = "\n".join(f"  {check.name:16} {check.asks}" for checks in GROUPS.values() for check in checks)
     parser = argparse.ArgumentParser(
-        prog="GoodWe.py doctor",
+        prog=f"{program.name()} doctor",
         description="What is wrong, and the command that mends it. Starts nothing and changes nothing.",
         epilog=f"checks:\n{rows}\n\ngroups: {', '.join(GROUPS)}\n\n"
         "exit code: 0 all is well; 1 with warnings; 2 with failures, or wrong arguments",
