@@ -142,6 +142,18 @@ def _demo(call: Call) -> int:
     return demo.main(call.rest)
 
 
+def _install(call: Call) -> int:
+    from .tools import install
+
+    return install.main("install", call.rest, call.pidfile)
+
+
+def _uninstall(call: Call) -> int:
+    from .tools import install
+
+    return install.main("uninstall", call.rest, call.pidfile)
+
+
 def _program(call: Call) -> "GoodWe":
     settings, warnings = call.load()
     from .service import GoodWe
@@ -264,6 +276,34 @@ VERBS = (
         "show it all: simulated inverter, broker, values; nothing is installed",
         _demo,
         (Usage("", "see above", "0"),),
+        takes_arguments=True,
+    ),
+    Verb(
+        "install",
+        "put udev rule, unit, user, configuration and log rotation in place, and start it",
+        _install,
+        (
+            Usage(
+                "[--no-service] [--dry-run]",
+                "puts udev rule, unit, user, configuration and log rotation in place, and starts the unit;"
+                " says each step, may be repeated, never overwrites what was edited; without root it says"
+                " what it would do",
+                "0; 1 something is left to do, or could not be done; 2 wrong arguments",
+            ),
+        ),
+        takes_arguments=True,
+    ),
+    Verb(
+        "uninstall",
+        "take away what install has put there",
+        _uninstall,
+        (
+            Usage(
+                "[--purge] [--dry-run]",
+                "takes that away again; configuration, totals, log and user only with `--purge`",
+                "as install",
+            ),
+        ),
         takes_arguments=True,
     ),
 )

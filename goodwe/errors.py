@@ -4,6 +4,7 @@ GoodWeError
   ConfigError   the file is wrong: where, what, what would be right       -> terminal, exit 2
   StartError    the program cannot begin: a log file, a library           -> terminal, exit 1
   DeviceError   no permission, not an inverter, reports we do not know    -> logged, tried again
+  InstallError  a step of `install` that cannot be done: why, and what mends it -> terminal, exit 1
   RestartError  something that only a new process is allowed              -> goodbye, exit 1, started again
   FieldError    a payload that is not what its function code promises     -> counted, never published
 
@@ -21,6 +22,10 @@ class ConfigError(GoodWeError):
 
 class StartError(GoodWeError):
     """Something the program cannot begin without."""
+
+
+class InstallError(GoodWeError):
+    """A step of `install` or `uninstall` that this machine does not let us do."""
 
 
 class DeviceError(GoodWeError):

@@ -9,11 +9,13 @@ import logging
 import os
 import resource
 import select
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
+from typing import TextIO
 
 from DaemonPy import Daemon, DaemonStartError, Holder, LogFile, Notifier, PidFile, PidFileError, Wakeup
 
@@ -209,9 +211,12 @@ class GoodWe(Daemon):
         return handler.reopen if isinstance(handler, LogFile) else None
 
 
-def known_daemon(pidfile: str) -> Daemon:
-    """The daemon of that pid file, to be looked at or stopped: that needs no configuration."""
-    daemon = Daemon(pidfile)
+def known_daemon(pidfile: str, *, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> Daemon:
+    """The daemon of that pid file, to be looked at or stopped: that needs no configuration.
+
+    It says on `out` and `err` what it finds.
+    """
+    daemon = Daemon(pidfile, out=out, err=err)
     daemon.name, daemon.older_ones = GoodWe.name, GoodWe.older_ones
     return daemon
 

@@ -56,8 +56,10 @@ FLOORS = [
     ["service"],
     ["tools.doctor.checks"],
     [f"tools.doctor.{name}" for name in ("broker", "python", "settings", "system", "usb")],
-    ["tools.doctor.running"],
-    ["tools.doctor"],
+    ["tools.doctor.running", "tools.install.files"],
+    ["tools.doctor", "tools.install.system"],
+    ["tools.install.steps"],
+    ["tools.install"],
     ["cli"],
     ["tools.documents"],
 ]
