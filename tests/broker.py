@@ -3,6 +3,7 @@
 import contextlib
 import platform
 import queue
+import random
 import shutil
 import signal
 import socket
@@ -41,10 +42,18 @@ def let_pass(seconds: float) -> None:
     wait_for(lambda: time.monotonic() > end, "time passes", seconds + 1)
 
 
+LOWEST_PORT = 10_000
+OUTGOING_PORTS = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+"""The first of those that the kernel gives to outgoing connections, which come and go in every test beside."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody has, and that no connection takes before the one who asked for it listens there."""
+    while True:
+        port = random.randrange(LOWEST_PORT, max(OUTGOING_PORTS, 2 * LOWEST_PORT))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def listens(port: int) -> bool:

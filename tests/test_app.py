@@ -139,6 +139,12 @@ class Running:
     def times(self, serial):
         return [reading.when for reading in self.recorder.of(Reading, serial)]
 
+    def do(self, step):
+        """Take a step in the loop's thread; it is done when this returns."""
+        done = threading.Event()
+        self.loop.post(lambda: (step(), done.set()))
+        assert done.wait(PATIENCE)
+
     def stop(self):
         self.loop.post(self.app.stop)
         self.thread.join(PATIENCE)
@@ -338,6 +344,23 @@ def test_device_that_holds_its_writer_disturbs_no_other(running):
     assert time.monotonic() - began < 4.0
 
 
+def longest_delay(running, serials, mischief):
+    """Seconds by which a reading of the others came late in the 2.5 s after mischief to the first of them."""
+    path = next(iter(serials))
+    began = time.time()
+    mischief(running.roofs[path])
+    del serials[path]
+    last = list(serials.values())[-1]
+    wait_for(lambda: running.times(last)[-1] > began + 2.5, "the others go on")
+    gaps = [
+        later - earlier
+        for serial in serials.values()
+        for earlier, later in itertools.pairwise(running.times(serial))
+        if later > began
+    ]
+    return max(gaps) - 0.5
+
+
 @pytest.mark.parametrize("mischief", [Roof.pull, Roof.go_deaf])
 def test_of_sixteen_one_that_dies_or_blocks_delays_no_other_by_50_ms(running, mischief):
     serials = {f"/dev/hidraw{n}": f"15000DSN000W{n:04}" for n in range(16)}
@@ -345,33 +368,21 @@ def test_of_sixteen_one_that_dies_or_blocks_delays_no_other_by_50_ms(running, mi
         running.plug(path, serial)
     wait_for(lambda: all(running.readings(serial) for serial in serials.values()), "all are read")
     delays = []
-    for path in list(serials)[:4]:  # four times, for a machine that was busy with something else
-        began = time.time()
-        mischief(running.roofs[path])
-        del serials[path]
-        wait_for(
-            lambda end=began + 2.5: running.times(serials["/dev/hidraw15"])[-1] > end, "the others go on"
-        )
-        gaps = [
-            later - earlier
-            for serial in serials.values()
-            for earlier, later in itertools.pairwise(running.times(serial))
-            if later > began
-        ]
-        delays.append(max(gaps) - 0.5)
+    while not delays or (min(delays) >= 0.05 and len(serials) > 8):  # again on a machine that was busy
+        delays.append(longest_delay(running, serials, mischief))
     assert min(delays) < 0.05, delays
 
 
 def test_minute_before_a_loss_can_be_had(running, caplog):
     caplog.set_level("INFO")
-    running.loop.post(running.app.tell_losses)
-    wait_for(lambda: "No inverter was lost since the start" in caplog.text, "nothing yet")
+    running.do(running.app.tell_losses)
+    assert "No inverter was lost since the start" in caplog.text
     roof = running.plug("/dev/hidraw0", ONE)
     wait_for(lambda: running.readings(ONE) >= 2, "readings")
     roof.pull()
     wait_for(lambda: running.recorder.of(Offline), "offline")
-    running.loop.post(running.app.tell_losses)
-    wait_for(lambda: "the minute before:" in caplog.text, "told")
+    running.do(running.app.tell_losses)
+    assert "the minute before:" in caplog.text
     out = io.StringIO()
     assert decode.main([], source=io.StringIO("\n".join(caplog.messages)), out=out) == 0
     kinds = {json.loads(line).get("name") for line in out.getvalue().splitlines()}
