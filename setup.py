@@ -24,8 +24,9 @@ PACKAGES = find_packages(str(HERE), include=["goodwe", "goodwe.*", "DaemonPy"])
 # on a 64-bit kernel calls itself aarch64 too; there only the Python that installs a checkout can tell.
 READY_MADE = 'platform_machine in "x86_64 aarch64 arm64"'
 DEMO = [f"amqtt>=0.11; {READY_MADE}"] if sys.maxsize > 2**32 else []
+WEB = ["prometheus-client>=0.16", "waitress>=2.1"]
 TEST = ["build>=1", "coverage>=7", "hypothesis>=6", "packaging>=23", "pytest>=8", "pytest-cov>=5"]
-CHECK = ["mypy>=1.11", "ruff>=0.6", "types-simplejson"]
+CHECK = ["mypy>=1.11", "ruff>=0.6", "types-simplejson", "types-waitress"]
 
 
 def sweep_at_exit() -> None:
@@ -48,7 +49,7 @@ setup(
     packages=[NAME, *(f"{NAME}.{package}" for package in PACKAGES)],
     package_dir={NAME: "."},
     script_name="setup.py",  # a module beside GoodWe.py that is not installed
-    package_data={NAME: ["etc/*"], "": ["*.md"]},
+    package_data={NAME: ["etc/*"], "": ["*.md", "static/*"]},
     zip_safe=False,
     install_requires=[
         "paho-mqtt>=1.6.1,<3",
@@ -56,7 +57,7 @@ setup(
         "ioctl-opt>=1.3",
         "simplejson>=3.18",
     ],
-    extras_require={"demo": DEMO, "test": TEST + DEMO, "check": CHECK},
+    extras_require={"demo": DEMO, "web": WEB, "test": TEST + DEMO + WEB, "check": CHECK},
     entry_points={"console_scripts": [f"goodwe-logger={NAME}.GoodWe:installed"]},
     classifiers=[
         "Environment :: No Input/Output (Daemon)",

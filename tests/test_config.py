@@ -15,6 +15,7 @@ from goodwe.errors import ConfigError
 from goodwe.events import Offline
 from goodwe.loop import Loop
 from goodwe.outputs.mqtt.homeassistant import discovery_topic
+from goodwe.outputs.web.settings import Address
 from goodwe.protocol import fields
 
 PATH = "/etc/goodwe.conf"
@@ -65,6 +66,10 @@ DEFAULTS = {
     ("mqtt", "control"): False,
     ("homeassistant", "discovery"): True,
     ("homeassistant", "prefix"): "homeassistant",
+    ("web", "listen"): Address("127.0.0.1", 8765),
+    ("web", "names"): (),
+    ("web", "frame"): "'none'",
+    ("web", "metrics"): False,
 }
 
 # as it stands in the predecessor's documentation
@@ -108,7 +113,7 @@ def mistake(content: str) -> str:
 
 @pytest.mark.parametrize(("section", "key"), DEFAULTS)
 def test_default_is_the_contracts(section, key):
-    assert getattr(getattr(parse(""), section), key) == DEFAULTS[section, key]
+    assert getattr(getattr(parse(f"[{section}]\n"), section), key) == DEFAULTS[section, key]
 
 
 def test_every_option_has_a_default_in_the_contract():
@@ -939,7 +944,11 @@ def test_shipped_file_is_the_rows_and_means_the_defaults():
     assert shipped == config.sample(), "write it anew: python3 -m goodwe.tools.documents"
     assert parse(shipped) == parse("")
     uncommented = "\n".join(line.removeprefix("#") if "=" in line else line for line in shipped.splitlines())
-    assert parse(uncommented) == parse("")
+    always = uncommented.partition("\n#[")[0]
+    assert parse(always) == parse("")
+    others = parse(uncommented.replace("\n#[", "\n[")).sections
+    for name in others.keys() - parse("").sections.keys():
+        assert others[name] == parse(f"[{name}]\n").sections[name]
 
 
 def test_readme_has_the_table_of_the_rows():
@@ -1019,7 +1028,7 @@ def test_section_of_an_output_is_there_when_the_file_has_it(output):
 
 def test_documents_have_every_section_of_every_output(output):
     output("toy", TOY)
-    assert config.sample().endswith("#cafile =\n\n#[shelf]\n# How many.\n#boards = 1\n")
+    assert "#cafile =\n\n#[shelf]\n# How many.\n#boards = 1\n" in config.sample()
     assert "| toy | roomNumber | 7 | Where it stands. |\n" in config.table()
     assert "enabled" not in config.sample() + config.table()
 

@@ -300,12 +300,12 @@ def test_output_that_is_off_or_not_mentioned_is_not_even_imported(tmp_path, monk
 
 
 def test_library_that_is_missing_is_one_line_that_names_the_extra(tmp_path, monkeypatch, caplog):
-    toys = Toys(tmp_path, monkeypatch, toy=TOY, web="import waitress_of_nobody.server\n")
+    toys = Toys(tmp_path, monkeypatch, toy=TOY, net="import waitress_of_nobody.server\n")
     fanout = toys.make()
     (record,) = caplog.records
-    why = "waitress_of_nobody is not installed; run pip install 'goodwe-usb-logger[web]'"
-    assert (record.getMessage(), record.exc_info) == (f"Output web is left out: {why}", None)
-    assert fanout.dropped == [{"part": "web", "error": why}]
+    why = "waitress_of_nobody is not installed; run pip install 'goodwe-usb-logger[net]'"
+    assert (record.getMessage(), record.exc_info) == (f"Output net is left out: {why}", None)
+    assert fanout.dropped == [{"part": "net", "error": why}]
     assert fanout.status(0.0) == {"toy": {}}
 
 

@@ -71,6 +71,9 @@ class Actions(Protocol):
     def ask(self) -> Ask:
         """Put a question or an instruction to this inverter."""
 
+    def status(self, now: float) -> dict[str, Any]:
+        """How the app stands, by the keys of snapshot.py; `now` is on the loop's clock."""
+
 
 @dataclass(frozen=True)
 class Context:
