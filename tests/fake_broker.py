@@ -6,6 +6,7 @@ everything, but for what its arguments say.
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -140,6 +141,10 @@ class Talk:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """From now on with TLS."""
+        self._socket = context.wrap_socket(self._socket, server_side=True)
+
     def reset(self) -> None:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
@@ -155,11 +160,18 @@ class Talk:
 class FakeBroker:
     """Listens until it is closed; `talks` has all connections, the newest last."""
 
-    def __init__(self, script: Callable[[Talk], None], host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        script: Callable[[Talk], None],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._listener = socket.create_server((host, port))
         self.port = int(self._listener.getsockname()[1])
         self.talks: list[Talk] = []
         self._script = script
+        self._tls = tls
         threading.Thread(target=self._serve, daemon=True).start()
 
     @property
@@ -189,6 +201,8 @@ class FakeBroker:
 
     def _run(self, talk: Talk) -> None:
         with contextlib.suppress(OSError):
+            if self._tls is not None:
+                talk.encrypt(self._tls)
             self._script(talk)
         talk.close()
 
@@ -212,7 +226,10 @@ def obliging(
             if got.kind == CONNECT:
                 talk.connect = parse_connect(got.body)
                 usual = connack(version=talk.connect.version)
-                if not on_connect(talk, talk.connect):
+                if talk.connect.version not in (3, 4, 5):  # what a broker has to do (3.1.2.2)
+                    talk.send(connack(1, version=4))
+                    talk.close()
+                elif not on_connect(talk, talk.connect):
                     talk.send((welcome(talk) if callable(welcome) else welcome) or usual)
             elif got.kind == PUBLISH:
                 assert talk.connect is not None

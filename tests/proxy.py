@@ -17,6 +17,9 @@ class Proxy:
         self.port = int(self._listener.getsockname()[1])
         self.stalled_up = self.stalled_down = False
         """True for what is kept back: of the program's, of the broker's."""
+        self.holds_newcomers = False
+        """True while new connections are taken and nothing more: they stay so, whatever happens later."""
+        self.held: list[socket.socket] = []
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._closed = False
         threading.Thread(target=self._serve, daemon=True).start()
@@ -45,6 +48,8 @@ class Proxy:
     def close(self) -> None:
         self._closed = True
         self._listener.close()
+        for held in self.held:
+            held.close()
         self.cut()
 
     def _take(self) -> list[tuple[socket.socket, socket.socket]]:
@@ -61,6 +66,9 @@ class Proxy:
 
     def _accept(self) -> None:
         program, _ = self._listener.accept()
+        if self.holds_newcomers:
+            self.held.append(program)
+            return
         try:
             broker = socket.create_connection(("127.0.0.1", self._target), 5)
         except OSError:

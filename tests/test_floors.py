@@ -46,6 +46,7 @@ FLOORS = [
     ["outputs.mqtt.tls", "outputs.mqtt.backoff", "outputs.mqtt.suspects", "outputs.mqtt.terms"],
     ["outputs.mqtt.client", "outputs.mqtt.advice"],
     ["outputs.mqtt.attempt"],
+    ["outputs.mqtt.probe"],
     ["outputs.mqtt.connection", "outputs.mqtt.homeassistant"],
     ["outputs.mqtt.pool"],
     ["outputs.mqtt.feature"],

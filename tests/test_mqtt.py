@@ -16,7 +16,7 @@ import pytest
 
 from goodwe.errors import StartError
 from goodwe.events import Found, Offline, Online
-from goodwe.loop import NEVER, Loop
+from goodwe.loop import Loop
 from goodwe.outputs.mqtt import connection as broker_module
 from goodwe.outputs.mqtt.client import paho_client
 from goodwe.outputs.mqtt.connection import Connection, ConnectionLog, ConnectionState
@@ -480,7 +480,7 @@ class At:
         pauses = []
         for _ in range(count):
             self.connection.tick(self.clock.now)
-            while self.connection.deadline == NEVER:
+            while self.connection.state is ConnectionState.CONNECTING:
                 self.loop.turn()
             pauses.append(self.connection.deadline - self.clock.now)
             self.clock.now = self.connection.deadline

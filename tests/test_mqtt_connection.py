@@ -10,7 +10,7 @@ import pytest
 
 from goodwe.loop import Loop
 from goodwe.outputs.mqtt.attempt import Attempt
-from goodwe.outputs.mqtt.client import CONNACK, DISCONNECT, PUBACK, Said
+from goodwe.outputs.mqtt.client import CONNACK, DISCONNECT, PUBACK, Said, paho_client
 from goodwe.outputs.mqtt.connection import Connection, ConnectionLog, ConnectionState
 from goodwe.outputs.mqtt.message import Message, Will
 from goodwe.outputs.mqtt.terms import Asked
@@ -29,7 +29,7 @@ class Puppet:
         self.trouble: OSError | None = None
         self.published: list[Message] = []
         self.on_packet = self.on_message = None
-        self._ours, self._theirs = socket.socketpair()
+        self._ours, self.theirs = socket.socketpair()
         self._next: list = []
         self._open = True
 
@@ -84,6 +84,8 @@ class House:
         self.loop = Loop(self.clock)
         self.puppets: list[Puppet] = []
         self.refusal: OSError | None = None
+        self.probe_is_answered = False
+        self.probes = 0
         self.connection = Connection(
             settings(1883, **{"server": ("nas",)} | changes),
             "me",
@@ -102,9 +104,10 @@ class House:
         return self.connection.status(self.clock.now)
 
     def greet(self) -> None:
-        """Begin the next attempt, as far as GREETING."""
-        self.clock.now = max(self.clock.now, self.connection.deadline)
-        self.connection.tick(self.clock.now)
+        """Begin the next attempt if none is under way, and go on as far as GREETING."""
+        if self.connection.state is ConnectionState.PAUSED:
+            self.clock.now = max(self.clock.now, self.connection.deadline)
+            self.connection.tick(self.clock.now)
         while self.connection.state is ConnectionState.CONNECTING:
             self.loop.turn()
         assert self.connection.state is ConnectionState.GREETING
@@ -133,7 +136,25 @@ class House:
         self.hear(closes=True, result=7, **named)
         assert self.connection.state is ConnectionState.PAUSED
 
+    def probe(self) -> None:
+        """Let time pass until the next probe has come back."""
+        asked = self.probes
+        self.clock.now = max(self.clock.now, self.connection.deadline)
+        self.connection.tick(self.clock.now)
+        while self.probes == asked or self.connection._probing:
+            self.loop.turn()
+
+    def _probe(self) -> Puppet:
+        self.probes += 1
+        puppet = Puppet()
+        if self.probe_is_answered:
+            puppet.hears(Said(CONNACK, 0, (1,), {}))
+            puppet.theirs.send(b"1")
+        return puppet
+
     def _puppet(self, name: str, **options) -> Puppet:
+        if name == "":
+            return self._probe()
         if self.refusal is not None:
             raise self.refusal
         self.puppets.append(Puppet())
@@ -316,6 +337,128 @@ def test_tls_alert_after_the_handshake_is_said(caplog):
     alert.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
     house.hear(closes=True, result=7, trouble=alert)
     assert "set certfile and keyfile in [mqtt]" in caplog.text
+
+
+@pytest.fixture
+def hasty_probes(monkeypatch):
+    monkeypatch.setattr("goodwe.outputs.mqtt.probe.PROBE_WITHIN", 0.01)
+
+
+def test_attempt_that_hangs_is_given_up_once_a_probe_is_answered(hasty_probes):
+    house = House()
+    house.greet()
+    began, hanging = house.clock.now, house.puppet
+    for number in range(1, 4):
+        house.probe()
+        assert house.clock.now - began <= 2.5 * number
+        assert house.connection.state is ConnectionState.GREETING
+    house.probe_is_answered = True
+    house.probe()
+    assert house.connection.state is ConnectionState.CONNECTING, "at once"
+    assert hanging.socket() is None or hanging.socket().fileno() < 0
+    house.connect()
+    assert (house.status["counts"], house.status["connected_seconds"]) == ({}, 0.0)
+
+
+def test_attempt_that_a_probe_has_led_to_gets_all_the_time(hasty_probes):
+    """A login may take longer than a probe, which has none."""
+    house = House()
+    house.greet()
+    house.probe_is_answered = True
+    house.probe()
+    house.greet()
+    assert (house.probes, house.connection.deadline) == (1, house.clock.now + 10.0)
+    house.clock.now += 10.0
+    house.connection.tick(house.clock.now)
+    assert "accepts connections but does not answer" in house.status["why_not"]
+    house.greet()
+    house.probe()
+    assert house.probes == 2, "the next one as any other"
+
+
+def test_answer_to_a_probe_that_is_older_than_the_attempt_ends_nothing(hasty_probes):
+    house = House()
+    house.greet()
+    house.connection._probed(0, house.clock.now - 0.1, lambda: True)
+    assert house.connection.state is ConnectionState.GREETING
+
+
+@pytest.mark.parametrize("state", ["paused", "connected", "closed"])
+def test_late_answer_to_a_probe_ends_nothing(state, hasty_probes):
+    house = House()
+    house.greet()
+    if state == "paused":
+        house.hear(closes=True, result=7)
+    elif state == "connected":
+        house.hear(Said(CONNACK, 0, (0,), {}))
+    else:
+        house.connection.stop(house.clock.now)
+    house.connection._probed(0, house.clock.now, lambda: True)
+    assert house.connection.state.value == state
+
+
+def test_attempt_that_goes_on_for_ever_without_coming_to_an_end_is_given_up(caplog):
+    """A websocket's handshake that comes byte by byte runs into no limit of a single step."""
+    house = House()
+    house.connection.tick(house.clock.now)
+    first = house.connection._attempt
+    house.connection._probe_at = NEVER
+    assert house.connection.deadline == house.clock.now + 120.0
+    house.clock.now += 120.0
+    house.connection.tick(house.clock.now)
+    assert house.connection.state is ConnectionState.PAUSED
+    assert "does not answer" in caplog.text
+    house.greet()
+    assert house.connection._attempt is not first
+    assert not first.is_wanted, "its CONNECT would end the connection of the one that took its place"
+
+
+def test_connect_of_an_attempt_that_was_given_up_is_not_sent():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        attempt = Attempt(settings(port), host="127.0.0.1", client_id="me", asked=Asked(40), will=None)
+        attempt.drop()
+        with pytest.raises(ConnectionAbortedError):
+            attempt.open(paho_client)
+        connection, _ = listener.accept()
+        connection.settimeout(10.0)
+        assert connection.recv(1) == b""
+        connection.close()
+
+
+def test_connection_that_stands_still_is_made_anew_once_a_probe_is_answered(hasty_probes):
+    """The network is back, and the kernel, which has tried in vain, waits for up to two minutes."""
+    house, told = House(), []
+    house.connect()
+    assert house.connection.deadline > house.clock.now + 9.0, "nothing is probed while all is well"
+    assert house.connection.publish(Message("goodwe/x/data", "1", 1), told.append)
+    house.puppet.socket().send(b"never read")
+    house.clock.now += 2.5
+    assert house.connection.publish(Message("goodwe/x/data", "2", 1), told.append)
+    house.probe()
+    assert (house.probes, house.connection.state) == (1, ConnectionState.CONNECTED)
+    house.probe_is_answered = True
+    house.probe()
+    assert (told, house.connection.state) == ([False, False], ConnectionState.CONNECTING)
+    assert house.status["counts"] == {"lost": 1}
+    house.connect()
+
+
+def test_connection_that_goes_on_is_probed_no_more(hasty_probes):
+    house = House()
+    house.connect()
+    assert house.connection.publish(Message("goodwe/x/data", "1"))
+    house.puppet.socket().send(b"late")
+    house.clock.now += 2.5
+    assert house.connection.publish(Message("goodwe/x/data", "2"))
+    house.probe()
+    house.puppet.theirs.recv(100)
+    house.probe_is_answered = True
+    house.probe()
+    assert house.connection.state is ConnectionState.CONNECTED
+    house.clock.now += 1.0
+    assert house.connection.publish(Message("goodwe/x/data", "3"))
+    assert house.connection.deadline > house.clock.now + 9.0
 
 
 def test_ping_without_an_echo_is_a_loss(caplog):

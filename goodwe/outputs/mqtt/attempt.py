@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 
+from ...times import NEVER
 from .client import (
     CONNACK,
     DISCONNECT,
@@ -26,6 +27,7 @@ from .client import (
     set_keepalive,
     set_patience,
     set_under_way,
+    unacknowledged_bytes,
 )
 from .message import Message, Received, Will
 from .terms import Allowed, Asked, allowed, packet_size
@@ -68,6 +70,9 @@ class Attempt:
         `asked` is what CONNECT asks for, `will` what the broker is to publish when we die.
         """
         self.host = host
+        self.began = -NEVER
+        self.is_wanted = True
+        """False once another has taken its place."""
         self.asked = asked
         self.will = will
         self.client: Any = None
@@ -96,8 +101,8 @@ class Attempt:
 
     # in the worker
 
-    def open(self, factory: Callable[..., Any]) -> Any:
-        """A client with a connection that has sent CONNECT; blocks.
+    def open(self, factory: Callable[..., Any], prepare: Callable[[Any], None] = lambda client: None) -> Any:
+        """A client with a connection that has sent CONNECT; blocks. `prepare` gets it before it connects.
 
         Raises StartError, OSError, ValueError or struct.error.
         """
@@ -108,7 +113,9 @@ class Attempt:
         if self.will is not None:
             topic, payload = self.will
             client.will_set(topic, payload, qos=self.asked.will_qos, retain=self.asked.will_retain)
+        client.is_wanted = lambda: self.is_wanted
         set_patience(client, len(settings.server))
+        prepare(client)
         client.connect(self.host, settings.port, self.asked.keepalive, **connect_properties(settings))
         return client
 
@@ -190,8 +197,14 @@ class Attempt:
             if waiting.done is not None:
                 waiting.done(waiting.info.is_published())
 
+    @property
+    def stands_still(self) -> bool:
+        """True while the broker's machine has not got what we sent last."""
+        return not self.is_gone and unacknowledged_bytes(self.client.socket().fileno()) > 0
+
     def drop(self) -> None:
         """Close the socket without a word."""
+        self.is_wanted = False
         client, self.client = self.client, None
         if client is not None and client.socket() is not None:
             client.socket().close()

@@ -79,6 +79,15 @@ class Backoff:
         self._pauses[self.server] = FIRST_PAUSE
         self._period = PERIOD
 
+    def may_be_asked(self, now: float) -> list[int]:
+        """The server of this attempt, and the others that are not to be left in peace."""
+        return [n for n, at in enumerate(self._not_before) if at <= now or n == self.server]
+
+    def turn_to(self, server: int) -> None:
+        """It is the turn of this server, with which a round begins."""
+        self.server = server
+        self.is_first_of_round = True
+
     def failed(self, why: Failure, now: float) -> float:
         """When the next attempt is to be made, at `server`; on the clock of `now`."""
         longest = LONGEST_PAUSE.get(why)

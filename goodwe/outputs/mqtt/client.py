@@ -1,9 +1,12 @@
 """paho-mqtt, 1.6 (Debian 12) and 2 (Debian 13), as we use it."""
 
+import fcntl
 import os
 import socket
 import ssl  # paho has loaded it in any case
 import struct
+import sys
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,7 +35,10 @@ LARGEST_RECEIVED = 16_384
 CONNACK, PUBACK, PUBREC, PUBCOMP, SUBACK, DISCONNECT = 0x20, 0x40, 0x50, 0x70, 0x90, 0xE0
 CONNACK_BYTES = 2
 NUMBER_BYTES = 2
+INT_BYTES = 4
 REFUSED_FROM = 128
+NO_VERSION = 99
+"""A version of MQTT that will never be."""
 UNREADABLE = (
     *(LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error),
     *(MQTTException, mqtt5.MQTTException),  # not the same in paho 1
@@ -96,6 +102,10 @@ class _PahoClient(mqtt.Client):  # type: ignore[misc]  # paho 1 ships no types
     """Called with each answer of the broker before paho acts on it."""
     trouble: OSError | None = None
     """Why the socket failed."""
+    handshake_within = HANDSHAKE_WITHIN
+    """Seconds, for TLS and websockets each."""
+    is_wanted: Callable[[], bool] = staticmethod(lambda: True)
+    """Asked before CONNECT is sent, which would end the connection of the client that has taken its place."""
 
     def _packet_handle(self) -> Any:
         answer = said(
@@ -114,10 +124,15 @@ class _PahoClient(mqtt.Client):  # type: ignore[misc]  # paho 1 ships no types
 
     def _create_socket_connection(self) -> Any:
         connection = super()._create_socket_connection()
-        self._connect_timeout = (
-            HANDSHAKE_WITHIN  # paho 2 waits for TLS and websockets as long as for the machine
-        )
+        # paho 2 waits for TLS and websockets as long as for the machine.
+        self._connect_timeout = self.handshake_within
         return connection
+
+    def _send_connect(self, *arguments: Any) -> Any:
+        if not self.is_wanted():
+            self.socket().close()
+            raise ConnectionAbortedError
+        return super()._send_connect(*arguments)
 
     def _sock_recv(self, bufsize: int) -> Any:
         return self._noting_trouble(lambda: super(_PahoClient, self)._sock_recv(bufsize))
@@ -187,6 +202,16 @@ def set_patience(client: Any, servers: int) -> None:
     client._connect_timeout = seconds  # paho 1 has no other way
 
 
+def make_a_probe(client: Any, seconds: float) -> None:
+    """Let connect() wait so long for each of its steps, and send a CONNECT that lets nobody in.
+
+    Its version is one that no broker speaks: whoever is alive says so and closes (MQTT 3.1.1 and 5, 3.1.2.2),
+    before it looks at login and client id.
+    """
+    client._connect_timeout = client.handshake_within = seconds
+    client._protocol = NO_VERSION
+
+
 def set_under_way(client: Any, most: int) -> None:
     """Let a client that is connected send so many messages ahead of their acknowledgements."""
     client._max_inflight_messages = most  # paho 2 has a method for it that refuses to be called now
@@ -224,6 +249,11 @@ def no_delay(descriptor: int) -> None:
     """Switch Nagle's algorithm off, whatever TLS and websockets have wrapped around the socket."""
     with socket.socket(fileno=os.dup(descriptor)) as plain:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def unacknowledged_bytes(descriptor: int) -> int:
+    """Bytes that we have sent and the other machine has not got yet, as far as this one knows."""
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(INT_BYTES)), sys.byteorder)
 
 
 def pending(client_socket: Any) -> int:

@@ -9,7 +9,9 @@ TCP and TLS handshakes, is done in a Worker.
        +-----------+------------+-----------+
 
 PAUSED waits for the time of the next attempt, CONNECTING for the worker, GREETING for CONNACK, PARTING for
-the last acknowledgements before DISCONNECT. `stop` leads from each of the first three to CLOSED. Each attempt
+the last acknowledgements before DISCONNECT. While it waits in vain, probes ask whether anybody is there by
+now: then the attempt is given up and another begun at once. One begun so is given all the time that a slow
+broker may need. `stop` leads from each of the first three to CLOSED. Each attempt
 has an Attempt of its own. Backoff says which server is next, and when; Terms what CONNECT asks of it;
 Suspects which messages it does not take.
 """
@@ -19,6 +21,7 @@ import select
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,6 +49,7 @@ from .attempt import Attempt
 from .backoff import Backoff, Failure
 from .client import keepalive_seconds
 from .message import Message, Received, Will
+from .probe import answers
 from .suspects import Suspects, Treatment
 from .terms import Terms
 
@@ -56,6 +60,12 @@ log = logging.getLogger(__name__)
 
 PORT = 1883
 CONNACK_WITHIN = 10.0
+CONNECTING_WITHIN = 120.0
+"""Seconds for name server, machine, TLS and websocket together, however slowly each of them goes on."""
+PROBE_EVERY = 2.5
+"""Seconds at most from one probe to the next, and from the beginning of a round to its first."""
+QUIET = 1.0
+"""Seconds after which what is sent should have arrived."""
 STEADY_AFTER = 10.0
 """A connection that lasted so long counts as good."""
 UNSTEADY_AFTER = 2
@@ -144,9 +154,11 @@ class Connection:
         self._settings = settings
         self._client_id = client_id
         self._clock = loop.clock
+        self._post = loop.post
+        self._random = random
         self._client_factory = client_factory
         self._log = connection_log
-        self._worker = Worker(loop.post, f"mqtt {client_id}")
+        self._worker = self._new_worker()
         self._backoff = Backoff(len(settings.server), random)
         self._terms = [Terms(keepalive_seconds(settings)) for _ in settings.server]
         self._suspects = Suspects()
@@ -154,6 +166,10 @@ class Connection:
         """None while paused, and when closed."""
         self._due = -NEVER
         """When the state has something to do."""
+        self._probe_at = NEVER
+        """When to ask whether anybody is there, while the state is one that hangs."""
+        self._probing: set[int] = set()
+        """Servers that are being asked."""
         self._good_at = NEVER
         """When the connection has lasted long enough to be told of."""
         self._will: Will | None = None
@@ -262,7 +278,8 @@ class Connection:
 
     @property
     def deadline(self) -> float:
-        return min(self._due, self._good_at, self._suspects.deadline if self._waiting else NEVER)
+        waiting = self._suspects.deadline if self._waiting else NEVER
+        return min(self._due, self._good_at, waiting, self._probe_at if self._may_hang else NEVER)
 
     def poll_for(self) -> tuple[int, int] | None:
         if self._attempt is None or self._attempt.is_gone:
@@ -291,11 +308,13 @@ class Connection:
             self._say_goodbye()
 
     def tick(self, now: float) -> None:
+        if self._may_hang and now >= self._probe_at:
+            self._probe(now)
         match self.state:
             case ConnectionState.PAUSED:
                 self._begin(now)
-            case ConnectionState.GREETING:
-                self._no_connack(now)
+            case ConnectionState.CONNECTING | ConnectionState.GREETING if now >= self._due:
+                self._no_answer(now)
             case ConnectionState.PARTING:
                 self._part_later(now)
             case ConnectionState.CONNECTED:
@@ -317,6 +336,9 @@ class Connection:
     def _begin(self, now: float) -> None:
         """PAUSED -> CONNECTING."""
         self._enter(ConnectionState.CONNECTING)
+        self._due = now + CONNECTING_WITHIN
+        if self._backoff.is_first_of_round:
+            self._probe_at = now + self._until_probe()
         self._backoff.began(now)
         server = self._backoff.server
         attempt = self._attempt = Attempt(
@@ -326,6 +348,7 @@ class Connection:
             asked=self._terms[server].asked,
             will=self._will,
         )
+        attempt.began = now
         self._worker.do(
             lambda: attempt.open(self._client_factory), lambda outcome: self._opened(attempt, outcome)
         )
@@ -339,11 +362,11 @@ class Connection:
                 raise ConnectionAbortedError
             attempt.opened(client, now)
         except NO_CONNECTION as error:
-            if self.state is ConnectionState.CONNECTING:
+            if self._attempt is attempt:
                 self._explain_losses()
                 self._failed(now, *self._why_not_from(error))
             return
-        if self.state is not ConnectionState.CONNECTING:  # stopped meanwhile
+        if self._attempt is not attempt:  # stopped or given up meanwhile
             attempt.drop()
             return
         self._enter(ConnectionState.GREETING)
@@ -352,12 +375,65 @@ class Connection:
     def _why_not_from(self, error: Exception) -> tuple[Failure, str]:
         return why_not(error, has_certificate=bool(self._settings.certfile))
 
-    def _no_connack(self, now: float) -> None:
-        """GREETING -> PAUSED."""
-        assert self._attempt is not None
-        self._attempt.drop()
+    def _no_answer(self, now: float) -> None:
+        """CONNECTING, GREETING -> PAUSED."""
+        self._give_up()
         self._explain_losses()
         self._failed(now, Failure.AWAY, NO_ANSWER)
+
+    def _give_up(self) -> None:
+        """Nothing that comes of this attempt is wanted any more."""
+        attempt, self._attempt = self._attempt, None
+        assert attempt is not None
+        attempt.drop()
+        if self.state is ConnectionState.CONNECTING:  # its thread may hang for long
+            self._worker.finish()
+            self._worker = self._new_worker()
+
+    def _probe(self, now: float) -> None:
+        """Ask the servers whether anybody is there; one that a connection stands with, only that one."""
+        self._probe_at = now + self._until_probe()
+        asked = [self._backoff.server] if self._stands else self._backoff.may_be_asked(now)
+        for server in set(asked) - self._probing:
+            self._probing.add(server)
+            host = self._settings.server[server]
+            worker = Worker(self._post, f"mqtt probe {host}")
+            worker.do(
+                partial(answers, self._settings, host, self._client_factory, self._clock),
+                partial(self._probed, server, now),
+            )
+            worker.finish()
+
+    def _probed(self, server: int, began: float, outcome: Callable[[], bool]) -> None:
+        """CONNECTING, GREETING, CONNECTED -> CONNECTING, at a server that answers by now."""
+        self._probing.discard(server)
+        try:
+            is_there = outcome()
+        except NO_CONNECTION:
+            is_there = False
+        attempt = self._attempt
+        if not is_there or attempt is None or not self._may_hang or self._probe_at == NEVER:
+            return
+        is_ours = server == self._backoff.server
+        if is_ours and attempt.began > began:  # it has begun since, and waits for the same
+            return
+        if self._stands:
+            if not is_ours or not attempt.stands_still:
+                return
+            self._counts["lost"] += 1
+            self._suspects.forget_sent()
+            self._forget(attempt)
+        self._explain_losses()
+        self._give_up()
+        self._backoff.turn_to(server)
+        self._begin(self._clock())
+        self._probe_at = NEVER  # a login may take longer than a probe
+
+    def _until_probe(self) -> float:
+        return self._random.uniform(0.8, 1.0) * PROBE_EVERY
+
+    def _new_worker(self) -> Worker:
+        return Worker(self._post, f"mqtt {self._client_id}")
 
     def _succeeded(self, now: float) -> None:
         """GREETING -> CONNECTED."""
@@ -365,6 +441,7 @@ class Connection:
         assert attempt is not None
         attempt.welcomed(now)
         self._enter(ConnectionState.CONNECTED)
+        self._probe_at = NEVER
         if not self._terms[self._backoff.server].accepted() or attempt.will != self._will:
             self._reopen(now)
             return
@@ -548,6 +625,7 @@ class Connection:
     def _send_now(self, parcel: _Parcel, now: float) -> bool:
         attempt, message = self._attempt, parcel.message
         assert attempt is not None
+        self._look_whether_it_hangs(attempt, now)
         if message is None:
             self._suspects.sent(parcel.topic, parcel.size, now, answered=True)
             attempt.subscribe([parcel.topic], now)
@@ -561,6 +639,17 @@ class Connection:
         if attempt.is_gone:
             self._lost(now, mqtt.MQTT_ERR_CONN_LOST)
         return taken
+
+    def _look_whether_it_hangs(self, attempt: Attempt, now: float) -> None:
+        """Probe as long as nothing arrives of what was sent: the network may be back long before the kernel
+        tries again.
+        """
+        if now - attempt.last_out < QUIET:
+            return
+        if not attempt.stands_still:
+            self._probe_at = NEVER
+        elif self._probe_at == NEVER:
+            self._probe_at = now
 
     def _send_waiting(self, now: float) -> None:
         """Send what waits, as far as it may go."""
@@ -699,6 +788,15 @@ class Connection:
         if attempt.trouble is not None and not isinstance(attempt.trouble, ConnectionError):
             return str(attempt.trouble.strerror or attempt.trouble)
         return ""
+
+    @property
+    def _may_hang(self) -> bool:
+        """True in the states in which a probe may tell more than our socket."""
+        return self.state in (
+            ConnectionState.CONNECTING,
+            ConnectionState.GREETING,
+            ConnectionState.CONNECTED,
+        )
 
     @property
     def _stands(self) -> bool:
