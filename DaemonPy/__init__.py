@@ -2,6 +2,7 @@
 
 from .daemonpy import Daemon, DaemonStartError
 from .logfile import LogFile
+from .memory import give_back, keep_one_heap
 from .notify import Notifier
 from .pidfile import AlreadyRunning, Holder, PidFile, PidFileError
 from .signals import Wakeup
@@ -16,4 +17,6 @@ __all__ = [
     "PidFile",
     "PidFileError",
     "Wakeup",
+    "give_back",
+    "keep_one_heap",
 ]

@@ -1,8 +1,10 @@
 """Real forks in a temporary directory: start, stop, restart, status, foreground and all that goes wrong."""
 
 import ast
+import ctypes
 import logging
 import os
+import platform
 import select
 import shutil
 import signal
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from DaemonPy import LogFile, Notifier, PidFile, Wakeup
+from DaemonPy import LogFile, Notifier, PidFile, Wakeup, give_back, keep_one_heap
 from DaemonPy.pidfile import AlreadyRunning, PidFileError
 
 from .broker import PATIENCE, wait_for
@@ -543,6 +545,92 @@ def test_close_that_fails_ends_no_log(logfile, tmp_path, monkeypatch):
         use()
         say(logfile, "written")
         assert (tmp_path / "log" / "x.log").read_text() == "written\n"
+
+
+@pytest.mark.parametrize("use", ["say", "reopen"])
+def test_log_follows_its_path_and_leaves_the_moved_file_alone(logfile, tmp_path, use):
+    path = tmp_path / "log" / "x.log"
+    say(logfile, "before")
+    path.rename(tmp_path / "x.log.1")
+    path.write_text("of another\n")
+    if use == "reopen":
+        logfile.reopen()
+        stream = logfile.stream
+    say(logfile, "after")
+    assert path.read_text() == "of another\nafter\n"
+    assert (tmp_path / "x.log.1").read_text() == "before\n"
+    if use == "reopen":
+        assert logfile.stream is stream
+
+
+def test_log_stays_open_while_it_is_at_its_path(logfile):
+    stream = logfile.stream
+    say(logfile, "one")
+    logfile.reopen()
+    say(logfile, "two")
+    assert logfile.stream is stream
+
+
+def test_log_whose_stream_was_closed_goes_on(logfile, tmp_path):
+    logfile.stream.close()
+    say(logfile, "after")
+    assert (tmp_path / "log" / "x.log").read_text() == "after\n"
+
+
+# memory
+
+
+def in_a_process_of_its_own(script: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
+    )
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other C libraries have one heap, without holes"
+)
+def test_memory_that_is_free_below_something_in_use_goes_back():
+    done = in_a_process_of_its_own(
+        """
+from DaemonPy import give_back
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+held = [bytes(2000) for _ in range(20_000)]  # each of malloc, 40 MB
+last = bytes(2000)
+del held
+before = resident()
+give_back()
+print(before - resident())
+"""
+    )
+    assert int(done.stdout) > 30_000_000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="as above")
+@pytest.mark.parametrize(("call", "heaps"), [("keep_one_heap()", 1), ("", 4)])
+def test_threads_share_one_heap(call, heaps):
+    done = in_a_process_of_its_own(
+        f"""
+import ctypes, threading
+from DaemonPy import keep_one_heap
+{call}
+barrier = threading.Barrier(4)
+def work():
+    held = [bytes(2000) for _ in range(100)]
+    barrier.wait(30)
+for _ in range(3):
+    threading.Thread(target=work).start()
+barrier.wait(30)
+ctypes.CDLL(None).malloc_stats()
+"""
+    )
+    assert done.stderr.count("Arena ") == heaps
+
+
+def test_c_library_without_such_heaps_is_left_alone(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    keep_one_heap()
+    give_back()
 
 
 # in the foreground

@@ -6,6 +6,7 @@ Light: what is off is not even imported.
 import os
 from typing import TYPE_CHECKING
 
+from ...on_demand import load_on_demand
 from .. import Context
 from .settings import HomeAssistantSettings, MqttSettings
 
@@ -17,6 +18,9 @@ SECTIONS = (MqttSettings, HomeAssistantSettings)
 
 def make(settings: MqttSettings, context: Context) -> "MqttOutput":
     """The output of these settings. Raises StartError."""
+    # paho asks it for a proxy where PySocks is installed, and loads it everywhere: with it come http, email
+    # and tempfile, 2 MB of memory and a good part of the start.
+    load_on_demand("urllib.request")
     from .output import MqttOutput
 
     return MqttOutput(settings, context, features(settings, context))
