@@ -1,6 +1,5 @@
 """The command line: every verb is a row, and help, usage and the README's table come from the rows."""
 
-import argparse
 import contextlib
 import errno
 import os
@@ -8,14 +7,15 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import config, program
-from .config import Config
+from . import paths
 from .errors import ConfigError, GoodWeError, StartError
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    from .config import Config
     from .service import GoodWe
 
-PIDFILE = "/var/run/goodwecomm.pid"
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of a standard output that takes no more."""
 
@@ -31,10 +31,12 @@ class Call(NamedTuple):
     @property
     def path(self) -> str:
         """Path of the configuration file, which may not exist."""
-        return self.config_file or config.PATH
+        return self.config_file or paths.CONFIGURATION
 
-    def load(self, *, to_run: bool = True) -> tuple[Config, list[str]]:
+    def load(self, *, to_run: bool = True) -> tuple["Config", list[str]]:
         """The settings in force, and warnings about them, as config.load() has them. Raises ConfigError."""
+        from . import config
+
         settings, warnings = config.load(self.path, required=self.config_file is not None, to_run=to_run)
         if settings.mqtt.tls:
             from .outputs.mqtt.tls import tls_for  # here, since only TLS needs it before the fork
@@ -69,7 +71,8 @@ class Verb(NamedTuple):
     """True for a verb that parses what stands behind it by itself."""
 
 
-# --- what runs a verb; a verb imports what it needs itself, so that the daemon loads no tools
+# --- what runs a verb; a verb imports what it needs itself: the daemon loads no tools, and no verb waits for
+# what others need
 
 
 def _start(call: Call) -> int:
@@ -86,19 +89,21 @@ def _foreground(call: Call) -> int:
 
 def _stop(call: Call) -> int:
     # Without the configuration: it must work whatever is wrong with that.
-    from .service import known_daemon
+    from .instance import known_daemon
 
     return known_daemon(call.pidfile).stop()
 
 
 def _status(call: Call) -> int:
-    from .service import known_daemon
+    from .instance import known_daemon
     from .tools import status
 
     return status.main(call.rest, known_daemon(call.pidfile), call.pidfile)
 
 
 def _check_config(call: Call) -> int:
+    from . import config
+
     settings, warnings = call.load(to_run=False)
     print(config.shown(settings), end="")
     if not os.path.exists(call.path):
@@ -311,6 +316,8 @@ VERBS = (
 
 def table() -> str:
     """The table of the verbs in the README, in Markdown."""
+    from . import program
+
     rows = ["| command | what it does | exit code |", "|---|---|---|"]
     for verb in VERBS:
         for usage in verb.usages:
@@ -351,20 +358,56 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str]) -> tuple[Verb, Call]:
     """The verb and its call. A wrong command line ends the program with usage and exit code 2."""
+    name, call = _parse_plain(arguments) or _parse_any(arguments)
+    verb = next(verb for verb in VERBS if verb.name == name)
+    if call.rest and not verb.takes_arguments:
+        _refuse_arguments(verb, call.rest)
+    return verb, call
+
+
+def _parse_plain(arguments: list[str]) -> tuple[str, Call] | None:
+    """The verb's name and the call of a command line in which every word is written out.
+
+    None for any other: argparse understands that, or explains it. A daemon would keep argparse and what comes
+    with it for months.
+    """
+    given = {"--config": None, "--pidfile": paths.PIDFILE}
+    at = 0
+    while len(arguments) > at + 1 and arguments[at] in given and not arguments[at + 1].startswith("-"):
+        given[arguments[at]] = arguments[at + 1]
+        at += 2
+    name, rest = "".join(arguments[at : at + 1]), arguments[at + 1 :]
+    if "--" in rest or name not in (verb.name for verb in VERBS):
+        return None
+    return name, Call(given["--config"], given["--pidfile"] or "", rest)
+
+
+def _parse_any(arguments: list[str]) -> tuple[str, Call]:
+    """As `_parse_plain`, of any command line. A wrong one ends the program."""
     parser = _parser()
     names = [verb.name for verb in VERBS]
     options = parser.parse_args(arguments)
     if options.verb is None:
         parser.error(f"which verb? one of {', '.join(names)}")
-    verb = next((verb for verb in VERBS if verb.name == options.verb), None)
-    if verb is None:
-        parser.error(f"unknown verb {options.verb!r}; {config.nearest(options.verb, names)}")
-    if not verb.takes_arguments:
-        _refuse_arguments(verb, options.rest)
-    return verb, Call(options.config, options.pidfile, options.rest)
+    if options.verb not in names:
+        from .config import nearest
+
+        parser.error(f"unknown verb {options.verb!r}; {nearest(options.verb, names)}")
+    return options.verb, Call(options.config, options.pidfile, options.rest)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> "ArgumentParser":
+    import argparse
+
+    from . import program
+
+    class ShowVersion(argparse.Action):
+        """Asks for the version only where somebody wants to know it: a checkout asks git."""
+
+        def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+            print(program.version())
+            parser.exit()
+
     verbs = "\n".join(f"  {verb.name:13} {verb.help}" for verb in VERBS)
     parser = argparse.ArgumentParser(
         prog=program.name(),
@@ -373,24 +416,20 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"verbs:\n{verbs}\n\n{program.name()} VERB --help says more about one of them.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE", help=f"configuration, default {config.PATH}")
-    parser.add_argument("--pidfile", metavar="FILE", default=PIDFILE, help=f"default {PIDFILE}")
-    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="say it, and end")
+    parser.add_argument("--config", metavar="FILE", help=f"configuration, default {paths.CONFIGURATION}")
+    parser.add_argument("--pidfile", metavar="FILE", default=paths.PIDFILE, help=f"default {paths.PIDFILE}")
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="say it, and end")
     parser.add_argument("verb", metavar="VERB", nargs="?", help="see below")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
 
-class _ShowVersion(argparse.Action):
-    """Asks for the version only where somebody wants to know it: a checkout asks git."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(program.version())
-        parser.exit()
-
-
 def _refuse_arguments(verb: Verb, rest: list[str]) -> None:
     """Show the help of a verb that takes no arguments, or refuse what was given to it."""
+    import argparse
+
+    from . import program
+
     (usage,) = verb.usages
     parser = argparse.ArgumentParser(
         prog=f"{program.name()} {verb.name}",

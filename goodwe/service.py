@@ -9,20 +9,19 @@ import logging
 import os
 import resource
 import select
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
-from typing import TextIO
 
-from DaemonPy import Daemon, DaemonStartError, Holder, LogFile, Notifier, PidFile, PidFileError, Wakeup
+from DaemonPy import Daemon, DaemonStartError, LogFile, Notifier, Wakeup, give_back, keep_one_heap
 
-from . import __version__, capture, control
+from . import __version__, control, paths
 from .app import App, outputs
-from .config import PATH, Config, make_log_folder
-from .errors import GoodWeError, RestartError, StartError
+from .config import Config, make_log_folder
+from .errors import GoodWeError, RestartError
+from .instance import NAME, OLDER_ONES
 from .loop import NEVER, Group, Loop, Timer
 from .snapshot import VERSION, Snapshot
 from .traffic import HearsLine
@@ -75,11 +74,11 @@ class WatchdogPart(Timer):
 class GoodWe(Daemon):
     """The logger as a daemon."""
 
-    name = "GoodWe"
-    older_ones = tuple(frozenset(("GoodWe.py", verb)) for verb in ("start", "restart"))
+    name = NAME
+    older_ones = OLDER_ONES
 
     def __init__(
-        self, pidfile: str, settings: Config, warnings: list[str], *, configuration: str = PATH
+        self, pidfile: str, settings: Config, warnings: list[str], *, configuration: str = paths.CONFIGURATION
     ) -> None:
         """`pidfile` is the path of the daemon's pid file.
 
@@ -94,6 +93,7 @@ class GoodWe(Daemon):
         """Each optional part of ours that has failed, with its error."""
 
     def run(self) -> int:
+        keep_one_heap()
         reopen_log = self._open_log()
         loop = Loop(time.monotonic)
         try:
@@ -114,6 +114,7 @@ class GoodWe(Daemon):
             log.warning("%s", warning)
         close_control = self._listen(loop, app)
         self.ready()
+        give_back()
         try:
             app.run()
         except RestartError as error:
@@ -147,6 +148,7 @@ class GoodWe(Daemon):
 
     def _capture(self, app: App, loop: Loop, group: Group) -> control.Feed:
         """All that goes over the wires from now on, for a client of the control socket."""
+        from . import capture  # here, since few programs are ever listened to
 
         def guarded(listener: HearsLine) -> HearsLine:
             return lambda *line: group.call(partial(listener, *line))
@@ -209,24 +211,6 @@ class GoodWe(Daemon):
         handler.setFormatter(logging.Formatter(LOG_FORMAT))
         logging.basicConfig(level=self._settings.inverter.loglevel, handlers=[handler])
         return handler.reopen if isinstance(handler, LogFile) else None
-
-
-def known_daemon(pidfile: str, *, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> Daemon:
-    """The daemon of that pid file, to be looked at or stopped: that needs no configuration.
-
-    It says on `out` and `err` what it finds.
-    """
-    daemon = Daemon(pidfile, out=out, err=err)
-    daemon.name, daemon.older_ones = GoodWe.name, GoodWe.older_ones
-    return daemon
-
-
-def holder_of(pidfile: str) -> Holder:
-    """The process that holds the pid file. Raises StartError when that cannot be read."""
-    try:
-        return PidFile(pidfile).holder()
-    except PidFileError as error:
-        raise StartError(str(error)) from error
 
 
 def stop_on_signal(loop: Loop, stop: Callable[[], None]) -> None:

@@ -7,6 +7,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from goodwe import __version__, cli, program
 from goodwe.tools import documents
@@ -76,6 +78,41 @@ def test_missing_verb_names_them_all(arguments):
     assert "--version] VERB\n" in done.stderr
 
 
+PLAIN_WORDS = [
+    *(
+        "--config",
+        "--pidfile",
+        "--conf",
+        "--config=/c",
+        "--pidfile=/p",
+        "--version",
+        "-h",
+        "--",
+        "-",
+        "-1",
+        "",
+    ),
+    *("/c", "/p", "start", "status", "discovery", "strat", "--long", "clear", "a b"),
+]
+
+
+@given(st.lists(st.sampled_from(PLAIN_WORDS), max_size=6))
+@settings(max_examples=2000, deadline=None)
+def test_plain_command_line_is_understood_as_argparse_does(words):
+    """argparse is the rule; only what it would understand in the same way goes without it."""
+    plain = cli._parse_plain(words)
+    if plain is not None:
+        assert plain == cli._parse_any(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["start"], ["--config", "/c", "restart"], ["--pidfile", "/p", "--config", "/c", "status", "--long"]],
+)
+def test_usual_command_line_is_a_plain_one(words):
+    assert cli._parse_plain(words) == cli._parse_any(words)
+
+
 def test_verb_that_is_like_none_names_them_all():
     done = goodwe("42")
     assert done.returncode == 2
@@ -83,7 +120,7 @@ def test_verb_that_is_like_none_names_them_all():
 
 
 def test_check_config_without_a_file_says_so_and_shows_the_defaults(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(cli.config, "PATH", str(tmp_path / "goodwe.conf"))
+    monkeypatch.setattr(cli.paths, "CONFIGURATION", str(tmp_path / "goodwe.conf"))
     assert cli.main(["check-config"]) == 0
     out, err = capsys.readouterr()
     assert "server = localhost\n" in out

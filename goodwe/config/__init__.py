@@ -1,7 +1,8 @@
 """The configuration: what stands in its file, checked, as one frozen dataclass for each section."""
 
+from ..paths import CONFIGURATION as PATH
 from .documents import sample, shown, table
-from .file import PATH, all_kinds, load, nearest, parse
+from .file import all_kinds, load, nearest, parse
 from .inverter import InverterSettings
 from .options import Complaint, Config, Option, OutputSection, Section, option
 from .parsers import Secret, is_below, make_log_folder

@@ -19,7 +19,6 @@ from .options import Complaint, Config, Option, Section
 from .parsers import COMMENT, FILE_NAME, OF_FILES, QUOTES, password_file
 from .source import Source, quoted, quoted_name, read
 
-PATH = "/etc/goodwe.conf"
 DEFAULT_OUTPUT = "mqtt"
 """There without a section; the sections of others exist when the file has them."""
 LEFT_OVER = {("inverter", "dev"), ("inverter", "debug")}

@@ -6,6 +6,7 @@ from typing import Any
 
 from ... import config
 from ...errors import StartError
+from ...instance import holder_of
 from .checks import SERVICE_USER, WITH_SUDO, Check, Machine, Result, fail, ok, skip, warn
 
 LATE = 30.0
@@ -15,8 +16,6 @@ LATE_ROUNDS = 3
 
 
 def program(machine: Machine) -> Result:
-    from ...service import holder_of  # here, since it loads the program
-
     status = machine.status
     try:
         holder = holder_of(machine.at(machine.pidfile))

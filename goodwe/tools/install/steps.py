@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ... import program
 from ...errors import InstallError
-from ...service import known_daemon
+from ...instance import known_daemon
 from .files import (
     CONFIGURATION,
     FILES,

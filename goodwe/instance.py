@@ -1,0 +1,27 @@
+"""The program as others see it who did not start it: by its pid file. That needs no configuration."""
+
+import sys
+from typing import TextIO
+
+from DaemonPy import Daemon, Holder, PidFile, PidFileError
+
+from .errors import StartError
+
+NAME = "GoodWe"
+OLDER_ONES = tuple(frozenset(("GoodWe.py", verb)) for verb in ("start", "restart"))
+"""Words in the command line of a version that did not lock its pid file."""
+
+
+def known_daemon(pidfile: str, *, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> Daemon:
+    """The daemon of that pid file, to be looked at or stopped. It says on `out` and `err` what it finds."""
+    daemon = Daemon(pidfile, out=out, err=err)
+    daemon.name, daemon.older_ones = NAME, OLDER_ONES
+    return daemon
+
+
+def holder_of(pidfile: str) -> Holder:
+    """The process that holds the pid file. Raises StartError when that cannot be read."""
+    try:
+        return PidFile(pidfile).holder()
+    except PidFileError as error:
+        raise StartError(str(error)) from error
