@@ -70,7 +70,8 @@ DAEMON = (
             f"goodwe.outputs.mqtt.{name}"
             for name in (
                 *("advice", "attempt", "backoff", "client", "connection", "discovery", "feature"),
-                *("homeassistant", "message", "output", "payload", "pool", "suspects", "terms", "tls"),
+                *("homeassistant", "message", "output", "payload", "pool", "probe", "suspects", "terms"),
+                "tls",,
             )
         ),
     }
