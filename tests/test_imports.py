@@ -71,7 +71,7 @@ DAEMON = (
             for name in (
                 *("advice", "attempt", "backoff", "client", "connection", "discovery", "feature"),
                 *("homeassistant", "message", "output", "payload", "pool", "probe", "suspects", "terms"),
-                "tls",,
+                "tls",
             )
         ),
     }
