@@ -7,12 +7,17 @@ beside itself first. The command goodwe-logger runs that GoodWe.py.
 """
 
 import atexit
+import gzip
+import os
 import re
 import shutil
 import sys
+import tarfile
+import time
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "goodwe" / "__init__.py").read_text("utf-8")).group(1)
@@ -36,8 +41,35 @@ def sweep_at_exit() -> None:
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
+class ReproducibleSdist(sdist):
+    """The same bytes from the same files, whoever builds it: times are those of SOURCE_DATE_EPOCH."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        """Pack the folder `base_dir` as base_name.tar.gz; the path of that."""
+        moment = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+
+        def alike(member: tarfile.TarInfo) -> tarfile.TarInfo:
+            member.uid = member.gid = 0
+            member.uname = member.gname = ""
+            member.mtime = moment
+            member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            return member
+
+        name = f"{base_name}.tar.gz"
+        with (
+            open(name, "wb") as raw,
+            gzip.GzipFile("", "wb", fileobj=raw, mtime=moment) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for path in sorted([Path(base_dir), *Path(base_dir).rglob("*")]):
+                archive.add(path, recursive=False, filter=alike)
+        return name
+
+
 sweep_at_exit()
+os.umask(0o022)  # a wheel has the modes of the files that are made here
 setup(
+    cmdclass={"sdist": ReproducibleSdist},
     name="goodwe-usb-logger",
     version=VERSION,
     description="Publishes the values of GoodWe solar inverters on USB to MQTT",

@@ -152,7 +152,8 @@ def test_wheel_has_everything_below_a_name_of_its_own_and_nothing_else(built):
     wanted = {
         f"goodwe_usb_logger/{name}" for name in files() if name.startswith(belongs) or name.endswith(".md")
     }
-    wanted = {name for name in wanted if "/tests/" not in name and "/.github/" not in name}
+    apart = ("/tests/", "/.github/", "/etc/debian/", "/etc/container/")
+    wanted = {name for name in wanted if not any(part in name for part in apart)}
     assert {name for name in in_wheel(built) if ".dist-info/" not in name} == wanted
 
 
@@ -180,6 +181,23 @@ def test_wheel_is_the_same_bytes_however_it_is_built(built):
     built.build("--wheel")
     assert built.wheel.read_bytes() == before
     assert built.listed() == built.before
+
+
+def test_wheel_and_sdist_are_the_same_bytes_whoever_builds_them(built):
+    """From files of another moment, in a checkout that nobody else may read, as a user who keeps others out."""
+    before = built.wheel.read_bytes(), built.sdist.read_bytes()
+    for path in built.checkout.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    mask = os.umask(0o077)
+    try:
+        built.build()
+    finally:
+        os.umask(mask)
+    assert (built.wheel.read_bytes(), built.sdist.read_bytes()) == before
+    with tarfile.open(built.sdist) as sdist:
+        assert {(item.uid, item.gid, item.uname, item.mtime) for item in sdist} == {(0, 0, "", 1_700_000_000)}
+        assert {item.mode for item in sdist} == {0o644, 0o755}
 
 
 def test_licence_is_an_spdx_expression(built):
@@ -251,6 +269,8 @@ def test_32_bit_system_on_a_64_bit_kernel_is_not_taken_for_a_64_bit_one(monkeypa
     asked = {}
     setuptools = SimpleNamespace(setup=asked.update, find_packages=lambda *_, **__: [])
     monkeypatch.setitem(sys.modules, "setuptools", setuptools)
+    monkeypatch.setitem(sys.modules, "setuptools.command.sdist", SimpleNamespace(sdist=object))
+    monkeypatch.setattr(os, "umask", lambda mask: 0)
     monkeypatch.setattr(atexit, "register", lambda *_, **__: None)
     monkeypatch.setattr(sys, "maxsize", 2**31 - 1)  # as on armhf, where the kernel may say aarch64
     runpy.run_path(str(ROOT / "setup.py"))
