@@ -389,7 +389,7 @@ def set_aside(file: ShippedFile) -> Callable[[Plan], str]:
             system.forget(file.target)
             return "taken away: the package has its own"
         if file.target == RULE:
-            return "was edited: left as it is, beside the package's"
+            return "was edited: left as it is, in place of the package's"
         system.rename(file.target, f"{file.target}.old")
         system.forget(file.target)
         system.left.append(f"what was changed in {file.target}.old: put it into `systemctl edit goodwe`")
