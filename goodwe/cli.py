@@ -128,10 +128,23 @@ def _doctor(call: Call) -> int:
     return doctor.main(call.rest, Machine(config_file=call.config_file, pidfile=call.pidfile))
 
 
+def _capture(call: Call) -> int:
+    from .tools import capture
+
+    return capture.main(call.rest, call.pidfile, lambda: call.load()[0])
+
+
 def _decode(call: Call) -> int:
     from .tools import decode
 
     return decode.main(call.rest)
+
+
+def _replay(call: Call) -> int:
+    from .service import stop_on_signal
+    from .tools import replay
+
+    return replay.main(call.rest, stop_on_signal)
 
 
 def _simulate(call: Call) -> int:
@@ -235,15 +248,46 @@ VERBS = (
         takes_arguments=True,
     ),
     Verb(
+        "capture",
+        "write what goes over the wire to a file",
+        _capture,
+        (
+            Usage(
+                "FILE [--seconds N] [--megabytes N]",
+                "writes what goes over the wire to a file, a line each, for a bug report or for `replay`:"
+                " from the running program, or where none runs from the inverter itself; `-` for the"
+                " standard output",
+                "0; 1 nothing was captured, or it could not be written; 2",
+            ),
+        ),
+        takes_arguments=True,
+    ),
+    Verb(
         "decode",
-        "explain bytes of the wire",
+        "explain bytes of the wire, or a capture",
         _decode,
         (
             Usage(
-                "[HEX ...]",
-                "explains bytes of the wire, one JSON object a line; `decode < FILE`, too, also of a log with"
-                " `loglevel = DEBUG`",
+                "[HEX ...\\|FILE]",
+                "explains bytes of the wire, one JSON object a line, or a capture, or a log with `loglevel ="
+                " DEBUG`; `decode < FILE`, too",
                 "0 if there was a frame, else 1",
+            ),
+            Usage("--summary FILE", "counts what a capture has in it", "0 if there was a frame, else 1"),
+            Usage("--pcapng OUT FILE", "writes a capture for Wireshark", "0; 1"),
+        ),
+        takes_arguments=True,
+    ),
+    Verb(
+        "replay",
+        "be an inverter out of a capture, on a socket",
+        _replay,
+        (
+            Usage(
+                "FILE --listen unix:PATH [--speed N]",
+                "is an inverter, for `device = unix:PATH`, that gives the answers of a capture; ends when all"
+                " were given. With `statefile =` (empty), as with `simulate`",
+                "0; 1 the file or the socket cannot be used; 2 wrong arguments",
             ),
         ),
         takes_arguments=True,

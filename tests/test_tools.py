@@ -61,6 +61,10 @@ NAMES = {
     "query running info": "query_running_info",
     "running info": "running_info",
     "ID info": "id_info",
+    "remove_confirm": "remove_confirm",
+    "query_id_info": "query_id_info",
+    "query_setting_info": "query_setting_info",
+    "setting_info": "setting_info",
 }
 
 

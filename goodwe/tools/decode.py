@@ -1,23 +1,33 @@
-"""`decode`: hexadecimal bytes in, one JSON object a line for each frame found (CONTRACT 8)."""
+"""`decode`: hexadecimal bytes or a capture in, one JSON object a line for each frame found (CONTRACT 8)."""
 
 import argparse
+import io
+import os
 import re
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from typing import TextIO
 
 import simplejson
 
 from .. import program
-from ..errors import FieldError
+from ..errors import FieldError, GoodWeError
 from ..protocol import fields
 from ..protocol.fields import Values
 from ..protocol.frame import Frame, Packet, Splitter, either_way
 from ..transport.hidraw import ENVELOPE
+from . import pcapng, summary
+from .captures import CaptureReader, Frames, is_capture, lines_of, opened, unreadable
 
 PREFIX_LENGTH = len(ENVELOPE) + 1
 """CC 99 n in front of a frame that goes to the inverter."""
 LOGGED = re.compile(r" [<>] ((?:[0-9a-f]{2})+)(?: \(.*)?$", re.MULTILINE)
 """Bytes in a line of our own log, from the inverter or to it."""
+DIGITS = re.compile(r"[0-9a-fA-FxX,\s]+")
+STDIN = "standard input"
+MOST_TEXT = 100_000_000
+"""Characters of a text that is no capture; it is decoded as a whole."""
 
 
 def main(
@@ -28,22 +38,119 @@ def main(
     err: TextIO = sys.stderr,
 ) -> int:
     """Decode the arguments, or the source without any; 0 if there was at least one frame."""
-    parser = argparse.ArgumentParser(
-        prog=f"{program.name()} decode", description="Explain bytes of the wire."
-    )
-    source_help = "bytes, two digits each; none: standard input, which may also be our log"
-    parser.add_argument("hex", nargs="*", metavar="HEX", help=source_help)
-    arguments = parser.parse_args(arguments).hex
+    options = parse(arguments)
+    path = _file_among(options.hex)
     try:
-        text = " ".join(arguments) if arguments else _read(source)
-        text = " ".join(LOGGED.findall(text)) or text
-        data = bytes.fromhex(re.sub(r"0[xX]|[\s,]", "", text))
+        if options.hex and path is None and not (options.summary or options.pcapng):
+            return _decoded(" ".join(options.hex), out)
+        if path is None:
+            with io.StringIO(_all_of(source)) as file:
+                return _explained(file, STDIN, options, out, err)
+        with opened(path) as file:
+            return _explained(file, path, options, out, err)
     except ValueError:  # also of bytes that are no text
-        print("decode: not hexadecimal bytes, two digits each, such as AA55807F00000001FE", file=err)
+        where = f"{path}: " if path is not None else ""
+        wanted = "not hexadecimal bytes, two digits each, such as AA55807F00000001FE"
+        print(f"decode: {where}{wanted}{', nor a capture' if where else ''}", file=err)
         return 1
+    except GoodWeError as error:
+        print(f"decode: {error}", file=err)
+        return 1
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog=f"{program.name()} decode",
+        description="Explain bytes of the wire, of a capture or of a log with loglevel = DEBUG.",
+        epilog="exit code: 0 if there was a frame, else 1",
+    )
+    source_help = "bytes, two digits each, or a file; none: standard input, which may also be our log"
+    parser.add_argument("hex", nargs="*", metavar="HEX|FILE", help=source_help)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--summary", action="store_true", help="count what a capture or a log has in it")
+    which.add_argument("--pcapng", metavar="OUT", help="write a capture to OUT, for Wireshark")
+    return parser.parse_args(arguments)
+
+
+def _file_among(arguments: list[str]) -> str | None:
+    """The argument that is the path of a file; None if they are bytes."""
+    if len(arguments) != 1 or DIGITS.fullmatch(arguments[0]):
+        return None
+    (argument,) = arguments
+    return argument if os.path.exists(argument) or re.search(r"[./]", argument) else None
+
+
+def _all_of(source: TextIO | None) -> str:
+    """The text of the standard input; one that was closed has none. Raises GoodWeError, ValueError."""
+    try:
+        return source.read() if source is not None else ""
     except OSError as error:
-        print(f"decode: cannot read standard input: {error.strerror}", file=err)
-        return 1
+        raise unreadable(STDIN, error) from error
+
+
+def _explained(file: TextIO, path: str, options: argparse.Namespace, out: TextIO, err: TextIO) -> int:
+    """Decode, count or convert what is in a file. Raises GoodWeError, ValueError."""
+    lines = lines_of(file, path)
+    first = list(_up_to_text(lines))
+    lines = chain(first, lines)
+    if options.summary or options.pcapng or (first and is_capture(first[-1])):
+        reader = CaptureReader(lines, path)
+        if options.summary:
+            code = summary.main(reader, out)
+        elif options.pcapng:
+            code = pcapng.main(reader, options.pcapng)
+        else:
+            code = _decoded_capture(reader, out)
+        if reader.damaged:
+            print(f"decode: {reader.damage}; {reader.damaged} left out", file=err)
+        return code
+    text, size = [], 0
+    for line in lines:
+        text.append(line)
+        size += len(line)
+        if size > MOST_TEXT:
+            raise GoodWeError(f"{path}: too large for one that is no capture")
+    return _decoded("".join(text), out)
+
+
+def _up_to_text(lines: Iterator[str]) -> Iterator[str]:
+    """The lines up to the first that is not blank."""
+    for line in lines:
+        yield line
+        if line.strip():
+            return
+
+
+def _decoded_capture(reader: CaptureReader, out: TextIO) -> int:
+    """Print each frame of a capture with its time and wire, and the sum; 0 if there was one."""
+    frames = Frames()
+    found = dropped = 0
+    for record in reader:
+        for packet in frames.feed(record):
+            found, dropped = found + 1, dropped + len(packet.skipped)
+            told = {"time": record.epoch, "wire": record.wire, **described(packet.frame, packet.offset)}
+            print(simplejson.dumps(told), file=out)
+    for wire, packet in frames.finish():
+        found, dropped = found + 1, dropped + len(packet.skipped)
+        told = {"time": record.epoch, "wire": wire, **described(packet.frame, packet.offset)}
+        print(simplejson.dumps(told), file=out)
+    _print_sum(found, dropped + len(frames.take_skipped()), frames.checksum_errors, out)
+    return 0 if found else 1
+
+
+def _print_sum(frames: int, dropped: int, checksum_errors: int, out: TextIO) -> None:
+    total = {"frames": frames, "droppedBytes": dropped, "checksumErrors": checksum_errors}
+    print(simplejson.dumps(total), file=out, flush=True)
+
+
+def _decoded(text: str, out: TextIO) -> int:
+    """Print each frame in a text of hexadecimal bytes, or in a log, and the sum; 0 if there was one.
+
+    Raises ValueError.
+    """
+    text = " ".join(LOGGED.findall(text)) or text
+    data = bytes.fromhex(re.sub(r"0[xX]|[\s,]", "", text))
     splitter = Splitter(either_way)
     packets = splitter.feed(data)
     while splitter.collecting:
@@ -55,14 +162,8 @@ def main(
         prefixes += prefix
         dropped += len(packet.skipped) - prefix
         print(simplejson.dumps(described(packet.frame, packet.offset - prefixes)), file=out)
-    summary = {"frames": len(packets), "droppedBytes": dropped, "checksumErrors": splitter.checksum_errors}
-    print(simplejson.dumps(summary), file=out, flush=True)
+    _print_sum(len(packets), dropped, splitter.checksum_errors, out)
     return 0 if packets else 1
-
-
-def _read(source: TextIO | None) -> str:
-    """All of it; a standard input that was closed is none. Raises OSError, ValueError."""
-    return source.read() if source is not None else ""
 
 
 def described(frame: Frame, offset: int) -> dict[str, object]:

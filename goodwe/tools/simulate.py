@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Callable
 from random import Random
+from typing import Protocol
 
 from .. import program
 from ..config import Config
@@ -120,10 +121,27 @@ def _unlink(path: str) -> None:
         raise ListenError(f"cannot replace {path}: {error.strerror}; choose another with --listen") from error
 
 
+class CablePort(Protocol):
+    """The inverter's end of a cable, as `Port` of protocol/simulator.py is one."""
+
+    @property
+    def deadline(self) -> float:
+        """When the next report is due; infinity without one."""
+
+    def write(self, message: bytes, now: float) -> None:
+        """Take one write() to the node."""
+
+    def reports(self, now: float) -> list[bytes]:
+        """The reports that are due; they are then gone."""
+
+    def unplug(self) -> None:
+        """Lose the reports that have not been sent."""
+
+
 class Cable:
     """One connection of the program, from plugged in to pulled."""
 
-    def __init__(self, connection: socket.socket, port: Port, is_awake: Callable[[float], bool]) -> None:
+    def __init__(self, connection: socket.socket, port: CablePort, is_awake: Callable[[float], bool]) -> None:
         """`connection` is the program's, `port` the inverter's end; asleep (`is_awake`) it hears nothing."""
         self.closed = False
         self._connection = connection
@@ -300,7 +318,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description="An inverter that is not there, on a socket that behaves like its hidraw node; or, with"
         " --fleet, programs by the hundred, to see whether a broker is up to them.",
     )
-    parser.add_argument("--listen", type=_listen, metavar="unix:PATH", help="the socket")
+    parser.add_argument("--listen", type=listen_path, metavar="unix:PATH", help="the socket")
     parser.add_argument(
         "--fleet", type=_count, metavar="N", help="loggers, at the broker of the configuration"
     )
@@ -357,7 +375,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def _listen(text: str) -> str:
+def listen_path(text: str) -> str:
+    """The path in unix:PATH, absolute."""
     if not text.startswith(STAND_IN) or text == STAND_IN:
         raise argparse.ArgumentTypeError("must be unix: and the path of the socket")
     return os.path.abspath(text.removeprefix(STAND_IN))
