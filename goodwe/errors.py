@@ -19,6 +19,19 @@ class GoodWeError(Exception):
 class ConfigError(GoodWeError):
     """A mistake in the configuration file."""
 
+    def __init__(
+        self, message: str, *, line: int = 0, meant: tuple[str, str] | None = None, droppable: bool = False
+    ) -> None:
+        """`message` is for a person; `line` is the number of the line that is wrong, 0 if not known.
+
+        `meant` has a name in that line that is probably misspelt, and the one that there is. `droppable` is
+        True if the file is right without that line, and says no less of what its owner wants.
+        """
+        super().__init__(message)
+        self.line = line
+        self.meant = meant
+        self.droppable = droppable
+
 
 class StartError(GoodWeError):
     """Something the program cannot begin without."""

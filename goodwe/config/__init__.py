@@ -2,15 +2,18 @@
 
 from ..paths import CONFIGURATION as PATH
 from .documents import sample, shown, table
-from .file import all_kinds, load, nearest, parse
+from .file import DEFAULT_OUTPUT, LEFT_OVER, SEEN_BY_ALL, all_kinds, load, nearest, parse
 from .inverter import InverterSettings
 from .options import Complaint, Config, Option, OutputSection, Section, option
 from .parsers import Secret, is_below, make_log_folder
 from .rules import OUT_OF_REACH
 
 __all__ = [
+    "DEFAULT_OUTPUT",
+    "LEFT_OVER",
     "OUT_OF_REACH",
     "PATH",
+    "SEEN_BY_ALL",
     "Complaint",
     "Config",
     "InverterSettings",

@@ -16,9 +16,11 @@ from ..guard import missing
 from . import rules
 from .inverter import InverterSettings
 from .options import Complaint, Config, Option, Section
-from .parsers import COMMENT, FILE_NAME, OF_FILES, QUOTES, password_file
+from .parsers import COMMENT, FILE_NAME, OF_FILES, QUOTES, password_file, servers
 from .source import Source, quoted, quoted_name, read
 
+SEEN_BY_ALL = "can be read by everybody"
+"""Said of a file with a secret in it."""
 DEFAULT_OUTPUT = "mqtt"
 """There without a section; the sections of others exist when the file has them."""
 LEFT_OVER = {("inverter", "dev"), ("inverter", "debug")}
@@ -42,7 +44,7 @@ def load(path: str, *, required: bool, to_run: bool = True) -> tuple[Config, lis
         return parse("", path, to_run=to_run)
     config, warnings = parse(content, path, to_run=to_run)
     if mode & stat.S_IROTH and any(map(rules.stands_in_the_file, config.sections.values())):
-        warnings.append(f"{path} has a password in it and can be read by everybody; chmod 640 it")
+        warnings.append(f"{path} has a password in it and {SEEN_BY_ALL}; chmod 640 it")
     return config, warnings
 
 
@@ -112,7 +114,12 @@ def _kinds_of(source: Source, given: Iterable[str]) -> tuple[Kinds, dict[str, st
         every = _that_can_be_loaded()
         if name not in every:
             shown = f" [{quoted_name(name)}]" if quoted_name(name) else ""
-            source.refuse(name, "", f"unknown section{shown}; {nearest(name, every)}")
+            source.refuse(
+                name,
+                "",
+                f"unknown section{shown}; {nearest(name, every)}",
+                meant=shown and meant(name, every),
+            )
         kinds[name] = every[name]
     return kinds, broken
 
@@ -137,7 +144,13 @@ def _check_keys(source: Source, kind: type[Section], given: Iterable[str]) -> li
         if (kind.NAME, key) not in LEFT_OVER:
             shown = f" {quoted_name(key)}" if quoted_name(key) else ""
             listed = [option.key for option in known.values() if option.listed]
-            source.refuse(kind.NAME, key, f"unknown key{shown} in [{kind.NAME}]; {nearest(key, listed)}")
+            source.refuse(
+                kind.NAME,
+                key,
+                f"unknown key{shown} in [{kind.NAME}]; {nearest(key, listed)}",
+                meant=shown and meant(key, listed),
+                droppable=True,
+            )
         about = f"{key} in [{kind.NAME}] is of an old version and has no effect; it can be deleted"
         warnings.append(f"{source.path}: {about}")
     return warnings
@@ -151,11 +164,18 @@ def _instead_of(name: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The name that is probably meant, or all that there are, to follow a semicolon."""
+    words = list(known)
+    near = meant(name, words)
+    return f"is {near} meant?" if near else f"known are {', '.join(dict.fromkeys(words))}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The name that is probably meant; empty when none is near."""
     import difflib  # here, since only a mistake needs it
 
     names = {word.lower(): word for word in known}
     near = difflib.get_close_matches(name.lower(), names, n=1)
-    return f"is {names[near[0]]} meant?" if near else f"known are {', '.join(names.values())}"
+    return names[near[0]] if near else ""
 
 
 # --- what they say
@@ -195,7 +215,9 @@ class _Parsing:
         except ValueError as error:
             hint = "" if option.secret else _hint(raw.partition("\n")[0])
             told = f"{option.key}{_quoted(option, raw)}: must be {error}{hint}"
-            self._source.refuse(section, option.key, told)
+            # The default is what most people want, but not for where the broker is.
+            droppable = bool(option.default) and option.parse is not servers
+            self._source.refuse(section, option.key, told, droppable=droppable)
 
     def told(self, section: Section, complaints: Iterable[Complaint]) -> list[str]:
         """The warnings among them. Raises ConfigError for the first that is more than that."""

@@ -70,7 +70,7 @@ class Source:
         try:
             parser.read_string("\n".join(self._lines), self.path)
         except configparser.Error as error:
-            raise ConfigError(self._malformed(error)) from error
+            raise self._malformed(error) from error
         for number, _, key in self._settings:
             line = self._lines[number - 1].strip()
             behind = "" if key is not None else line[line.index("]") + 1 :].strip()
@@ -78,10 +78,20 @@ class Source:
                 raise ConfigError(f"{self.path}:{number}: a section's [name] needs a line of its own")
         return parser
 
-    def refuse(self, section: str, key: str, message: str) -> NoReturn:
-        """Raise a ConfigError about this key, or with an empty one about the section itself."""
+    def refuse(
+        self, section: str, key: str, message: str, *, meant: str = "", droppable: bool = False
+    ) -> NoReturn:
+        """Raise a ConfigError about this key, or with an empty one about the section itself.
+
+        `meant` is the name that should probably stand there; `droppable` as ConfigError has it.
+        """
         line = self.line_of(section, key)
-        raise ConfigError(f"{self.path}:{line}: {message}" if line else f"{self.path}: {message}")
+        raise ConfigError(
+            f"{self.path}:{line}: {message}" if line else f"{self.path}: {message}",
+            line=line,
+            meant=(key or section, meant) if meant else None,
+            droppable=droppable,
+        )
 
     def line_of(self, section: str, key: str) -> int:
         """Number of the line that sets the key (of the section's heading without one); 0 if none does."""
@@ -90,22 +100,24 @@ class Source:
             (line for line, within, found in self._settings if (within, found) == (section, wanted)), 0
         )
 
-    def _malformed(self, error: configparser.Error) -> str:
-        """A message about the form of the file; never the line itself, which may hold a password."""
+    def _malformed(self, error: configparser.Error) -> ConfigError:
+        """An error about the form of the file; it never shows the line, which may hold a password."""
+        droppable = True
         match error:
             case configparser.MissingSectionHeaderError(lineno=line):
                 why = "stands before the first section; begin with [inverter] or [mqtt]"
             case configparser.DuplicateSectionError(lineno=line, section=section):
                 why = f"section [{quoted_name(section) or '...'}] is there twice; join the two"
+                droppable = False
             case configparser.DuplicateOptionError(lineno=line, option=key):
                 why = f"{quoted_name(key) or 'a key'} is there twice; delete one"
             case configparser.ParsingError(errors=[(line, _), *_]):
                 why = "neither [section] nor key = value"
             case _:
-                return f"{self.path}: {type(error).__name__}"
+                return ConfigError(f"{self.path}: {type(error).__name__}")
         if line and "\0" in self._lines[line - 1]:
-            why = "bytes of value 0, as after a power cut; write the line anew"
-        return f"{self.path}:{line}: {why}"
+            why, droppable = "bytes of value 0, as after a power cut; write the line anew", False
+        return ConfigError(f"{self.path}:{line}: {why}", line=line or 0, droppable=droppable)
 
 
 def _settings(lines: list[str]) -> list[tuple[int, str, str | None]]:
