@@ -33,6 +33,15 @@ class Call(NamedTuple):
         """Path of the configuration file, which may not exist."""
         return self.config_file or paths.CONFIGURATION
 
+    @property
+    def options(self) -> list[str]:
+        """The ones before the verb that are not the default, for a command that is typed elsewhere."""
+        given = ["--config", os.path.abspath(self.config_file)] if self.config_file is not None else []
+        return [
+            *given,
+            *(["--pidfile", os.path.abspath(self.pidfile)] if self.pidfile != paths.PIDFILE else []),
+        ]
+
     def load(self, *, to_run: bool = True) -> tuple["Config", list[str]]:
         """The settings in force, and warnings about them, as config.load() has them. Raises ConfigError."""
         from . import config
@@ -122,10 +131,17 @@ def _discovery(call: Call) -> int:
 
 
 def _doctor(call: Call) -> int:
+    from . import program
     from .tools import doctor
     from .tools.doctor.checks import Machine
 
-    return doctor.main(call.rest, Machine(config_file=call.config_file, pidfile=call.pidfile))
+    machine = Machine(
+        config_file=call.config_file,
+        pidfile=call.pidfile,
+        program=program.command(),
+        options=call.options,
+    )
+    return doctor.main(call.rest, machine)
 
 
 def _capture(call: Call) -> int:

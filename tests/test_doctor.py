@@ -3,20 +3,27 @@
 import io
 import json
 import os
+import shlex
 import socket
+import subprocess
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from goodwe.cli import Call
 from goodwe.errors import ConfigError
 from goodwe.outputs.mqtt.client import paho_client
 from goodwe.outputs.mqtt.homeassistant import discovery_topic
+from goodwe.program import HOME
 from goodwe.tools import doctor
-from goodwe.tools.doctor.checks import Grade, Machine, Result
+from goodwe.tools.doctor.checks import Grade, Machine, Result, ShellCommand
 
 from .authority import CA
 from .broker import Mosquitto, free_port
 
+GOLDEN = Path(__file__).parent / "golden"
 USB = "/sys/bus/usb/devices"
 INVERTER = {f"{USB}/1-1.4/idVendor": "0084\n", f"{USB}/1-1.4/idProduct": "0041\n"}
 NODE = {
@@ -77,6 +84,7 @@ class Patient:
             uid=0,
             run=lambda command: self.commands.get(command[0]),
             ask=self._ask,
+            program="/opt/goodweusblogger/GoodWe.py",
         )
 
     def __call__(self, name) -> Result:
@@ -662,6 +670,392 @@ def test_discovery_that_home_assistant_was_not_told(at_broker, mosquitto):
     check(at_broker("discovery"), Grade.SKIP, "off")
 
 
+# remedies, carried out
+
+
+def carried_out(patient, name):
+    """The finding after its command was given to a shell, with sudo and what it starts left out."""
+    command = patient(name).remedy
+    assert isinstance(command, ShellCommand), command
+    here, _, _ = command.partition("  #")
+    words = here.replace("sudo systemctl", "true").replace("sudo /opt/goodweusblogger/GoodWe.py", "true")
+    words = words.replace("sudo ", "").replace(CONF, shlex.quote(str(patient.root / CONF.lstrip("/"))))
+    subprocess.run(["sh", "-ec", words], check=True)
+    return patient(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        ("[mqtt]\nSever = nas\n", "[mqtt]\nserver = nas\n"),
+        ("[mqt]\nserver = nas\n", "[mqtt]\nserver = nas\n"),
+        (
+            "\ufeff\n[inverter]\n# fast\npolinterval: 1000\n",
+            "\ufeff\n[inverter]\n# fast\npollinterval: 1000\n",
+        ),
+        ("[mqtt]\nport = many\nqos = 1\n", "[mqtt]\n#port = many\nqos = 1\n"),
+        ("[mqtt]\nqos = 1\nqos = 2\n", "[mqtt]\nqos = 1\n#qos = 2\n"),
+        ("[mqtt]\nhello\n", "[mqtt]\n#hello\n"),
+        ("hello\n[mqtt]\n", "#hello\n[mqtt]\n"),
+        ("[mqtt]\nx-y-z = 1\n", "[mqtt]\n#x-y-z = 1\n"),
+    ],
+)
+def test_mistake_in_the_configuration_is_mended_by_the_command(patient, text, mended):
+    patient.configure(text)
+    check(carried_out(patient, "configuration"), Grade.OK, "is right")
+    assert patient.settings.read_text() == mended
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[mqtt]\nserver = mqtt://nas\n",  # the default is another broker
+        "[mqtt]\ncafile = /nowhere.pem\ntls = on\n",
+        "[mqtt]\n[inverter]\n[mqtt]\n",
+        "[something]\nqos = 1\n",
+    ],
+)
+def test_what_only_its_owner_knows_is_left_to_him(patient, text):
+    patient.configure(text)
+    result = patient("configuration")
+    assert result.grade is Grade.FAIL
+    assert not isinstance(result.remedy, ShellCommand)
+    assert "sudo nano " in result.remedy
+
+
+def test_left_over_keys_go_by_the_command(patient):
+    patient.configure("[inverter]\ndev = /dev/hidraw0\ndebug = 1\npollinterval = 5000\n")
+    check(carried_out(patient, "warnings"), Grade.OK, "nothing odd")
+    assert (
+        patient.settings.read_text() == "[inverter]\n#dev = /dev/hidraw0\n#debug = 1\npollinterval = 5000\n"
+    )
+
+
+def test_device_that_is_not_there_goes_by_the_command(patient):
+    patient.put({**INVERTER, **NODE})
+    patient.configure("[inverter]\ndevice = /dev/hidraw7\n")
+    check(carried_out(patient, "node"), Grade.OK, "/dev/hidraw0")
+
+
+def test_statefile_comes_back_by_the_command(patient):
+    patient.configure("[inverter]\nstatefile =\n")
+    check(carried_out(patient, "statefile"), Grade.OK, "/var/lib/goodwe/state.json")
+
+
+def test_module_that_is_held_back_is_let_in(patient):
+    patient.put({"/sys/class/hidraw/": ""})
+    check(patient("modules"), Grade.OK, "hidraw")
+    patient.put({"/etc/modprobe.d/a.conf": "# blacklist usbhid\nblacklist pcspkr\nblacklist usbhid-extra\n"})
+    check(patient("modules"), Grade.OK, "hidraw")
+    text = "options x y=1\nblacklist hid-generic\n  install usbhid /bin/false\nblacklist pcspkr\n"
+    patient.put({"/etc/modprobe.d/b.conf": text})
+    check(patient("modules"), Grade.FAIL, "/etc/modprobe.d/b.conf", "sudo modprobe usbhid")
+    sed = patient("modules").remedy.split(" && ")[0].removeprefix("sudo ")
+    file = patient.root / "etc/modprobe.d/b.conf"
+    subprocess.run(["sh", "-ec", sed.replace("/etc/modprobe.d/b.conf", shlex.quote(str(file)))], check=True)
+    assert file.read_text() == "options x y=1\nblacklist pcspkr\n"
+
+
+def test_restartd_has_one_line_left(patient):
+    patient.put({"/etc/restartd.conf": f'# GoodWe.py\n{RESTARTD}other "x" "y"\n{RESTARTD}{RESTARTD}'})
+    sed = patient("restartd").remedy.split(" && ")[0].removeprefix("sudo ")
+    file = patient.root / "etc/restartd.conf"
+    subprocess.run(["sh", "-ec", sed.replace("/etc/restartd.conf", shlex.quote(str(file)))], check=True)
+    assert file.read_text() == f'# GoodWe.py\n{RESTARTD}other "x" "y"\n'
+
+
+def test_node_comes_back_as_if_plugged_in_anew(patient):
+    patient.put(INVERTER)
+    words = "echo 1-1.4 | sudo tee /sys/bus/usb/drivers/usb/unbind && echo 1-1.4 | sudo tee /sys/bus/usb/drivers/usb/bind"
+    check(patient("node"), Grade.FAIL, "no hidraw node", words)
+
+
+def test_files_of_ours_are_named_with_their_folder(patient):
+    patient.put({**NODE, **USER})
+    assert f"sudo cp {HOME}/etc/99-goodwe.rules /etc/udev/rules.d/" in patient("rule").remedy
+    for name in ("99-goodwe.rules", "goodwe.logrotate"):
+        assert (HOME / "etc" / name).exists()
+
+
+def test_container_is_mended_from_outside(patient):
+    patient.put({**INVERTER, "/.dockerenv": ""})
+    result = patient("node")
+    check(result, Grade.FAIL, "no hidraw node", "on the machine that this container runs on: sudo modprobe")
+    assert not isinstance(result.remedy, ShellCommand)
+
+
+def test_secret_is_closed_to_others_and_open_to_the_unit(patient):
+    patient.put(USER)
+    patient.configure("[mqtt]\nusername = me\npassword = hunter2\n")
+    patient.mode(CONF, 0o644)
+    check(
+        patient("secrets"),
+        Grade.WARN,
+        "everybody can read",
+        f"sudo chown root:goodwe {CONF} && sudo chmod 640",
+    )
+
+
+def test_user_of_the_unit_that_is_missing(patient):
+    patient.put({**UNIT, "/etc/systemd/system/goodwe.service": "[Service]\nUser=goodwe\n"})
+    patient.commands["systemctl"] = "activating\n"
+    check(patient("service-user"), Grade.FAIL, "there is no user goodwe", "sudo adduser --system --group")
+
+
+# the way in which it is started
+
+
+def systemctl(**properties):
+    """A systemd that knows these properties of the unit."""
+    return lambda command: f"{properties.get(command[3], '')}\n" if command[0] == "systemctl" else None
+
+
+def with_unit(patient, **properties):
+    patient.put(UNIT)
+    machine = patient.machine()
+    machine.run = systemctl(**properties)
+    return lambda name: next(doctor.examine(machine, [name])).result
+
+
+def test_unit_that_would_not_be_there_after_a_boot(patient):
+    ask = with_unit(patient, ActiveState="active", UnitFileState="disabled")
+    check(ask("unit"), Grade.WARN, "after a boot", "sudo systemctl enable --now goodwe")
+    ask = with_unit(patient, ActiveState="active", UnitFileState="enabled")
+    check(ask("unit"), Grade.OK, "is active")
+
+
+def test_unit_that_is_masked(patient):
+    ask = with_unit(patient, ActiveState="inactive", UnitFileState="masked", LoadState="masked")
+    check(ask("unit"), Grade.FAIL, "masked", "unmask goodwe && sudo systemctl enable --now goodwe")
+    assert ask("program").remedy == ask("unit").remedy, "not a daemon beside it"
+    file = patient.root / "etc/systemd/system/goodwe.service"
+    file.unlink()
+    os.symlink("/dev/null", file)
+    ask = with_unit_as_it_is(patient, ActiveState="inactive", LoadState="masked")
+    check(ask("unit"), Grade.FAIL, "masked", "unmask goodwe && sudo /opt/goodweusblogger/GoodWe.py install")
+
+
+def with_unit_as_it_is(patient, **properties):
+    machine = patient.machine()
+    machine.run = systemctl(**properties)
+    return lambda name: next(doctor.examine(machine, [name])).result
+
+
+def test_unit_that_is_not_what_starts_it(patient):
+    """Who enables it beside a daemon, or beside restartd, has two of them."""
+    patient.put({"/run/goodwe.pid": "999999\n"})
+    ask = with_unit(patient, ActiveState="inactive", UnitFileState="disabled")
+    check(ask("unit"), Grade.SKIP, "not what starts it")
+    check(ask("program"), Grade.FAIL, "it is dead", "sudo /opt/goodweusblogger/GoodWe.py start")
+    (patient.root / "run/goodwe.pid").unlink()
+    patient.put({"/etc/restartd.conf": RESTARTD})
+    ask = with_unit(patient, ActiveState="inactive", UnitFileState="disabled")
+    check(ask("unit"), Grade.SKIP, "not what starts it")
+    check(ask("program"), Grade.WARN, "does not run", "sudo /opt/goodweusblogger/GoodWe.py start")
+
+
+def test_unit_that_is_installed_is_what_is_started(patient):
+    ask = with_unit(patient, ActiveState="inactive", UnitFileState="disabled")
+    check(ask("program"), Grade.WARN, "does not run", "sudo systemctl enable --now goodwe")
+    ask = with_unit(patient, ActiveState="failed", UnitFileState="enabled")
+    check(ask("unit"), Grade.FAIL, "is failed", "sudo systemctl restart goodwe  # why it is so: journalctl")
+
+
+def test_second_one_is_ended_and_not_the_units(patient):
+    patient.put(
+        {
+            "/proc/7/cmdline": "python3\0GoodWe.py\0start\0",
+            "/proc/9/cmdline": "python3\0GoodWe.py\0foreground\0",
+        }
+    )
+    patient.put({"/run/goodwe.pid": "7\n"})
+    patient.status = {**STATUS, "program": {"pid": 7, "version": "1.0.0"}}
+    ask = with_unit(patient, ActiveState="active", MainPID="9")
+    check(ask("one-way"), Grade.FAIL, "pids 7, 9", "sudo kill 7")
+
+
+def test_command_has_the_options_that_the_doctor_was_given(patient, tmp_path):
+    call = Call("my.conf", "/run/my.pid", [])
+    machine = Machine(config_file="my.conf", pidfile="/run/my.pid", program="GoodWe.py", options=call.options)
+    wanted = f"sudo GoodWe.py --config {os.path.abspath('my.conf')} --pidfile /run/my.pid start"
+    assert doctor.running.program(machine).remedy == wanted
+    assert Call(None, "/var/run/goodwecomm.pid", []).options == []
+
+
+def test_configuration_that_was_changed_since_it_was_read(patient):
+    path = str(patient.settings)
+    began = os.stat(path).st_mtime
+    machine = patient.machine()
+    patient.status = {
+        **STATUS,
+        "taken_epoch": began + 60.0,
+        "program": {**STATUS["program"], "uptime_seconds": 50.0},
+    }
+    patient.status["program"]["configuration"] = CONF
+    check(patient("program"), Grade.OK, "it runs")
+    patient.status["program"]["uptime_seconds"] = 70.0
+    check(patient("program"), Grade.WARN, "was changed after it had read it", "GoodWe.py restart")
+    patient.status["program"]["configuration"] = "/etc/other.conf"
+    check(patient("program"), Grade.WARN, "it runs with /etc/other.conf", "--config /etc/other.conf doctor")
+    assert machine.settings is not None
+
+
+# extras
+
+
+def test_library_that_an_output_of_the_file_needs(patient, tmp_path, monkeypatch):
+    """By its own imports, whatever the output is."""
+    (tmp_path / "sky.py").write_text(
+        "import json\nfrom goodwe.config import OutputSection\n"
+        "class SkySettings(OutputSection):\n    NAME = 'sky'\nSECTIONS = (SkySettings,)\n"
+        "def make(settings, context):\n    import no_such_library.web\n"
+        "    try:\n        import no_such_speedup\n    except ImportError:\n        pass\n"
+    )
+    from goodwe import outputs
+
+    monkeypatch.setattr(outputs, "__path__", [*outputs.__path__, str(tmp_path)])
+    check(patient("extras"), Grade.OK, "have what they need")
+    patient.configure("[sky]\n")
+    command = "sudo apt-get install python3-no-such-library"
+    monkeypatch.setattr(doctor.python.sys, "prefix", doctor.python.sys.base_prefix)
+    check(patient("extras"), Grade.FAIL, "[sky] needs no_such_library: not installed", command)
+    monkeypatch.setattr(doctor.python.sys, "prefix", "/opt/goodweusblogger/.venv")
+    check(patient("extras"), Grade.FAIL, "[sky]", "-m pip install 'goodwe-usb-logger[sky]' && ")
+    patient.configure("[sky]\nenabled = off\n")
+    check(patient("extras"), Grade.OK, "have what they need")
+
+
+def test_output_that_was_left_out_for_want_of_a_library(patient):
+    why = "waitress is not installed; run pip install 'goodwe-usb-logger[web]'"
+    patient.status = {**STATUS, "dropped": [{"part": "web", "error": why}]}
+    check(patient("parts"), Grade.FAIL, "left out: web", "extras")
+
+
+# deadlines, with real sockets
+
+
+@pytest.mark.parametrize(
+    "more", ["", "tls = on\n", "transport = websockets\n", "tls = on\ntransport = websockets\nprotocol = 5\n"]
+)
+def test_broker_that_accepts_and_never_answers_holds_nobody_up(patient, more):
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        patient.configure(f"[mqtt]\nserver = 127.0.0.1, localhost\nport = {port}\n{more}")
+        began = time.monotonic()
+        out = io.StringIO()
+        assert doctor.main([], patient.machine(), out=out) == 2
+        assert time.monotonic() - began < 30
+    assert "\nFAIL  login " in out.getvalue()
+
+
+def test_check_that_never_ends_is_left_to_itself(patient, monkeypatch):
+    gate = threading.Event()
+    rows = (doctor.Check("stuck", "?", lambda machine: gate.wait(60)), *doctor.python.CHECKS[:1])
+    monkeypatch.setattr(doctor, "GROUPS", {"program": rows})
+    monkeypatch.setattr(doctor, "CHECK_WITHIN", 0.05)
+    findings = list(doctor.examine(patient.machine()))
+    gate.set()
+    assert [finding.result.grade for finding in findings] == [Grade.FAIL, Grade.OK]
+    assert "no answer within" in findings[0].result.text
+
+
+# a broker on this machine
+
+
+TCP = "  sl  local_address rem_address   st\n   0: 0100007F:{:04X} 00000000:0000 0A\n   1: 0100007F:0050 0100007F:0051 01\n"
+
+
+def test_broker_of_this_machine_is_the_one_that_is_meant(patient):
+    patient.put({"/proc/net/tcp": TCP.format(1883)})
+    patient.configure("[mqtt]\nserver = no-such-host.invalid\n")
+    check(patient("broker-name"), Grade.FAIL, "no-such-host.invalid", "2s|[=:].*|= localhost|")
+    patient.put({"/proc/net/tcp6": TCP.format(1883), "/proc/net/tcp": ""})
+    port = free_port()
+    patient.configure(f"[mqtt]\nserver = localhost\nport = {port}\n")
+    check(patient("broker-port"), Grade.FAIL, f"localhost:{port}", "3s|[=:].*|= 1883|")
+
+
+def test_mosquitto_that_is_installed_is_started_and_not_installed_again(patient):
+    patient.put({"/lib/systemd/system/mosquitto.service": "", "/run/systemd/system/": ""})
+    port = free_port()
+    patient.configure(f"[mqtt]\nserver = localhost\nport = {port}\n")
+    check(patient("broker-port"), Grade.FAIL, f"localhost:{port}", "sudo systemctl restart mosquitto")
+    patient.commands["systemctl"] = "masked\n"
+    check(patient("broker-port"), Grade.FAIL, f"localhost:{port}", "sudo systemctl unmask mosquitto")
+    patient.put(
+        {"/etc/mosquitto/conf.d/x.conf": "listener 1999 127.0.0.1\n", "/proc/net/tcp": TCP.format(1999)}
+    )
+    check(patient("broker-port"), Grade.FAIL, f"localhost:{port}", "3s|[=:].*|= 1999|")
+
+
+def test_password_is_given_to_the_broker_of_this_machine(patient, tmp_path):
+    passwords = tmp_path / "passwords"
+    passwords.write_text("")
+    passwords.chmod(0o600)
+    broker = Mosquitto(tmp_path, lines=f"allow_anonymous false\npassword_file {passwords}\n").start()
+    try:
+        patient.put({"/etc/mosquitto/conf.d/x.conf": f"# password_file /no\npassword_file {passwords}\n"})
+        patient.configure(
+            f"[mqtt]\nserver = 127.0.0.1\nport = {broker.port}\nusername = sun\npassword = hunter2\n"
+        )
+        result = patient("login")
+        check(result, Grade.FAIL, "it refuses us", f"sudo mosquitto_passwd {passwords} sun")
+        assert "hunter2" not in result.remedy
+    finally:
+        broker.stop()
+
+
+def test_mqtt_that_is_off_is_not_looked_at(patient):
+    patient.configure("[mqtt]\nenabled = off\nserver = no-such-host.invalid\n")
+    for name in ("broker-name", "broker-port", "tls", "login", "takes", "discovery"):
+        check(patient(name), Grade.SKIP, "[mqtt] is off")
+
+
+def test_certificate_that_ends_tomorrow(patient, tmp_path):
+    authority = CA()
+    certificate = authority.issue_cert("127.0.0.1", days=1)
+    ca, cert, key = (tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    authority.cert_pem.write_to_path(ca)
+    certificate.cert_pem.write_to_path(cert)
+    certificate.private_key_pem.write_to_path(key)
+    broker = Mosquitto(tmp_path, lines=f"allow_anonymous true\ncertfile {cert}\nkeyfile {key}\n").start()
+    try:
+        patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {broker.port}\ntls = on\ncafile = {ca}\n")
+        check(patient("tls"), Grade.WARN, "ends in less than a day", "renew")
+    finally:
+        broker.stop()
+
+
+@pytest.mark.parametrize(
+    ("acl", "grade", "words"),
+    [
+        ("topic readwrite #\n", Grade.OK, "takes and keeps"),
+        ("topic read #\n", Grade.FAIL, "goodwe/15000DSN000W0001/online"),
+        ("topic write #\n", Grade.FAIL, "does not give back"),
+        ("topic read #\ntopic readwrite homeassistant/#\n", Grade.WARN, "does not give back"),
+    ],
+)
+def test_broker_that_drops_without_a_word_what_it_does_not_allow(patient, tmp_path, acl, grade, words):
+    """MQTT 3.1.1 has no word for it: only what is not there afterwards tells."""
+    rights = tmp_path / "acl"
+    rights.write_text(acl)
+    rights.chmod(0o600)
+    broker = Mosquitto(tmp_path, lines=f"allow_anonymous true\nacl_file {rights}\n").start()
+    try:
+        client = paho_client("goodwe-usb")
+        client.connect("127.0.0.1", broker.port)
+        client.loop_start()
+        for topic in (discovery_topic("homeassistant", SERIAL), f"goodwe/{SERIAL}/online"):
+            client.publish(topic, b"1", qos=1, retain=True).wait_for_publish(5)
+        client.disconnect()
+        client.loop_stop()
+        patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {broker.port}\n")
+        patient.status = connection(connected_seconds=5.0, server="127.0.0.1")
+        check(patient("takes"), grade, words)
+    finally:
+        broker.stop()
+
+
 # the whole
 
 
@@ -686,6 +1080,50 @@ def test_all_is_well_fits_on_a_screen(patient):
     assert doctor.main([word for name in names for word in ("--only", name)], patient.machine(), out=out) == 0
     assert len(out.getvalue().splitlines()) < 24
     assert out.getvalue().endswith("All is well.\n")
+
+
+class Terminal(io.StringIO):
+    """One that a person sees."""
+
+    def isatty(self):
+        return True
+
+
+def in_trouble(patient):
+    """A house of which nothing is as it should be: what it says is known to the letter."""
+    hub = {f"{USB}/1-1/bDeviceClass": "09\n", f"{USB}/1-1/bmAttributes": "80\n"}
+    patient.put({**INVERTER, **hub, **NODE, **USER, **UNIT, f"{USB}/1-1/product": "USB2.0 \x1b[31mHub\n"})
+    patient.put({f"{USB}/1-1.4/power/control": "auto\n", "/etc/restartd.conf": RESTARTD})
+    patient.mode("/dev/hidraw0", 0o600)
+    patient.configure("[inverter]\ndebug = 1\n[mqtt]\nusername = me\npassword = hunter2\n")
+    patient.mode(CONF, 0o644)
+    patient.commands["systemctl"] = "active\n"
+    patient.status = {**STATUS, "inverters": {}, "dropped": [{"part": "mqtt sums", "error": "KeyError: 'x'"}]}
+    return [word for name in ("settings", "usb", "running") for word in ("--only", name)]
+
+
+def printed(patient, *arguments, out):
+    assert doctor.main([*in_trouble(patient), *arguments], patient.machine(), out=out) == 2
+    return out.getvalue().replace(str(HOME), "/opt/goodweusblogger")
+
+
+@pytest.mark.parametrize("width", [40, 120])
+def test_what_a_person_reads_is_the_golden_text(patient, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = printed(patient, out=Terminal())
+    assert text == (GOLDEN / f"doctor-{width}.txt").read_text("utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("      $ ")]
+    assert max(map(len, lines)) <= width, "only what is to be copied may be longer"
+    assert "\x1b" not in text, "what a device calls itself commands no terminal"
+
+
+def test_what_a_program_reads_is_the_golden_json(patient):
+    told = json.loads(printed(patient, "--json", out=io.StringIO()))
+    assert told == json.loads((GOLDEN / "doctor.json").read_text("utf-8"))
+    assert all(
+        check["command"] is False or check["remedy"].startswith(("sudo ", "echo "))
+        for check in told["checks"]
+    )
 
 
 def test_json_has_every_check_with_its_remedy(patient):

@@ -5,7 +5,10 @@ its control socket, not bypassed. Each check ends OK, WARN, FAIL or SKIP.
 """
 
 import argparse
+import shutil
 import sys
+import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TextIO
@@ -14,10 +17,14 @@ import simplejson
 
 from ... import program
 from . import broker, python, running, settings, system, usb
-from .checks import Check, Grade, Machine, Result, fail, skip
+from .checks import Check, Grade, Machine, Result, ShellCommand, fail, skip
 
 DEADLINE = 25.0
-"""Seconds after which the checks that are left are skipped; the longest single one takes less than five."""
+"""Seconds after which the checks that are left are skipped."""
+CHECK_WITHIN = 12.0
+"""Seconds for one of them: most take none, asking a broker has deadlines of its own."""
+NARROW = 80
+"""Columns below which a text goes on below its grade, not below its beginning."""
 GROUPS: dict[str, Sequence[Check]] = {
     "python": python.CHECKS,
     "settings": settings.CHECKS,
@@ -48,18 +55,24 @@ def examine(
         for check in checks:
             if only and not {group, check.name} & set(only):
                 continue
-            yield Finding(group, check, _run(check, machine) if clock() < end else skip("no time left"))
+            left = end - clock()
+            yield Finding(
+                group,
+                check,
+                _run(check, machine, min(left, CHECK_WITHIN)) if left > 0 else skip("no time left"),
+            )
 
 
 def main(arguments: list[str], machine: Machine, *, out: TextIO | None = None) -> int:
     """Examine the machine and print what was found; 0 when all is well, 1 with warnings, 2 with failures."""
     options = parse(arguments)
     out = out or sys.stdout
+    width = shutil.get_terminal_size().columns if out.isatty() else 0
     findings = []
     for finding in examine(machine, options.only):
         findings.append(finding)
         if not options.json and (options.all or options.only or finding.result.remedy):
-            print(_told(finding), file=out, flush=True)
+            print(told(finding, width), file=out, flush=True)
     if options.json:
         print(simplejson.dumps(as_json(findings)), file=out)
     else:
@@ -75,6 +88,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         prog=f"{program.name()} doctor",
         description="What is wrong, and the command that mends it. Starts nothing and changes nothing.",
         epilog=f"checks:\n{rows}\n\ngroups: {', '.join(GROUPS)}\n\n"
+        "A line behind $ is for the shell: copied as it stands, it mends. One behind -> is for hands.\n\n"
         "exit code: 0 all is well; 1 with warnings; 2 with failures, or wrong arguments",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -95,23 +109,53 @@ def as_json(findings: Sequence[Finding]) -> dict[str, object]:
             "state": result.grade.value,
             "text": result.text,
             "remedy": result.remedy,
+            "command": isinstance(result.remedy, ShellCommand),
         }
         for group, check, result in findings
     ]
     return {"version": VERSION, "checks": checks}
 
 
-def _run(check: Check, machine: Machine) -> Result:
+def told(finding: Finding, width: int) -> str:
+    """The finding in lines of at most `width` characters, 0 for any; a command is never broken into two."""
+    result = finding.result
+    begin = f"{result.grade.value:4}  {finding.check.name:14} "
+    lines = [_wrapped(begin, " " * (6 if width < NARROW else len(begin)), result.text, width)]
+    if isinstance(result.remedy, ShellCommand):
+        lines.append(f"      $ {_harmless(result.remedy)}")
+    elif result.remedy:
+        lines.append(_wrapped("      -> ", " " * 9, result.remedy, width))
+    return "\n".join(lines)
+
+
+def _wrapped(begin: str, indent: str, text: str, width: int) -> str:
+    line = f"{begin}{_harmless(text)}"
+    if not width or len(line) <= width:
+        return line
+    return textwrap.fill(
+        line, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _harmless(text: str) -> str:
+    """The text without what a terminal obeys: a broker, a device or another process may have put it there."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _run(check: Check, machine: Machine, seconds: float) -> Result:
+    """The finding of a check; one that takes longer than `seconds` is left to itself."""
+    found: list[Result] = []
+    thread = threading.Thread(target=lambda: found.append(_caught(check, machine)), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else fail(f"no answer within {seconds:.0f} s", "see the checks above")
+
+
+def _caught(check: Check, machine: Machine) -> Result:
     try:
         return check.run(machine)
     except Exception as error:  # one check that is wrong must not hide the others
         return fail(f"the check itself failed: {type(error).__name__}: {error}", "please report it")
-
-
-def _told(finding: Finding) -> str:
-    result = finding.result
-    line = f"{result.grade.value:4}  {finding.check.name:14} {result.text}"
-    return f"{line}\n      -> {result.remedy}" if result.remedy else line
 
 
 def _summary(findings: Sequence[Finding]) -> str:

@@ -4,24 +4,39 @@ import contextlib
 import glob
 import os
 import pwd
+import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ... import config, control
 from ...config import Config
 from ...config.parsers import OutOfReach, read_password
-from ...errors import ConfigError
+from ...config.source import Source
+from ...errors import ConfigError, StartError
+from ...instance import holder_of
+from ...program import HOME
 from ...transport.wire import Ids
+
+if TYPE_CHECKING:
+    from DaemonPy import Holder
 
 COMMAND_WITHIN = 3.0
 """Seconds for another program to answer."""
 ANSWER_WITHIN = 2.0
 """Seconds for the running program to answer at its control socket."""
 SERVICE_USER = "goodwe"
+UNIT = "goodwe"
+UNIT_FILES = tuple(
+    f"{folder}/systemd/system/{UNIT}.service" for folder in ("/etc", "/lib", "/usr/lib", "/run")
+)
+RESTARTD = "/etc/restartd.conf"
+RESTARTD_LINE = r"^[^#]*GoodWe\.py"
+"""A line that is no comment; for Python and for sed."""
 WITH_SUDO = "run this with sudo"
 
 
@@ -34,13 +49,17 @@ class Grade(Enum):
     FAIL = "FAIL"
 
 
+class ShellCommand(str):
+    """A remedy that is a line for the shell: copied as it stands, it mends; behind # is what else helps."""
+
+
 class Result(NamedTuple):
     """The finding of a check, in a line each."""
 
     grade: Grade
     text: str
     remedy: str = ""
-    """The thing to do; a command to copy where there is one."""
+    """The thing to do: a ShellCommand to copy, or words where no command does it."""
 
 
 def ok(text: str) -> Result:
@@ -64,7 +83,7 @@ class UsbDevice(NamedTuple):
     """A device on the USB bus, as the kernel shows it."""
 
     folder: str
-    """Its folder below /sys/bus/usb/devices, with the root in front."""
+    """Its folder below /sys/bus/usb/devices, without the root in front."""
     ids: str
     """vendor:product, four hexadecimal digits each."""
     product: str
@@ -87,6 +106,7 @@ class Machine:
         config_file: str | None,
         pidfile: str,
         program: str = sys.argv[0],
+        options: Sequence[str] = (),
         root: str = "/",
         environ: Mapping[str, str] | None = None,
         uid: int | None = None,
@@ -95,7 +115,7 @@ class Machine:
     ) -> None:
         """`config_file` is None for the default path, `pidfile` the path of the daemon's pid file.
 
-        `program` is the path that starts this one.
+        `program` is the command that starts this one, and `options` are what it was given before its verb.
         `root` stands in front of each path that is read.
 
         `environ` and `uid` are those of the process, where not given. `run` gives what a command prints, None
@@ -110,7 +130,9 @@ class Machine:
         self.run = run or output_of
         self._ask = ask or (lambda path: control.ask(path, "status", within=ANSWER_WITHIN))
         self._root = root
-        self.program = os.path.abspath(program)
+        # A name without a folder is found by the shell.
+        self.program = os.path.abspath(program) if os.sep in program else program
+        self.options = options
         self._locked_out: list[str] = []
         """Sockets that this user may not ask at."""
         self.remembered: dict[str, object] = {}
@@ -151,7 +173,9 @@ class Machine:
         try:
             settings, warnings = config.load(path, required=required, to_run=False)
         except ConfigError as error:
+            error.args = tuple(str(text).replace(path, self.config_path) for text in error.args)
             return None, [], error
+        warnings = [text.replace(path, self.config_path) for text in warnings]
         # That is so for everybody but the program itself, and no mistake.
         return settings, [text for text in warnings if config.OUT_OF_REACH not in text], None
 
@@ -182,6 +206,16 @@ class Machine:
         return Ids(self.settings.inverter.vendorid, self.settings.inverter.modelid)
 
     # --- what the kernel shows
+
+    @cached_property
+    def container(self) -> str:
+        """The kind of container that this is; empty for a machine."""
+        kind = self.text("/run/systemd/container")
+        if kind is None and self.exists("/.dockerenv"):
+            kind = "docker"
+        if kind is None and self.exists("/run/.containerenv"):
+            kind = "podman"
+        return kind or ""
 
     @cached_property
     def usb(self) -> list[UsbDevice]:
@@ -236,15 +270,112 @@ class Machine:
         return self.status is None and bool(self._locked_out)
 
     @cached_property
-    def unit_state(self) -> str:
-        """Of goodwe.service, as systemd has it; empty where there is no systemd or no such unit."""
+    def unit_file(self) -> str:
+        """Path of the unit that is installed; empty without one, or without systemd."""
         if not self.exists("/run/systemd/system"):
             return ""
-        if not self.paths("/etc/systemd/system/goodwe.service") and not self.paths(
-            "/lib/systemd/system/goodwe.service"
-        ):
+        # One that is masked leads to nowhere, and is there all the same.
+        return next((path for path in UNIT_FILES if os.path.lexists(self.at(path))), "")
+
+    @cached_property
+    def unit_state(self) -> str:
+        """Of goodwe.service, as systemd has it; empty where there is no systemd or no such unit."""
+        return self.asked_of_unit("ActiveState")
+
+    def asked_of_unit(self, name: str, unit: str = UNIT) -> str:
+        """A property of a unit, as systemd has it; empty where it does not know or ours is not there."""
+        if unit == UNIT and not self.unit_file:
             return ""
-        return (self.run(["systemctl", "show", "-P", "ActiveState", "goodwe.service"]) or "").strip()
+        return (self.run(["systemctl", "show", "-P", name, unit]) or "").strip()
+
+    @cached_property
+    def is_of_systemd(self) -> bool:
+        """True where systemd is to run the program, whether it does so now or not."""
+        return self.unit_state not in ("", "inactive") or self.asked_of_unit("UnitFileState") == "enabled"
+
+    @property
+    def holder(self) -> "Holder":
+        """The daemon's pid file, and who has it. Raises StartError when that cannot be read."""
+        return holder_of(self.at(self.pidfile))
+
+    @cached_property
+    def is_classic(self) -> bool:
+        """True where a daemon has a pid file, or had one when it died, and no unit is to run it."""
+        try:
+            holder = self.holder
+        except StartError:
+            return False
+        return holder.locked or (not self.is_of_systemd and holder.exists and holder.pid is not None)
+
+    @cached_property
+    def restartd_lines(self) -> list[str]:
+        """The lines by which restartd looks after it."""
+        lines = (self.text(RESTARTD) or "").splitlines()
+        return [line for line in lines if re.match(RESTARTD_LINE, line)]
+
+    # --- remedies
+
+    def own_file(self, name: str) -> str:
+        """Path of a file that comes with the program, as the shell takes it."""
+        return shlex.quote(os.fspath(HOME / name))
+
+    def verb(self, verb: str) -> str:
+        """The command that does so with the program, its configuration and its pid file."""
+        return f"sudo {shlex.join([self.program, *self.options, verb])}"
+
+    @property
+    def start(self) -> str:
+        """The command that starts it when it does not run, in the way in which it is started here."""
+        return self.verb("start") if self._is_no_unit else self.start_of_unit
+
+    @property
+    def restart(self) -> str:
+        """The command that starts it anew, whoever runs it; one that does not run as well."""
+        if self.is_of_systemd:
+            return f"sudo systemctl restart {UNIT}"
+        return self.verb("restart") if self._is_no_unit else self.start_of_unit
+
+    @property
+    def _is_no_unit(self) -> bool:
+        return not self.unit_file or self.is_classic or bool(self.restartd_lines)
+
+    @cached_property
+    def start_of_unit(self) -> str:
+        """The command that starts the unit, now and at each boot, also one that is masked."""
+        steps = [f"sudo systemctl enable --now {UNIT}"]
+        if self.asked_of_unit("LoadState") == "masked":
+            there = any(os.path.isfile(self.at(path)) for path in UNIT_FILES)  # not /dev/null
+            steps = [f"sudo systemctl unmask {UNIT}", *(steps if there else [self.verb("install")])]
+        return " && ".join(steps)
+
+    def outside(self, command: str) -> str:
+        """A remedy for what a container shares with its machine: a command, there in words."""
+        if self.container:
+            return f"on the machine that this container runs on: {command}"
+        return ShellCommand(command)
+
+    def edit(self, script: str, *, by_hand: str = "") -> ShellCommand:
+        """The command that changes the configuration by a script of sed, and has the program read it.
+
+        `by_hand` is what else could be done there, in words.
+        """
+        file = shlex.quote(self.config_path)
+        told = f"  # or: sudo nano {file}{', ' if by_hand else ''}{by_hand}"
+        return ShellCommand(f"sudo sed -i {shlex.quote(script)} {file} && {self.restart}{told}")
+
+    def setting(self, section: str, key: str, value: str, *, by_hand: str = "") -> ShellCommand | None:
+        """The command that gives a key of the file another value; None for one that it does not set."""
+        line = Source(self.text_of_config, self.config_path).line_of(section, key)
+        return self.edit(f"{line}s|[=:].*|= {value}|", by_hand=by_hand) if line else None
+
+    @property
+    def text_of_config(self) -> str:
+        """The file as it stands, with the empty lines; nothing where it cannot be read."""
+        try:
+            with open(self.at(self.config_path), encoding="utf-8-sig", errors="replace") as file:
+                return file.read()
+        except OSError:
+            return ""
 
     def has_user(self, name: str) -> bool:
         lines = (self.text("/etc/passwd") or "").splitlines()

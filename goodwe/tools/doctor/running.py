@@ -1,13 +1,27 @@
 """Does it run, how was it started, and does it read the inverter."""
 
 import os
+import shlex
 from itertools import pairwise
 from typing import Any
 
 from ... import config
 from ...errors import StartError
-from ...instance import holder_of
-from .checks import SERVICE_USER, WITH_SUDO, Check, Machine, Result, fail, ok, skip, warn
+from .checks import (
+    RESTARTD,
+    RESTARTD_LINE,
+    SERVICE_USER,
+    UNIT,
+    WITH_SUDO,
+    Check,
+    Machine,
+    Result,
+    ShellCommand,
+    fail,
+    ok,
+    skip,
+    warn,
+)
 
 LATE = 30.0
 """Seconds without a reading of an inverter that is online, at the usual poll interval."""
@@ -18,64 +32,87 @@ LATE_ROUNDS = 3
 def program(machine: Machine) -> Result:
     status = machine.status
     try:
-        holder = holder_of(machine.at(machine.pidfile))
+        holder = machine.holder
     except StartError as error:
         return fail(str(error), "run with sudo")
     if status is not None:
+        differs = _other_configuration(machine, status)
+        if differs is not None:
+            return differs
         return ok(f"it runs, pid {status['program']['pid']}, version {status['program']['version']}")
     if machine.may_not_ask and (holder.locked or machine.unit_state == "active"):
         return warn(
             "it runs, but this user may not ask it", f"{WITH_SUDO}, or as one in group {SERVICE_USER}"
         )
     if holder.locked:
-        return fail(
-            f"pid {holder.pid} holds {machine.pidfile} and does not answer", f"sudo {machine.program} restart"
-        )
+        told = f"pid {holder.pid} holds {machine.pidfile} and does not answer"
+        return fail(told, ShellCommand(machine.verb("restart")))
     if machine.unit_state == "active":
-        return fail("the unit is active and does not answer", "sudo systemctl restart goodwe")
+        return fail("the unit is active and does not answer", ShellCommand(machine.restart))
     if holder.exists and holder.pid is not None:
-        return fail(f"it is dead, its pid file {machine.pidfile} remains", f"sudo {machine.program} start")
-    return warn("it does not run", f"sudo {machine.program} start, or sudo systemctl start goodwe")
+        told = f"it is dead, its pid file {machine.pidfile} remains"
+        return fail(told, ShellCommand(machine.start))
+    return warn("it does not run", ShellCommand(machine.start))
 
 
 def unit(machine: Machine) -> Result:
     state = machine.unit_state
     if not state:
         return skip("no unit of systemd is installed")
+    if machine.asked_of_unit("LoadState") == "masked":
+        return fail("goodwe.service is masked: nothing may start it", ShellCommand(machine.start_of_unit))
     if state == "active":
+        if machine.asked_of_unit("UnitFileState") == "disabled":
+            return warn(
+                "goodwe.service is active, and will not be after a boot",
+                ShellCommand(machine.start_of_unit),
+            )
         return ok("goodwe.service is active")
     if state in ("failed", "activating"):
-        return fail(f"goodwe.service is {state}", "journalctl -u goodwe -n 20")
-    return warn(f"goodwe.service is {state}", "sudo systemctl enable --now goodwe")
+        return fail(
+            f"goodwe.service is {state}",
+            ShellCommand(f"sudo systemctl restart {UNIT}  # why it is so: journalctl -u {UNIT} -n 20"),
+        )
+    if not machine.is_of_systemd and (machine.restartd_lines or machine.is_classic):
+        return skip("goodwe.service is installed, and not what starts it")
+    return warn(f"goodwe.service is {state}", ShellCommand(machine.start_of_unit))
 
 
 def restartd(machine: Machine) -> Result:
-    text = machine.text("/etc/restartd.conf")
-    if text is None:
+    if machine.text(RESTARTD) is None:
         return skip("no restartd here")
-    lines = [line for line in text.splitlines() if "GoodWe.py" in line and not line.lstrip().startswith("#")]
+    lines = machine.restartd_lines
     if not lines:
         return skip("restartd does not look after it")
     if len(lines) > 1:
-        return warn("/etc/restartd.conf names it more than once", "sudo nano /etc/restartd.conf")
+        all_but_the_first = shlex.quote(f"0,/{RESTARTD_LINE}/!{{/{RESTARTD_LINE}/d}}")
+        return warn(
+            f"{RESTARTD} names it more than once",
+            ShellCommand(
+                f"sudo sed -i {all_but_the_first} {RESTARTD} && sudo systemctl restart restartd"
+                f"  # or: sudo nano {RESTARTD}"
+            ),
+        )
     return ok("restartd starts it again")
 
 
 def one_way(machine: Machine) -> Result:
     """Two programs push each other from the broker, and take each other's answers."""
     by_systemd = machine.unit_state in ("active", "activating")
-    by_restartd = restartd(machine).grade.value == "OK"
+    by_restartd = bool(machine.restartd_lines)
     found = _processes(machine)
     if by_systemd and by_restartd:
+        take_out = f"sudo sed -i '/{RESTARTD_LINE}/d' {RESTARTD} && sudo systemctl restart restartd"
         return fail(
-            "both systemd and restartd start it",
-            "sudo sed -i '/GoodWe.py/d' /etc/restartd.conf && sudo pkill -HUP restartd",
+            "both systemd and restartd start it", ShellCommand(f"{take_out} && {machine.verb('stop')}")
         )
     if len(found) > 1:
-        ours = (_pid(machine), machine.text(machine.pidfile) or "")
+        # The unit's would only come back.
+        ours = (machine.asked_of_unit("MainPID"), _pid(machine), machine.text(machine.pidfile) or "")
         kept = next((pid for pid in ours if pid in found), found[0])
         others = [pid for pid in found if pid != kept]
-        return fail(f"it runs {len(found)} times: pids {', '.join(found)}", f"sudo kill {' '.join(others)}")
+        told = f"it runs {len(found)} times: pids {', '.join(found)}"
+        return fail(told, ShellCommand(f"sudo kill {' '.join(others)}"))
     return ok("it is started in one way")
 
 
@@ -104,7 +141,7 @@ def readings(machine: Machine) -> Result:
     if late:
         return warn(
             f"no reading for long: {', '.join(sorted(late))}",
-            f"sudo kill -USR1 {_pid(machine)} and look into the log",
+            f"let it write down what came: sudo kill -USR1 {_pid(machine)} and look into the log",
         )
     return ok(f"{len(known)} read")
 
@@ -116,8 +153,38 @@ def parts(machine: Machine) -> Result:
     dropped = machine.status.get("dropped", [])
     if dropped:
         names = ", ".join(str(part.get("part")) for part in dropped)
-        return fail(f"given up after a failure: {names}", "report it with the log, then restart it")
+        whys = [str(part.get("error", "")) for part in dropped]
+        if all("is not installed" in why for why in whys):
+            return fail(f"left out: {names}: {'; '.join(whys)}", "see the check extras")
+        return fail(
+            f"given up after a failure: {names}",
+            f"report it with the log, then restart it: {machine.restart}",
+        )
     return ok("all parts work")
+
+
+def _other_configuration(machine: Machine, status: dict[str, Any]) -> Result | None:
+    """The finding if the program runs with another file, or with this one as it was once."""
+    path, began = _read_configuration(status)
+    if not path:
+        return None
+    if os.path.realpath(path) != os.path.realpath(machine.config_path):
+        remedy = f"sudo {shlex.join([machine.program, '--config', path, 'doctor'])}"
+        return warn(f"it runs with {path}, not with {machine.config_path}", f"to look at that: {remedy}")
+    try:
+        changed = os.stat(machine.at(path)).st_mtime
+    except OSError:  # removed meanwhile: the defaults would be next
+        return None
+    if changed <= began:
+        return None
+    return warn(f"{path} was changed after it had read it", ShellCommand(machine.restart))
+
+
+def _read_configuration(status: dict[str, Any]) -> tuple[str, float]:
+    """Path of the file that the running program has read, and when (epoch); empty if it does not tell."""
+    program = status["program"]
+    began = status.get("taken_epoch", 0.0) - program.get("uptime_seconds", 0.0)
+    return (program.get("configuration", ""), began) if began else ("", 0.0)
 
 
 def _processes(machine: Machine) -> list[str]:

@@ -1,14 +1,21 @@
 """Is the machine fit: clock, disk, log, power, container."""
 
 import os
+import shlex
 import shutil
 
-from .checks import Check, Machine, Result, fail, ok, skip, warn
+from .checks import Check, Machine, Result, ShellCommand, fail, ok, skip, warn
 
 LOW, FULL = 100, 10
 """Megabytes that are free."""
+LOW_PART = 0.1
+"""Part of a disk that is free, where the whole is small: a log in memory has some fifty megabytes."""
 LARGE_LOG = 50
 """Megabytes of a log that nobody rotates."""
+MEGABYTE = 1_000_000
+REMOUNT = "sudo mount -o remount,rw /  # why: sudo dmesg | grep -i -E 'ext4|mmc|error'"
+TIME_SERVICES = ("systemd-timesyncd", "chrony", "chronyd", "ntpsec", "ntp", "openntpd")
+"""Units that keep the clock."""
 
 
 def clock(machine: Machine) -> Result:
@@ -16,9 +23,11 @@ def clock(machine: Machine) -> Result:
 
     if clock_is_right():
         return ok("the clock is kept right")
+    remedy = "sudo timedatectl set-ntp true"
+    if machine.exists("/run/systemd/system") and not _has_time_service(machine):
+        remedy = f"sudo apt-get install systemd-timesyncd && {remedy}"
     return warn(
-        "nobody keeps the clock right: today's energy begins when somebody does",
-        "sudo timedatectl set-ntp true",
+        "nobody keeps the clock right: today's energy begins when somebody does", machine.outside(remedy)
     )
 
 
@@ -28,15 +37,24 @@ def disk(machine: Machine) -> Result:
         return skip("the configuration cannot be read")
     files = (settings.inverter.statefile, settings.inverter.logfile, settings.mqtt.backlog)
     folders = sorted({_existing_folder(machine, path) for path in files if path})
-    free = {folder: shutil.disk_usage(machine.at(folder)).free // 1_000_000 for folder in folders}
+    free = {folder: shutil.disk_usage(machine.at(folder)).free / MEGABYTE for folder in folders}
     if not free:
         return skip("nothing is written to a disk")
-    folder = min(free, key=lambda each: free[each])
-    if free[folder] < FULL:
-        return fail(f"the disk of {folder} is full", f"sudo du -xh {folder} | sort -h | tail")
-    if free[folder] < LOW:
-        return warn(f"{free[folder]} MB are free on the disk of {folder}", "sudo apt-get clean")
-    return ok(f"{free[folder]} MB are free")
+    # Of a small disk a part is enough.
+    low = {folder: _low(machine, folder) for folder in folders}
+    folder = min(free, key=lambda each: free[each] / low[each])
+    if free[folder] < FULL * low[folder]:
+        return fail(f"the disk of {folder} is full", _room(machine, folder, settings.inverter.logfile))
+    if free[folder] < LOW * low[folder]:
+        return warn(
+            f"{free[folder]:.0f} MB are free on the disk of {folder}",
+            _room(machine, folder, settings.inverter.logfile),
+        )
+    if not os.statvfs(machine.at(folder)).f_favail and os.statvfs(machine.at(folder)).f_files:
+        return fail(
+            f"the disk of {folder} has no room for another file", f"look: sudo du --inodes -x {folder}"
+        )
+    return ok(f"{free[folder]:.0f} MB are free")
 
 
 def read_only(machine: Machine) -> Result:
@@ -45,7 +63,10 @@ def read_only(machine: Machine) -> Result:
         fields = line.split()
         if len(fields) > 3 and fields[1] == "/" and "ro" in fields[3].split(","):
             return warn(
-                "the root file system is mounted read-only", "sudo dmesg | grep -i -E 'ext4|mmc|error'"
+                "the root file system is mounted read-only",
+                machine.outside(
+                    "sudo mount -o remount,rw /  # why: sudo dmesg | grep -i -E 'ext4|mmc|error'"
+                ),
             )
     return ok("the root file system can be written to")
 
@@ -55,14 +76,22 @@ def log(machine: Machine) -> Result:
     if settings is None:
         return skip("the configuration cannot be read")
     path = settings.inverter.logfile
-    if machine.unit_state:
+    if machine.is_of_systemd:
         return ok("the unit logs to the journal: journalctl -u goodwe")
+    folder = _existing_folder(machine, path)
+    if os.path.isdir(machine.at(path)) or not os.path.isdir(machine.at(folder)):
+        return fail(
+            f"logfile = {path} cannot be a file", f"set another logfile in [inverter]; then {machine.restart}"
+        )
     try:
-        size = os.path.getsize(machine.at(path)) // 1_000_000
+        size = os.path.getsize(machine.at(path)) // MEGABYTE
     except OSError:
         return ok(f"{path} is not there yet")
     if size >= LARGE_LOG and not machine.exists("/etc/logrotate.d/goodwe"):
-        return warn(f"{path} has {size} MB", "sudo cp etc/goodwe.logrotate /etc/logrotate.d/goodwe")
+        rotate = f"sudo cp {machine.own_file('etc/goodwe.logrotate')} /etc/logrotate.d/goodwe"
+        return warn(
+            f"{path} has {size} MB", ShellCommand(f"{rotate} && sudo logrotate /etc/logrotate.d/goodwe")
+        )
     return ok(f"{path} has {size} MB")
 
 
@@ -72,9 +101,16 @@ def state_file(machine: Machine) -> Result:
         return skip("the configuration cannot be read")
     path = settings.inverter.statefile
     if not path:
-        return warn("no statefile: totals and today's energy are forgotten at each restart", "set statefile")
+        text = "no statefile: totals and today's energy are forgotten at each restart"
+        options = type(settings.inverter).options()
+        default = next(option.default for option in options if option.key == "statefile")
+        return warn(
+            text,
+            machine.setting("inverter", "statefile", default, by_hand="and set statefile")
+            or "set statefile in [inverter]",
+        )
     if machine.exists(f"{path}.damaged"):
-        return warn(f"a damaged {path} was set aside", f"sudo rm {path}.damaged")
+        return warn(f"a damaged {path} was set aside", ShellCommand(f"sudo rm {shlex.quote(path)}.damaged"))
     folder = _existing_folder(machine, path)
     if machine.uid == 0 or os.access(machine.at(folder), os.W_OK) or machine.unit_state:
         return ok(path)
@@ -98,11 +134,7 @@ def under_voltage(machine: Machine) -> Result:
 
 
 def container(machine: Machine) -> Result:
-    kind = machine.text("/run/systemd/container")
-    if kind is None and machine.exists("/.dockerenv"):
-        kind = "docker"
-    if kind is None and machine.exists("/run/.containerenv"):
-        kind = "podman"
+    kind = machine.container
     if not kind:
         return ok("no container")
     if machine.exists("/run/udev/control"):
@@ -112,6 +144,43 @@ def container(machine: Machine) -> Result:
         " the machine's",
         "docker run -v /dev:/dev --device-cgroup-rule 'c *:* rw' ...",
     )
+
+
+def _has_time_service(machine: Machine) -> bool:
+    folders = ("/lib/systemd/system", "/usr/lib/systemd/system", "/etc/systemd/system")
+    return any(machine.exists(f"{folder}/{name}.service") for folder in folders for name in TIME_SERVICES)
+
+
+def _low(machine: Machine, folder: str) -> float:
+    """The part of LOW and FULL that counts for the disk that a folder is on: 1 unless it is small."""
+    found = os.statvfs(machine.at(folder))
+    part = found.f_blocks * found.f_frsize / MEGABYTE * LOW_PART / LOW
+    return min(1.0, part) or 1.0
+
+
+def _room(machine: Machine, folder: str, logfile: str) -> str:
+    """The remedy for a full disk: what is ours and large, the journal, Debian's packages; else look."""
+    disk = os.stat(machine.at(folder)).st_dev
+    for path in (logfile, f"{logfile}.1"):
+        try:
+            found = os.stat(machine.at(path))
+        except OSError:
+            continue
+        if found.st_dev == disk and found.st_size / MEGABYTE > LOW * _low(machine, folder):
+            return ShellCommand(f"sudo truncate -s 0 {shlex.quote(path)}  # our own log, with what it tells")
+    look = f"sudo du -xh {shlex.quote(folder)} | sort -h | tail"
+    if _is_on(machine, "/var/cache/apt/archives", disk):
+        return ShellCommand(
+            f"sudo apt-get clean && sudo journalctl --vacuum-size=50M  # what else is large: {look}"
+        )
+    return f"look what is large: {look}"
+
+
+def _is_on(machine: Machine, path: str, disk: int) -> bool:
+    try:
+        return os.stat(machine.at(path)).st_dev == disk
+    except OSError:
+        return False
 
 
 def _existing_folder(machine: Machine, path: str) -> str:

@@ -1,9 +1,11 @@
 """Is the inverter there, and may the program open it: from the bus to the node."""
 
 import os
+import re
+import shlex
 import stat
 
-from .checks import SERVICE_USER, Check, Machine, Result, UsbDevice, fail, ok, skip, warn
+from .checks import SERVICE_USER, Check, Machine, Result, ShellCommand, UsbDevice, fail, ok, skip, warn
 
 SERIAL_CHIPS = {
     "0403:6001": "FTDI",
@@ -19,9 +21,15 @@ RULES = ("/etc/udev/rules.d/*.rules", "/lib/udev/rules.d/*.rules", "/usr/lib/ude
 SELF_POWERED = 0x40
 """Bit of bmAttributes of a hub with a power supply of its own (USB 2.0, 9.6.3)."""
 HUB_CLASS = "09"
-INSTALL_RULE = (
-    "sudo cp etc/99-goodwe.rules /etc/udev/rules.d/ && sudo udevadm control --reload; then replug it"
+OUR_RULE = "/etc/udev/rules.d/99-goodwe.rules"
+MODULES = ("hid", "usbhid", "hid_generic")
+"""Kernel modules between the bus and the node."""
+HELD_BACK = re.compile(
+    rf"^\s*(?:blacklist|install)\s+(?:{'|'.join(name.replace('_', '[-_]') for name in MODULES)})(?:\s|$)",
+    re.MULTILINE,
 )
+MODULE_RULES = ("/etc/modprobe.d/*.conf", "/run/modprobe.d/*.conf")
+APPLY_RULES = "sudo udevadm control --reload && sudo udevadm trigger --settle --subsystem-match=hidraw"
 
 
 def bus(machine: Machine) -> Result:
@@ -29,7 +37,10 @@ def bus(machine: Machine) -> Result:
         return skip("a stand-in is configured in place of an inverter")
     if not machine.exists("/sys/bus/usb/devices"):
         return fail(
-            "the kernel shows no USB bus", "sudo modprobe usbcore; in a virtual machine: pass USB through"
+            "the kernel shows no USB bus",
+            "pass USB and /sys through to this container"
+            if machine.container
+            else ShellCommand("sudo modprobe usbcore  # in a virtual machine: pass USB through to it"),
         )
     return ok(f"{len(machine.usb)} devices on the USB bus")
 
@@ -70,7 +81,7 @@ def autosuspend(machine: Machine) -> Result:
         if machine.text(f"{device.folder}/power/control") == "auto":
             return warn(
                 "the kernel may put the inverter's port to sleep",
-                f"echo on | sudo tee {device.folder}/power/control",
+                machine.outside(f"echo on | sudo tee {device.folder}/power/control"),
             )
     return ok("the port stays awake") if machine.inverters else skip("no inverter on the bus")
 
@@ -78,9 +89,16 @@ def autosuspend(machine: Machine) -> Result:
 def modules(machine: Machine) -> Result:
     if _is_stand_in(machine):
         return skip("a stand-in is configured in place of an inverter")
+    for file in (path for pattern in MODULE_RULES for path in machine.paths(pattern)):
+        if HELD_BACK.search(machine.text(file) or ""):
+            take_out = f"sudo sed -i -E {shlex.quote(f'/{_for_sed(HELD_BACK)}/d')} {shlex.quote(file)}"
+            return fail(
+                f"{file} keeps the kernel from loading what reads such devices",
+                machine.outside(f"{take_out} && {_load_modules(machine)}"),
+            )
     if machine.exists("/sys/class/hidraw"):
         return ok("the kernel has hidraw")
-    return fail("the kernel has no hidraw", "sudo modprobe usbhid")
+    return fail("the kernel has no hidraw", machine.outside(_load_modules(machine)))
 
 
 def node(machine: Machine) -> Result:
@@ -91,7 +109,7 @@ def node(machine: Machine) -> Result:
         return ok(", ".join(node.path for node in machine.nodes))
     if machine.inverters:
         return fail(
-            "the inverter is on the bus and has no hidraw node", "sudo modprobe usbhid; then replug it"
+            "the inverter is on the bus and has no hidraw node", machine.outside(_load_modules(machine))
         )
     return skip("no inverter on the bus")
 
@@ -106,13 +124,10 @@ def rights(machine: Machine) -> Result:
         shared = found.st_mode & 0o060 == 0o060 and machine.group(found.st_gid) == SERVICE_USER
         if machine.has_user(SERVICE_USER) and not shared:
             return warn(
-                f"the group {SERVICE_USER} may not open {each.path}",
-                INSTALL_RULE,
+                f"the group {SERVICE_USER} may not open {each.path}", machine.outside(_install_rule(machine))
             )
         if found.st_mode & stat.S_IWOTH:
-            return warn(
-                f"everybody may write to {each.path}", "sudo cp etc/99-goodwe.rules /etc/udev/rules.d/"
-            )
+            return warn(f"everybody may write to {each.path}", machine.outside(_install_rule(machine)))
     return ok("the node's rights are right") if machine.nodes else skip("no node")
 
 
@@ -122,12 +137,10 @@ def rule(machine: Machine) -> Result:
     if not ours:
         if not machine.has_user(SERVICE_USER):
             return skip("no rule, and none is needed to run as root")
-        return fail(
-            "no udev rule for the inverter",
-            INSTALL_RULE,
-        )
+        return fail("no udev rule for the inverter", machine.outside(_install_rule(machine)))
     if any('MODE="0666"' in (machine.text(path) or "") for path in ours):
-        return warn(f"{ours[0]} lets everybody write", f"sudo cp etc/99-goodwe.rules {ours[0]}")
+        take = f"sudo cp {machine.own_file('etc/99-goodwe.rules')} {shlex.quote(ours[0])}"
+        return warn(f"{ours[0]} lets everybody write", machine.outside(f"{take} && {APPLY_RULES}"))
     return ok(ours[0])
 
 
@@ -149,7 +162,7 @@ def holder(machine: Machine) -> Result:
         told = ", ".join(f"{name} (pid {pid})" for pid, (name, _) in sorted(holders.items()))
         ours = str(machine.status["program"]["pid"]) if machine.status is not None else ""
         others = sorted(set(holders) - {ours}, key=int)
-        return fail(f"several programs read the inverter: {told}", f"sudo kill {others[-1]}")
+        return fail(f"several programs read the inverter: {told}", ShellCommand(f"sudo kill {others[-1]}"))
     if holders:
         ((pid, (name, path)),) = holders.items()
         return ok(f"{path} is read by {name}, pid {pid}")
@@ -158,17 +171,36 @@ def holder(machine: Machine) -> Result:
     return ok("nobody reads it")
 
 
+def _install_rule(machine: Machine) -> str:
+    """The command that brings our rule into force, for what is plugged in as well."""
+    return f"sudo cp {machine.own_file('etc/99-goodwe.rules')} {OUR_RULE} && {APPLY_RULES}"
+
+
+def _load_modules(machine: Machine) -> str:
+    """The command that gives the inverter its node: modules loaded, then as if it were plugged in anew."""
+    steps = ["sudo modprobe usbhid", "sudo modprobe hid-generic"]
+    for device in machine.inverters:
+        name = os.path.basename(device.folder)
+        steps += [f"echo {name} | sudo tee /sys/bus/usb/drivers/usb/{word}" for word in ("unbind", "bind")]
+    return " && ".join(steps)
+
+
+def _for_sed(pattern: re.Pattern[str]) -> str:
+    """The pattern as sed -E takes it."""
+    return pattern.pattern.replace("(?:", "(")
+
+
 def _given_node(machine: Machine, device: str) -> Result:
+    hint = "leave device empty: the inverter is found by itself"
+    empty = machine.setting("inverter", "device", "", by_hand=hint) or hint
     try:
         found = os.stat(machine.at(device))
     except FileNotFoundError:
-        return fail(f"device = {device} is not there", "leave device empty: the inverter is found by itself")
+        return fail(f"device = {device} is not there", empty)
     except OSError as error:
         return fail(f"device = {device}: {error.strerror}", "run with sudo")
     if not stat.S_ISCHR(found.st_mode):
-        return fail(
-            f"device = {device} is no device node", "leave device empty: the inverter is found by itself"
-        )
+        return fail(f"device = {device} is no device node", empty)
     return ok(device)
 
 
