@@ -30,7 +30,15 @@ PACKAGES = find_packages(str(HERE), include=["goodwe", "goodwe.*", "DaemonPy"])
 READY_MADE = 'platform_machine in "x86_64 aarch64 arm64"'
 DEMO = [f"amqtt>=0.11; {READY_MADE}"] if sys.maxsize > 2**32 else []
 WEB = ["prometheus-client>=0.16", "waitress>=2.1"]
-TEST = ["build>=1", "coverage>=7", "hypothesis>=6", "packaging>=23", "pytest>=8", "pytest-cov>=5"]
+TEST = [
+    "build>=1",
+    "coverage>=7",
+    "hypothesis>=6",
+    "packaging>=23",
+    "pytest>=8",
+    "pytest-cov>=5",
+    "pytest-xdist>=3",
+]
 CHECK = ["mypy>=1.11", "ruff>=0.6", "types-simplejson", "types-waitress"]
 
 

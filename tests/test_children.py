@@ -1,5 +1,6 @@
 """A test run leaves nothing behind, whether a test fails or the run is killed."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def test_failed_test_and_killed_run_leave_no_process(tmp_path, killed):
     with subprocess.Popen(
         command,
         cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

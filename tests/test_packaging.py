@@ -304,3 +304,30 @@ def test_hooks_of_pre_commit_are_the_checks_of_ci():
     hooks = (ROOT / ".pre-commit-config.yaml").read_text("utf-8").splitlines()
     assert [line.partition("entry: ")[2] for line in hooks if "entry: " in line] == checks
     assert len(checks) > 2
+
+
+CI_BEGINS = """
+works() { echo works-said; }
+fails() { echo fails-said; false; echo not-reached; }
+lasts() { echo lasts-said; sleep 300; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "said"),
+    [
+        ("begin works; finish works; echo all", 0, ["works-said", "all"]),
+        ("begin fails; finish fails; echo all", 1, ["fails-said", "fails failed, exit code 1"]),
+        ("begin lasts; until grep -qs said $output/lasts; do :; done; false; echo all", 1, ["lasts-said"]),
+    ],
+)
+def test_what_ci_has_in_the_background_is_shown_and_fails_the_whole(script, code, said):
+    run = (ROOT / ".ci" / "run").read_text("utf-8")
+    head, trap, _ = run.partition("trap leave EXIT\n")
+    lines = ["bash", "-c", head.replace('cd "$(dirname "$0")/.."\n', "") + trap + CI_BEGINS + script]
+    done = subprocess.run(lines, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    for word in said:
+        assert f"{word}\n" in done.stdout
+    assert "not-reached" not in done.stdout
+    assert ("all\n" in done.stdout) == (code == 0)

@@ -80,13 +80,14 @@ def test_building_needs_root(monkeypatch):
         image.check_host()
 
 
-def test_second_run_waits_its_turn(tmp_path, monkeypatch):
+def test_second_run_waits_its_turn_and_one_with_another_debian_does_not(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    held = image.lock()
-    with pytest.raises(HostError, match="another run"):
-        image.lock()
+    held = image.lock("bookworm")
+    with pytest.raises(HostError, match="another run with bookworm"):
+        image.lock("bookworm")
+    image.os.close(image.lock("trixie"))
     image.os.close(held)
-    image.os.close(image.lock())
+    image.os.close(image.lock("bookworm"))
 
 
 def test_emulation_is_taken_when_kvm_hangs_and_the_next_run_knows(qemu, capsys):

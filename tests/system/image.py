@@ -111,16 +111,16 @@ def check_host() -> None:
             raise HostError(f"{folder} has {free / 1024**3:.1f} GiB free, {SPACE / 1024**3:.0f} are needed")
 
 
-def lock() -> int:
-    """A descriptor that holds the lock of this user's system tests. Raises HostError if another run has it."""
+def lock(suite: str) -> int:
+    """A descriptor that holds the lock of a suite's guest. Raises HostError if another run of this user has it."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+    descriptor = os.open(folder / f"lock-{suite}", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise HostError("another run of the system tests is under way; wait for its end") from None
+        raise HostError(f"another run with {suite} is under way; wait for its end") from None
     return descriptor
 
 
