@@ -7,7 +7,6 @@ through the pipe to the shell.
 """
 
 import contextlib
-import logging
 import os
 import select
 import signal
@@ -17,8 +16,6 @@ from typing import TextIO
 
 from .notify import Notifier
 from .pidfile import AlreadyRunning, Holder, PidFile, PidFileError, has_words, is_family
-
-log = logging.getLogger(__name__)
 
 READY = b"\0"
 """The daemon's word through the pipe when it is up; anything else is why it is not."""
@@ -169,7 +166,9 @@ class Daemon:
         except DaemonStartError as error:
             return self._failed(str(error))
         except Exception as error:  # a defect: in full to the log, in a line to whoever waits
-            log.exception("%s ended by a defect", self.name)
+            import logging  # here, since who only looks at a daemon needs none
+
+            logging.getLogger(__name__).exception("%s ended by a defect", self.name)
             return self._failed(f"{type(error).__name__}: {error}")
 
     def _failed(self, reason: str) -> int:

@@ -17,28 +17,23 @@ import os
 import select
 import socket
 import stat
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import simplejson
 
+from .errors import NOT_A_REQUEST
 from .loop import Host
 from .times import NEVER
 
 log = logging.getLogger(__name__)
 
-SYSTEMD_SOCKET = "/run/goodwe/control.sock"
-"""Where the unit's program listens: RuntimeDirectory=goodwe."""
 MOST_CLIENTS = 8
 LONGEST_REQUEST = 4096
 """Bytes of a line."""
 PATIENCE = 5.0
 """Seconds that a client may take between two requests, and for reading an answer."""
 MODE = 0o660
-NOT_A_REQUEST = "not a request"
-QUEUE_FULL_FOR = 0.02
-"""Seconds before another try to get a place in it."""
 
 MOST_FEEDS = 2
 """Clients that lines follow to, of those that may be there."""
@@ -62,17 +57,6 @@ class Feed(NamedTuple):
     """A JSON value, for the reply."""
     begin: Callable[[Callable[[str], bool]], Callable[[], None]]
     """Given what takes a line, and says whether it could: what ends it again."""
-
-
-def path_of(pidfile: str, environ: Mapping[str, str]) -> str:
-    """Path of the socket of this process: in the RuntimeDirectory of its unit, else beside the pid file."""
-    folder = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    return os.path.join(folder, os.path.basename(SYSTEMD_SOCKET)) if folder else path_beside(pidfile)
-
-
-def path_beside(pidfile: str) -> str:
-    """Path of the socket of a program with that pid file."""
-    return f"{os.path.splitext(pidfile)[0]}.sock"
 
 
 class ControlSocket:
@@ -241,74 +225,6 @@ class _ControlClient:
             return {"ok": True, name: self._fed(value) if isinstance(value, Feed) else value}
         except RequestError as error:
             return {"ok": False, "error": str(error)}
-
-
-def ask(path: str, request: str, *, within: float) -> Any:
-    """The answer of the program that listens on `path`, to a request without arguments.
-
-    Raises OSError when nobody listens (FileNotFoundError, ConnectionRefusedError), when asking is not
-    allowed (PermissionError), or without an answer after `within` seconds (TimeoutError); ValueError for
-    an answer that is none, or a refusal.
-    """
-    answer, connection, _ = follow(path, request, within=within)
-    connection.close()
-    return answer
-
-
-def follow(path: str, request: str, *, within: float) -> tuple[Any, socket.socket, bytes]:
-    """The answer to a request that lines follow: its head, the connection, and what came of the lines.
-
-    The connection has a timeout of `within` seconds. Errors as in `ask`.
-    """
-    end = time.monotonic() + within
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(within)
-        _connect(connection, path, end)
-        connection.sendall(simplejson.dumps({"request": request}).encode() + b"\n")
-        line, rest = _first_line(connection, end)
-        return _answer_in(simplejson.loads(line.decode()), path, request), connection, rest
-    except BaseException:  # whatever it is goes on; the descriptor would stay open
-        connection.close()
-        raise
-
-
-def _first_line(connection: socket.socket, end: float) -> tuple[bytes, bytes]:
-    """The first line of what comes until `end` on the clock, and what came behind it."""
-    received = bytearray()
-    while b"\n" not in received:
-        left = end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("no whole answer in time")
-        connection.settimeout(left)
-        chunk = connection.recv(MOST_QUEUED)
-        if not chunk:
-            break
-        received += chunk
-    line, _, rest = bytes(received).partition(b"\n")
-    return line, rest
-
-
-def _answer_in(reply: Any, path: str, request: str) -> Any:
-    """The answer to that request in a reply. Raises ValueError for a refusal, and for no reply at all."""
-    if not isinstance(reply, dict) or not reply.get("ok") or request not in reply:
-        error = reply.get("error") if isinstance(reply, dict) else None
-        known = isinstance(error, str) and not error.startswith(NOT_A_REQUEST)
-        raise ValueError(error if known else f"{path} does not know {request}")
-    return reply[request]
-
-
-def _connect(connection: socket.socket, path: str, end: float) -> None:
-    """Wait for a place in the queue; the kernel tells that it is full, but not when it no longer is."""
-    while True:
-        try:
-            connection.connect(path)
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise TimeoutError(f"{path} lets nobody in") from None
-            select.select([], [], [], QUEUE_FULL_FOR)
-        else:
-            return
 
 
 def _listen(path: str) -> socket.socket:

@@ -11,6 +11,9 @@ GoodWeError
 A cable that is pulled is not in this tree: it is an OSError to the link and an Offline to the world.
 """
 
+NOT_A_REQUEST = "not a request"
+"""Begins what the control socket says of a request that it does not know (CONTRACT 9)."""
+
 
 class GoodWeError(Exception):
     """Base of all our errors; its text is one line for a person to act on."""

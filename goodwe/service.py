@@ -15,7 +15,10 @@ from functools import partial
 from random import Random
 from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
 
-from DaemonPy import Daemon, DaemonStartError, LogFile, Notifier, Wakeup, give_back, keep_one_heap
+from DaemonPy import Daemon, DaemonStartError, Notifier
+from DaemonPy.logfile import LogFile
+from DaemonPy.memory import give_back, keep_one_heap
+from DaemonPy.signals import Wakeup
 
 from . import __version__, control, paths
 from .app import App, outputs
@@ -85,7 +88,7 @@ class GoodWe(Daemon):
         `configuration` is the path that the `settings` and the `warnings` about them are from.
         """
         super().__init__(pidfile)
-        self._control_path = control.path_of(os.path.abspath(pidfile), os.environ)
+        self._control_path = paths.control_socket(os.path.abspath(pidfile), os.environ)
         self._settings = settings
         self._warnings = warnings
         self._configuration = os.path.abspath(configuration)

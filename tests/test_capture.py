@@ -18,11 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from goodwe import control
 from goodwe.capture import MISSED, CaptureFeed, facts
 from goodwe.protocol import fields
 from goodwe.protocol.frame import frame
-from goodwe.tools import capture, captures, decode, pcapng, summary
+from goodwe.tools import capture, captures, client, decode, pcapng, summary
 from goodwe.tools.capture import CaptureError, CaptureWriter
 from goodwe.tools.captures import CaptureReader, Frames, lines_of
 from goodwe.traffic import Line, Tap, packed, unpacked
@@ -573,7 +572,7 @@ def test_capturer_that_stands_still_delays_no_reading_and_is_told_what_it_missed
     def last_readings():
         ages = []
         for _ in range(10):
-            (inverter,) = control.ask(path, "status", within=PATIENCE)["inverters"].values()
+            (inverter,) = client.ask(path, "status", within=PATIENCE)["inverters"].values()
             ages.append(inverter["last_reading_seconds"])
             time.sleep(0.2)  # a process that stands still is the subject
         return ages

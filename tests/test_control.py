@@ -11,9 +11,10 @@ import pytest
 
 from goodwe import control
 from goodwe.config import parse
-from goodwe.control import ControlSocket, Feed, RequestError, ask, follow
+from goodwe.control import ControlSocket, Feed, RequestError
 from goodwe.loop import NEVER, Loop
 from goodwe.service import GoodWe
+from goodwe.tools.client import ask, follow
 
 from .broker import PATIENCE, wait_for
 

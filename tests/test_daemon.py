@@ -17,8 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from DaemonPy import LogFile, Notifier, PidFile, Wakeup, give_back, keep_one_heap
+from DaemonPy import Notifier, PidFile
+from DaemonPy.logfile import LogFile
+from DaemonPy.memory import give_back, keep_one_heap
 from DaemonPy.pidfile import AlreadyRunning, PidFileError
+from DaemonPy.signals import Wakeup
 
 from .broker import PATIENCE, wait_for
 
@@ -28,7 +31,8 @@ PROGRAM = """
 import os, select, sys
 from pathlib import Path
 from signal import SIGHUP, SIGTERM, pthread_sigmask, SIG_BLOCK, signal, SIG_IGN
-from DaemonPy import Daemon, DaemonStartError, Wakeup
+from DaemonPy import Daemon, DaemonStartError
+from DaemonPy.signals import Wakeup
 
 pidfile, verb, mode = sys.argv[1:]
 folder = Path(pidfile).parent
@@ -592,7 +596,7 @@ def in_a_process_of_its_own(script: str) -> subprocess.CompletedProcess:
 def test_memory_that_is_free_below_something_in_use_goes_back():
     done = in_a_process_of_its_own(
         """
-from DaemonPy import give_back
+from DaemonPy.memory import give_back
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 held = [bytes(2000) for _ in range(20_000)]  # each of malloc, 40 MB
@@ -612,7 +616,7 @@ def test_threads_share_one_heap(call, heaps):
     done = in_a_process_of_its_own(
         f"""
 import ctypes, threading
-from DaemonPy import keep_one_heap
+from DaemonPy.memory import keep_one_heap
 {call}
 barrier = threading.Barrier(4)
 def work():

@@ -10,11 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = [
-    ["times", "paths", "on_demand"],
+    ["times"],
     ["errors", "events", "tally", "protocol", "protocol.frame", "protocol.fields", "readings"],
     ["protocol.bus", "protocol.simulator", "protocol.identity", "protocol.texts"],
     ["readings.plausibility", "ladder", "traffic", "recurrences"],
-    ["loop", "program"],
+    ["loop", "program", "paths", "on_demand"],
     ["transport.wire"],
     ["transport.hidraw"],
     ["transport.udev", "transport.standin"],
@@ -63,7 +63,7 @@ FLOORS = [
     ["snapshot", "control", "instance"],
     ["capture"],
     ["app"],
-    ["tools", "tools.captures"],
+    ["tools", "tools.captures", "tools.client"],
     ["tools.pcapng", "tools.summary"],
     ["tools.decode", "tools.status", "tools.fleet", "tools.embedded_broker", "tools.discovery"],
     ["tools.simulate"],

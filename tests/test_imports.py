@@ -24,17 +24,9 @@ PACKAGES = ("goodwe", "DaemonPy")
 ANY = {"goodwe", "goodwe.cli", "goodwe.errors", "goodwe.paths"}
 STOP = ANY | {
     "goodwe.instance",
-    *("DaemonPy", "DaemonPy.daemonpy", "DaemonPy.logfile", "DaemonPy.memory", "DaemonPy.notify"),
-    *("DaemonPy.pidfile", "DaemonPy.signals"),
+    *("DaemonPy", "DaemonPy.daemonpy", "DaemonPy.notify", "DaemonPy.pidfile"),
 }
-STATUS = STOP | {
-    "goodwe.program",
-    "goodwe.tools",
-    "goodwe.tools.status",
-    "goodwe.control",
-    "goodwe.loop",
-    "goodwe.times",
-}
+STATUS = STOP | {"goodwe.tools", "goodwe.tools.client", "goodwe.tools.status"}
 CHECK_CONFIG = ANY | {
     *("goodwe.config", "goodwe.config.documents", "goodwe.config.file", "goodwe.config.inverter"),
     *("goodwe.config.options", "goodwe.config.parsers", "goodwe.config.rules", "goodwe.config.source"),
@@ -48,6 +40,7 @@ DAEMON = (
     STOP
     | CHECK_CONFIG
     | {
+        *("DaemonPy.logfile", "DaemonPy.memory", "DaemonPy.signals"),
         *("goodwe.app", "goodwe.control", "goodwe.service", "goodwe.snapshot"),
         *(
             "goodwe.ladder",
@@ -131,6 +124,11 @@ def test_verb_loads_what_it_needs(arguments, expected, tmp_path, bare):
     assert not {"paho", "pyudev", "ssl", "asyncio", "difflib"} & modules
     if "check-config" not in arguments:
         assert not FOR_CONFIGURATION & modules
+    if arguments in (["stop"], ["status"]):
+        assert (
+            not {"argparse", "logging", "threading", "ctypes", "pathlib", "shutil", "urllib", "simplejson"}
+            & modules
+        )
 
 
 def test_daemon_loads_what_it_needs(mosquitto, subscriber, tmp_path, bare):

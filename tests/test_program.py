@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from goodwe import control
 from goodwe.events import Reading
 from goodwe.outputs.mqtt.client import paho_client
 from goodwe.protocol.identity import Identity
@@ -24,6 +23,7 @@ from goodwe.protocol.simulator import Day
 from goodwe.readings import state
 from goodwe.readings.plausibility import Moment, Plausibility
 from goodwe.readings.state import Memory
+from goodwe.tools import client
 from goodwe.tools.simulate import time_of_day
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, wait_for
@@ -208,7 +208,7 @@ def test_status_tells_how_things_stand_however_it_was_started(house, subscriber,
         house.foreground()
     subscriber.until(topic("online"), "1")
     path = house.folder / ("control.sock" if way == "systemd" else "goodwe.sock")
-    snapshot = control.ask(str(path), "status", within=PATIENCE)
+    snapshot = client.ask(str(path), "status", within=PATIENCE)
     assert snapshot["program"]["configuration"] == str(house.config)
     assert snapshot["links"][0]["name"] == f"unix:{house.socket}"
     if way != "systemd":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from goodwe import control
+from goodwe import paths
 from goodwe.tools import status
 from goodwe.tools.status import StatusAnswer, Style, asked, duration, shown
 
@@ -200,7 +200,7 @@ def test_units_program_is_asked_where_systemd_has_its_socket():
 @pytest.mark.parametrize("answer", [{}, {"program": 1}, [], None, "yes"])
 def test_another_program_at_the_socket_is_told_from_ours(answer):
     assert asked("/x.pid", lambda path: answer) == StatusAnswer(
-        None, f"no answer at {control.SYSTEMD_SOCKET}: another program listens there"
+        None, f"no answer at {paths.SYSTEMD_SOCKET}: another program listens there"
     )
 
 

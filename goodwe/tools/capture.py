@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .. import control, program
+from .. import paths, program
 from ..capture import MISSED, CaptureFeed, facts
 from ..config import Config
 from ..errors import FieldError, GoodWeError
@@ -31,7 +31,7 @@ from ..protocol.bus import Bus
 from ..service import stop_on_signal
 from ..traffic import Tap
 from ..transport import Find, Ids, Wire, find
-from . import captures
+from . import captures, client
 from .captures import ENDED
 
 SECONDS, MEGABYTES = 600.0, 16.0
@@ -149,7 +149,7 @@ class RunningSource(Timer):
 
     def ready(self, now: float) -> None:
         try:
-            chunk = self._connection.recv(control.MOST_QUEUED)
+            chunk = self._connection.recv(client.CHUNK)
         except BlockingIOError:
             return
         except OSError:
@@ -368,9 +368,9 @@ def running(pidfile: str) -> tuple[dict[str, Any], socket.socket, bytes] | None:
     None where none runs. Raises CaptureError for one that cannot be asked, StartError.
     """
     trouble = ""
-    for path in dict.fromkeys((control.path_beside(pidfile), control.SYSTEMD_SOCKET)):
+    for path in dict.fromkeys((paths.socket_beside(pidfile), paths.SYSTEMD_SOCKET)):
         try:
-            told, connection, rest = control.follow(path, "capture", within=WITHIN)
+            told, connection, rest = client.follow(path, "capture", within=WITHIN)
         except PermissionError:
             trouble = f"you may not ask it at {path}; run with sudo, or as a user in group goodwe"
         except TimeoutError:

@@ -1,18 +1,16 @@
 """`status`: how the running program stands, asked at its control socket; the shape is that of snapshot.py."""
 
-import argparse
 import contextlib
 import errno
+import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TextIO
 
-import simplejson
-
-from .. import control, program
+from .. import paths
+from . import client
 
 WITHIN = 2.0
 """Seconds for an answer."""
@@ -45,6 +43,15 @@ class StatusAnswer(NamedTuple):
     """Why there is none, where a program listens; empty where nobody does."""
 
 
+class Options(NamedTuple):
+    """How it is to be told."""
+
+    long: bool = False
+    json: bool = False
+    watch: float | None = None
+    """Seconds between two looks; None for a single one."""
+
+
 class Style(NamedTuple):
     """How a line may look."""
 
@@ -65,8 +72,14 @@ def main(arguments: list[str], daemon: Looked, pidfile: str, *, out: TextIO | No
         time.sleep(options.watch)  # a person watches; Ctrl-C ends it
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
+def parse(arguments: list[str]) -> Options:
     """The options; a wrong one ends the program with usage and exit code 2."""
+    if not arguments:  # as it is asked most; argparse would take a good part of the time for an answer
+        return Options()
+    import argparse
+
+    from .. import program
+
     parser = argparse.ArgumentParser(
         prog=f"{program.name()} status",
         description="How the running program stands: daemon, foreground or unit of systemd.",
@@ -88,14 +101,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="SECONDS",
         help=f"renew it, every {EVERY:g} s without a number",
     )
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    return Options(given.long, given.json, given.watch)
 
 
 def asked(pidfile: str, ask: Callable[[str], Any] | None = None) -> StatusAnswer:
     """The answer of the program with that pid file, or of systemd's; `ask` asks at one socket."""
-    ask = ask or (lambda path: control.ask(path, "status", within=WITHIN))
+    ask = ask or (lambda path: client.ask(path, "status", within=WITHIN))
     trouble = ""
-    for path in dict.fromkeys((control.path_beside(pidfile), control.SYSTEMD_SOCKET)):
+    for path in dict.fromkeys((paths.socket_beside(pidfile), paths.SYSTEMD_SOCKET)):
         try:
             snapshot = ask(path)
             if not isinstance(snapshot, dict) or not isinstance(snapshot.get("program"), dict):
@@ -213,11 +227,11 @@ def _counts(counts: Mapping[str, int]) -> str:
 # --- how it is asked and printed
 
 
-def _once(options: argparse.Namespace, daemon: Looked, pidfile: str, out: TextIO) -> int:
+def _once(options: Options, daemon: Looked, pidfile: str, out: TextIO) -> int:
     answer = asked(pidfile)
     if answer.snapshot is not None:
         if options.json:
-            text = simplejson.dumps(answer.snapshot, sort_keys=True)
+            text = json.dumps(answer.snapshot, sort_keys=True)
         elif options.long or out.isatty():
             text = shown(answer.snapshot, _style(out))
         else:  # programs read this line
@@ -228,7 +242,7 @@ def _once(options: argparse.Namespace, daemon: Looked, pidfile: str, out: TextIO
         code = daemon.status()  # no line for a person among the JSON
     trouble = answer.trouble
     if code == RUNNING and not trouble and (options.json or options.long):
-        trouble = f"nothing listens at {control.path_beside(pidfile)}; restart it, then it can be asked"
+        trouble = f"nothing listens at {paths.socket_beside(pidfile)}; restart it, then it can be asked"
     if trouble:
         print(f"GoodWe: {trouble}", file=sys.stderr)
         return code if code == RUNNING and not options.json else CANNOT_BE_ASKED
@@ -244,7 +258,13 @@ def _watched(pidfile: str, style: Style) -> str:
 
 def _style(out: TextIO) -> Style:
     colours = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return Style(shutil.get_terminal_size().columns if out.isatty() else 10_000, colours)
+    return Style(_columns() if out.isatty() else 10_000, colours)
+
+
+def _columns() -> int:
+    from shutil import get_terminal_size  # here, since only a terminal has them
+
+    return get_terminal_size().columns
 
 
 def _styled(line: str, style: Style) -> str:
@@ -258,10 +278,12 @@ def _styled(line: str, style: Style) -> str:
 
 
 def _seconds(text: str) -> float:
+    from argparse import ArgumentTypeError
+
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError("must be from 0.1 to 3600")
+        raise ArgumentTypeError("must be from 0.1 to 3600")
     return seconds

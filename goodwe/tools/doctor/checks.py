@@ -13,7 +13,7 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ... import config, control
+from ... import config, paths
 from ...config import Config
 from ...config.parsers import OutOfReach, read_password
 from ...config.source import Source
@@ -21,6 +21,7 @@ from ...errors import ConfigError, StartError
 from ...instance import holder_of
 from ...program import HOME
 from ...transport.wire import Ids
+from .. import client
 
 if TYPE_CHECKING:
     from DaemonPy import Holder
@@ -128,7 +129,7 @@ class Machine:
         self.environ = os.environ if environ is None else environ
         self.uid = os.geteuid() if uid is None else uid
         self.run = run or output_of
-        self._ask = ask or (lambda path: control.ask(path, "status", within=ANSWER_WITHIN))
+        self._ask = ask or (lambda path: client.ask(path, "status", within=ANSWER_WITHIN))
         self._root = root
         # A name without a folder is found by the shell.
         self.program = os.path.abspath(program) if os.sep in program else program
@@ -247,7 +248,7 @@ class Machine:
     @property
     def sockets(self) -> list[str]:
         """Where a running program may listen: beside the pid file, or where systemd has it."""
-        return list(dict.fromkeys((control.path_beside(self.pidfile), control.SYSTEMD_SOCKET)))
+        return list(dict.fromkeys((paths.socket_beside(self.pidfile), paths.SYSTEMD_SOCKET)))
 
     @cached_property
     def status(self) -> dict[str, Any] | None:
