@@ -282,6 +282,8 @@ def _end(pid: int, number: signal.Signals, seconds: float) -> bool:
         return True
     try:
         signal.pidfd_send_signal(process, number)
+        # One that was stopped, by Ctrl-Z or a debugger, takes it only when it goes on.
+        signal.pidfd_send_signal(process, signal.SIGCONT)
         return bool(select.select([process], [], [], seconds)[0])
     except ProcessLookupError:
         return True

@@ -701,3 +701,64 @@ def test_demo_shows_values_and_leaves_nothing(tmp_path):
     assert "/online  1" in done.stdout
     assert list(tmp_path.iterdir()) == []
     assert time.monotonic() - began < 40
+
+
+# the doctor, beside the real program
+
+
+def doctor(house, *arguments):
+    done = house("doctor", "--json", *arguments)
+    found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    return done.returncode, found
+
+
+def carry_out(check):
+    """The doctor's command, word for word, but for sudo and for the Python that has our packages."""
+    assert check["command"] is True, check
+    words = check["remedy"].replace("sudo ", f"{sys.executable} ")
+    return subprocess.run(["sh", "-ec", words], capture_output=True, text=True, timeout=60)
+
+
+def test_doctor_has_a_daemon_restarted_that_hangs_died_or_was_never_started(house):
+    def is_well():
+        code, found = doctor(house, "--only", "program", "--only", "holder")
+        return (code, found["program"]["state"]) == (0, "OK")
+
+    _, found = doctor(house, "--only", "program")
+    assert (found["program"]["state"], found["program"]["text"]) == ("WARN", "it does not run")
+    carry_out(found["program"])
+    wait_for(is_well, "started")
+    stopped = house.pid
+    os.kill(stopped, signal.SIGSTOP)
+    began = time.monotonic()
+    code, found = doctor(house)
+    assert time.monotonic() - began < 30, "one that hangs holds nobody up"
+    assert (code, found["program"]["state"]) == (2, "FAIL")
+    assert found["program"]["text"] == f"pid {stopped} holds {house.pidfile} and does not answer"
+    began = time.monotonic()
+    assert "GoodWe stopped\n" in carry_out(found["program"]).stdout
+    assert time.monotonic() - began < 9, "it goes on to hear that it has to end; nobody has to kill it"
+    wait_for(is_well, "started anew")
+    assert "GoodWeUSBLogger stopped" in house.log.read_text(), "it said goodbye"
+    os.kill(house.pid, signal.SIGKILL)
+    wait_for(lambda: house("status").returncode == 1, "it is dead")
+    code, found = doctor(house, "--only", "program")
+    assert found["program"]["text"] == f"it is dead, its pid file {house.pidfile} remains"
+    carry_out(found["program"])
+    wait_for(is_well, "started once more")
+    house.configure(house.port, mqtt="qos = 1\n")
+    code, found = doctor(house, "--only", "program")
+    assert (code, found["program"]["state"]) == (1, "WARN"), "it has the old file in force"
+    carry_out(found["program"])
+    wait_for(is_well, "with the new one")
+
+
+def test_doctor_needs_no_home_no_locale_no_path_and_no_proc_of_others(house):
+    house.configure(house.port, mqtt="password = h\N{LATIN SMALL LETTER U WITH DIAERESIS}nter2\n")
+    words = [sys.executable, GOODWE, "--config", str(house.config), "--pidfile", str(house.pidfile), "doctor"]
+    for environ in ({}, {"LC_ALL": "C", "PATH": ""}, {"LC_ALL": "POSIX", "HOME": "/nowhere", "COLUMNS": "x"}):
+        done = subprocess.run(words, env=environ, capture_output=True, timeout=60)
+        assert done.returncode in (1, 2), "there is no inverter"
+        assert done.stderr == b""
+        assert b"the check itself failed" not in done.stdout
+        assert b"nter2" not in done.stdout
