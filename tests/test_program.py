@@ -692,13 +692,35 @@ def test_missing_packages_of_an_installation_are_to_be_had_with_its_own_pip(tmp_
     assert "-e ." not in done.stderr
 
 
+def demonstrate(folder: Path, *options: str) -> subprocess.Popen:
+    """A running demo that has its files in a folder."""
+    return subprocess.Popen(
+        [sys.executable, GOODWE, "demo", *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
+
+
 def test_demo_shows_values_and_leaves_nothing(tmp_path):
+    with demonstrate(tmp_path, "--seconds", "60", "--phases", "3") as demo:
+        shown = ""
+        while not ("/data  " in shown and " W, " in shown and "/online  1" in shown):
+            line = demo.stdout.readline()
+            assert line, f"it ended after {shown}"
+            shown += line
+        demo.send_signal(signal.SIGINT)
+        assert "The demo ends." in demo.communicate(timeout=60)[0]
+    assert demo.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_ends_by_itself_and_leaves_nothing(tmp_path):
     began = time.monotonic()
-    done = goodwe("demo", "--seconds", "5", "--phases", "3", env={**os.environ, "TMPDIR": str(tmp_path)})
-    assert done.returncode == 0, done.stderr
-    assert "/data  " in done.stdout
-    assert " W, " in done.stdout
-    assert "/online  1" in done.stdout
+    with demonstrate(tmp_path, "--seconds", "1") as demo:
+        shown = demo.communicate(timeout=60)[0]
+    assert demo.returncode == 0
+    assert "Program:   GoodWe.py foreground" in shown
     assert list(tmp_path.iterdir()) == []
     assert time.monotonic() - began < 40
 

@@ -474,10 +474,18 @@ def test_child_that_does_not_end_is_killed(tmp_path, monkeypatch):
 @needs_amqtt
 def test_demo_with_the_embedded_broker(monkeypatch, capsys):
     monkeypatch.setattr(demo, "MOSQUITTO", ())
-    assert demo.main(["--seconds", "6"]) == 0
-    shown = capsys.readouterr().out
-    assert "amqtt on 127.0.0.1:" in shown
-    assert "/online  1" in shown
+    said, line = [], demo.line
+
+    def until_online(message):
+        said.append(line(message))
+        if "/online  1" in said[-1]:
+            raise KeyboardInterrupt  # a person has seen enough
+        return said[-1]
+
+    monkeypatch.setattr(demo, "line", until_online)
+    assert demo.main(["--seconds", "60"]) == 0
+    assert "amqtt on 127.0.0.1:" in capsys.readouterr().out
+    assert "/online  1" in said[-1]
 
 
 def test_demo_without_any_broker_says_what_to_install(monkeypatch):
