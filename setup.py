@@ -38,6 +38,7 @@ TEST = [
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-xdist>=3",
+    "shtab==1.13.0",  # what it makes is in the tree, and held by a test
 ]
 CHECK = ["mypy>=1.11", "ruff>=0.6", "types-simplejson", "types-waitress"]
 

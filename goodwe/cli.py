@@ -76,8 +76,8 @@ class Verb(NamedTuple):
     run: Callable[[Call], int]
     """Does it; gives the exit code. Raises GoodWeError."""
     usages: tuple[Usage, ...]
-    takes_arguments: bool = False
-    """True for a verb that parses what stands behind it by itself."""
+    parser: Callable[[], "ArgumentParser"] | None = None
+    """For a verb that parses what stands behind it by itself: what it does that with."""
 
 
 # --- what runs a verb; a verb imports what it needs itself: the daemon loads no tools, and no verb waits for
@@ -197,6 +197,20 @@ def _program(call: Call) -> "GoodWe":
 
 # --- the table
 
+
+def _parser_of(tool: str, *arguments: str) -> Callable[[], "ArgumentParser"]:
+    """The parser of a module of tools, which is imported when it is asked for."""
+
+    def made() -> "ArgumentParser":
+        import importlib
+
+        module = importlib.import_module(f".tools.{tool}", __package__)
+        parser: ArgumentParser = module.parser(*arguments)
+        return parser
+
+    return made
+
+
 VERBS = (
     Verb(
         "start",
@@ -229,7 +243,7 @@ VERBS = (
                 "0 running; 1 dead, its pid file remains; 3 not running; 4 there, but it cannot be asked",
             ),
         ),
-        takes_arguments=True,
+        parser=_parser_of("status"),
     ),
     Verb(
         "foreground",
@@ -261,7 +275,7 @@ VERBS = (
                 "0 all is well; 1 with warnings; 2 with failures",
             ),
         ),
-        takes_arguments=True,
+        parser=_parser_of("doctor"),
     ),
     Verb(
         "capture",
@@ -276,7 +290,7 @@ VERBS = (
                 "0; 1 nothing was captured, or it could not be written; 2",
             ),
         ),
-        takes_arguments=True,
+        parser=_parser_of("capture"),
     ),
     Verb(
         "decode",
@@ -292,7 +306,7 @@ VERBS = (
             Usage("--summary FILE", "counts what a capture has in it", "0 if there was a frame, else 1"),
             Usage("--pcapng OUT FILE", "writes a capture for Wireshark", "0; 1"),
         ),
-        takes_arguments=True,
+        parser=_parser_of("decode"),
     ),
     Verb(
         "replay",
@@ -306,7 +320,7 @@ VERBS = (
                 "0; 1 the file or the socket cannot be used; 2 wrong arguments",
             ),
         ),
-        takes_arguments=True,
+        parser=_parser_of("replay"),
     ),
     Verb(
         "simulate",
@@ -321,7 +335,7 @@ VERBS = (
             ),
             Usage("--fleet N", "is N programs, for a broker", "0; 1 if a reading was lost"),
         ),
-        takes_arguments=True,
+        parser=_parser_of("simulate"),
     ),
     Verb(
         "discovery",
@@ -334,14 +348,14 @@ VERBS = (
                 "0; 1; 2 wrong arguments",
             ),
         ),
-        takes_arguments=True,
+        parser=_parser_of("discovery"),
     ),
     Verb(
         "demo",
         "show it all: simulated inverter, broker, values; nothing is installed",
         _demo,
         (Usage("", "see above", "0"),),
-        takes_arguments=True,
+        parser=_parser_of("demo"),
     ),
     Verb(
         "install",
@@ -356,7 +370,7 @@ VERBS = (
                 "0; 1 something is left to do, or could not be done; 2 wrong arguments",
             ),
         ),
-        takes_arguments=True,
+        parser=_parser_of("install"),
     ),
     Verb(
         "uninstall",
@@ -369,7 +383,7 @@ VERBS = (
                 "as install",
             ),
         ),
-        takes_arguments=True,
+        parser=_parser_of("install", "uninstall"),
     ),
 )
 
@@ -420,7 +434,7 @@ def _parse(arguments: list[str]) -> tuple[Verb, Call]:
     """The verb and its call. A wrong command line ends the program with usage and exit code 2."""
     name, call = _parse_plain(arguments) or _parse_any(arguments)
     verb = next(verb for verb in VERBS if verb.name == name)
-    if call.rest and not verb.takes_arguments:
+    if call.rest and not verb.parser:
         _refuse_arguments(verb, call.rest)
     return verb, call
 
@@ -444,7 +458,7 @@ def _parse_plain(arguments: list[str]) -> tuple[str, Call] | None:
 
 def _parse_any(arguments: list[str]) -> tuple[str, Call]:
     """As `_parse_plain`, of any command line. A wrong one ends the program."""
-    parser = _parser()
+    parser = command_line()
     names = [verb.name for verb in VERBS]
     options = parser.parse_args(arguments)
     if options.verb is None:
@@ -456,7 +470,8 @@ def _parse_any(arguments: list[str]) -> tuple[str, Call]:
     return options.verb, Call(options.config, options.pidfile, options.rest)
 
 
-def _parser() -> "ArgumentParser":
+def command_line() -> "ArgumentParser":
+    """Understands what stands before the verb."""
     import argparse
 
     from . import program

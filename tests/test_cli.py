@@ -240,7 +240,9 @@ def test_version_says_the_commit_of_a_checkout(monkeypatch, tmp_path):
 
 
 def test_git_is_asked_only_by_who_wants_the_version():
-    script = "import sys; from goodwe import cli, program; cli._parser(); print('subprocess' in sys.modules)"
+    script = (
+        "import sys; from goodwe import cli, program; cli.command_line(); print('subprocess' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60
     )

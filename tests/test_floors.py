@@ -76,6 +76,7 @@ FLOORS = [
     ["tools.install.steps"],
     ["tools.install"],
     ["cli"],
+    ["tools.manual"],
     ["tools.documents"],
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}

@@ -18,7 +18,7 @@ def sample() -> str:
     lines = [_ABOUT]
     for name, kind in all_kinds().items():
         lines.append(f"[{name}]" if name in always_there() else f"#[{name}]")
-        for option in _listed(kind.options()):
+        for option in listed(kind.options()):
             lines += [f"# {option.meaning}", f"#{option.key} = {option.default}".rstrip(), ""]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -27,7 +27,7 @@ def table() -> str:
     """The table of the README, in Markdown."""
     rows = ["| section | key | default | meaning |", "|---|---|---|---|"]
     for name, kind in all_kinds().items():
-        for option in _listed(kind.options()):
+        for option in listed(kind.options()):
             rows.append(f"| {name} | {option.key} | {option.default or '(empty)'} | {option.meaning} |")
     return "\n".join(rows) + "\n"
 
@@ -44,7 +44,8 @@ def shown(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _listed(options: list[Option]) -> list[Option]:
+def listed(options: list[Option]) -> list[Option]:
+    """The options that the documents have."""
     return [option for option in options if option.listed]
 
 

@@ -343,23 +343,28 @@ def _run(loop: Loop, source: LineSource, writer: CaptureWriter, seconds: float) 
         source.close()
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options; a wrong one ends the program with usage and exit code 2."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The words and options that may stand behind the verb."""
+    made = argparse.ArgumentParser(
         prog=f"{program.name()} capture",
         description="Write what goes over the wire to a file: from the running program, or, where none runs,"
         " by asking the inverter as it would.",
         epilog="exit code: 0; 1 nothing was captured, or it could not be written; 2 wrong arguments or"
         " configuration. --config and --pidfile stand before the verb.",
     )
-    parser.add_argument("file", metavar="FILE", help="a new file; - for the standard output")
-    parser.add_argument(
+    made.add_argument("file", metavar="FILE", help="a new file; - for the standard output")
+    made.add_argument(
         "--seconds", type=_seconds, default=SECONDS, help=f"how long at most, {SECONDS:g} by default"
     )
-    parser.add_argument(
+    made.add_argument(
         "--megabytes", type=_megabytes, default=MEGABYTES, help=f"how large at most, {MEGABYTES:g} by default"
     )
-    return parser.parse_args(arguments)
+    return made
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    return parser().parse_args(arguments)
 
 
 def running(pidfile: str) -> tuple[dict[str, Any], socket.socket, bytes] | None:

@@ -58,19 +58,24 @@ def main(
         return 1
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options; a wrong one ends the program with usage and exit code 2."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The words and options that may stand behind the verb."""
+    made = argparse.ArgumentParser(
         prog=f"{program.name()} decode",
         description="Explain bytes of the wire, of a capture or of a log with loglevel = DEBUG.",
         epilog="exit code: 0 if there was a frame, else 1",
     )
     source_help = "bytes, two digits each, or a file; none: standard input, which may also be our log"
-    parser.add_argument("hex", nargs="*", metavar="HEX|FILE", help=source_help)
-    which = parser.add_mutually_exclusive_group()
+    made.add_argument("hex", nargs="*", metavar="HEX|FILE", help=source_help)
+    which = made.add_mutually_exclusive_group()
     which.add_argument("--summary", action="store_true", help="count what a capture or a log has in it")
     which.add_argument("--pcapng", metavar="OUT", help="write a capture to OUT, for Wireshark")
-    return parser.parse_args(arguments)
+    return made
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    return parser().parse_args(arguments)
 
 
 def _file_among(arguments: list[str]) -> str | None:

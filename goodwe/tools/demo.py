@@ -80,16 +80,21 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options; a wrong one ends the program with usage and exit code 2."""
-    parser = argparse.ArgumentParser(prog=f"{program.name()} demo", description=__doc__)
-    parser.add_argument("--phases", type=int, choices=(1, 3), default=1)
-    parser.add_argument("--speed", type=above_zero, default=60.0, help="simulated seconds in a second")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The words and options that may stand behind the verb."""
+    made = argparse.ArgumentParser(prog=f"{program.name()} demo", description=__doc__)
+    made.add_argument("--phases", type=int, choices=(1, 3), default=1, help="of the inverter")
+    made.add_argument("--speed", type=above_zero, default=60.0, help="simulated seconds in a second")
+    made.add_argument(
         "--start", type=_checked_time, default="10:00", metavar="HH:MM", help="simulated time of day"
     )
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="end by itself after so long")
-    return parser.parse_args(arguments)
+    made.add_argument("--seconds", type=float, default=float("inf"), help="end by itself after so long")
+    return made
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    return parser().parse_args(arguments)
 
 
 def _checked_time(raw: str) -> str:

@@ -70,19 +70,24 @@ def main(arguments: list[str], settings: Config, *, out: TextIO = sys.stdout) ->
     return 0
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options; a wrong one ends the program with usage and exit code 2."""
+def parser() -> argparse.ArgumentParser:
+    """The words and options that may stand behind the verb."""
     description = (
         "Take back what the broker keeps of inverters that are out of service: what Home Assistant was told,"
         " online, and the values, the sum and the power limit where those are kept."
     )
-    parser = argparse.ArgumentParser(prog=f"{program.name()} discovery", description=description)
-    parser.add_argument("clear", choices=["clear"])
+    made = argparse.ArgumentParser(prog=f"{program.name()} discovery", description=description)
+    made.add_argument("clear", choices=["clear"])
     everything = "inverters; none: all that are announced or in the state file, and the sum"
-    parser.add_argument(
+    made.add_argument(
         "serial", nargs="*", default=[], type=_checked_serial, metavar="SERIAL", help=everything
     )
-    return parser.parse_args(arguments)
+    return made
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    return parser().parse_args(arguments)
 
 
 def _checked_serial(text: str) -> str:

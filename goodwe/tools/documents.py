@@ -3,16 +3,32 @@
 from pathlib import Path
 
 from .. import cli, config
+from . import manual
 
 
 def main(root: Path) -> None:
-    """Write etc/goodwe.conf and the tables in README.md anew, in the checkout at `root`."""
-    (root / "etc" / "goodwe.conf").write_text(config.sample(), "utf-8")
+    """Write all of them anew, in the checkout at `root`."""
+    for name, text in generated().items():
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
     readme = root / "README.md"
     text = readme.read_text("utf-8")
     for name, table in (("verbs", cli.table()), ("configuration", config.table())):
         text = _replaced(text, name, table)
     readme.write_text(text, "utf-8")
+
+
+def generated() -> dict[str, str]:
+    """Each file that is nothing but made of rows: its path in the checkout, and its text."""
+    return {
+        "etc/goodwe.conf": config.sample(),
+        "etc/man/GoodWe.py.8": manual.manual_of_the_program(),
+        "etc/man/goodwe.conf.5": manual.manual_of_the_configuration(),
+        "etc/completion/GoodWe.py.bash": manual.completion(manual.BASH),
+        "etc/completion/GoodWe.py.zsh": manual.completion(manual.ZSH),
+        "etc/completion/GoodWe.py.fish": manual.completion(manual.FISH),
+    }
 
 
 def part(text: str, name: str) -> str:

@@ -327,25 +327,30 @@ def load(path: str, *, wire: str = "", complain: Callable[[str], None]) -> Recor
     return recorded
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options; a wrong one ends the program with usage and exit code 2."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The words and options that may stand behind the verb."""
+    made = argparse.ArgumentParser(
         prog=f"{program.name()} replay",
         description="Play a capture, or a log with loglevel = DEBUG, as an inverter for device = unix:PATH.",
         epilog="exit code: 0; 1 the file or the socket cannot be used; 2 wrong arguments",
     )
-    parser.add_argument("file", metavar="FILE", help="the capture")
-    parser.add_argument(
+    made.add_argument("file", metavar="FILE", help="the capture")
+    made.add_argument(
         "--listen", type=listen_path, required=True, metavar="unix:PATH", help="the socket, for `device`"
     )
-    parser.add_argument(
+    made.add_argument(
         "--speed",
         type=above_zero,
         metavar="N",
         help="keep pace with N times the clock; without it, as fast as readings are asked for",
     )
-    parser.add_argument("--wire", default="", metavar="NAME", help="of several in it; the first by default")
-    return parser.parse_args(arguments)
+    made.add_argument("--wire", default="", metavar="NAME", help="of several in it; the first by default")
+    return made
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    return parser().parse_args(arguments)
 
 
 def _is_same(recorded: Frame, query: Frame) -> bool:

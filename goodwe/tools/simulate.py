@@ -311,67 +311,65 @@ def main(
     return 0
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options; a wrong one ends the program with usage and exit code 2."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The words and options that may stand behind the verb."""
+    made = argparse.ArgumentParser(
         prog=f"{program.name()} simulate",
         description="An inverter that is not there, on a socket that behaves like its hidraw node; or, with"
         " --fleet, programs by the hundred, to see whether a broker is up to them.",
     )
-    parser.add_argument("--listen", type=listen_path, metavar="unix:PATH", help="the socket")
-    parser.add_argument(
-        "--fleet", type=_count, metavar="N", help="loggers, at the broker of the configuration"
-    )
-    parser.add_argument(
-        "--interval", type=above_zero, default=2.5, help="of a fleet: seconds between readings"
-    )
-    parser.add_argument("--seconds", type=above_zero, default=float("inf"), help="of a fleet: how long")
-    parser.add_argument("--serial", type=_serial, help="16 characters")
-    parser.add_argument("--phases", type=int, choices=(1, 3), default=1)
-    parser.add_argument("--length", type=int, metavar="N", help="bytes of a reading")
-    parser.add_argument(
+    made.add_argument("--listen", type=listen_path, metavar="unix:PATH", help="the socket")
+    made.add_argument("--fleet", type=_count, metavar="N", help="loggers, at the broker of the configuration")
+    made.add_argument("--interval", type=above_zero, default=2.5, help="of a fleet: seconds between readings")
+    made.add_argument("--seconds", type=above_zero, default=float("inf"), help="of a fleet: how long")
+    made.add_argument("--serial", type=_serial, help="16 characters")
+    made.add_argument("--phases", type=int, choices=(1, 3), default=1, help="of the inverter")
+    made.add_argument("--length", type=int, metavar="N", help="bytes of a reading")
+    made.add_argument(
         "--script",
         choices=SCRIPTS,
         default="healthy",
         metavar="NAME",
         help="what it does to its values: " + "; ".join(f"{name} ({s.says})" for name, s in SCRIPTS.items()),
     )
-    parser.add_argument("--seed", type=int, default=1, help="for the weather and the faults")
-    parser.add_argument("--speed", type=above_zero, default=1.0, help="simulated seconds in a second")
-    parser.add_argument(
-        "--start", type=time_of_day, default=12 * 3600, metavar="HH:MM", help="simulated time"
-    )
-    parser.add_argument(
+    made.add_argument("--seed", type=int, default=1, help="for the weather and the faults")
+    made.add_argument("--speed", type=above_zero, default=1.0, help="simulated seconds in a second")
+    made.add_argument("--start", type=time_of_day, default=12 * 3600, metavar="HH:MM", help="simulated time")
+    made.add_argument(
         "--night", choices=("silent", "gone"), default="silent", help="what it does without sun"
     )
-    parser.add_argument(
+    made.add_argument(
         "--lose", type=_probability, default=0.0, metavar="P", help="lost queries and answers, 0..1"
     )
-    parser.add_argument(
+    made.add_argument(
         "--corrupt", type=_probability, default=0.0, metavar="P", help="answers with a wrong byte"
     )
-    parser.add_argument(
+    made.add_argument(
         "--garbage", type=_probability, default=0.0, metavar="P", help="rubbish before an answer"
     )
-    parser.add_argument("--delay", type=_seconds, default=0.05, help="seconds before an answer begins")
-    parser.add_argument("--report-interval", type=_seconds, default=0.01, help="seconds between two reports")
-    parser.add_argument("--replug", type=_seconds, default=0.0, help="pull the cable every so many seconds")
-    parser.add_argument(
+    made.add_argument("--delay", type=_seconds, default=0.05, help="seconds before an answer begins")
+    made.add_argument("--report-interval", type=_seconds, default=0.01, help="seconds between two reports")
+    made.add_argument("--replug", type=_seconds, default=0.0, help="pull the cable every so many seconds")
+    made.add_argument(
         "--reboot", type=_seconds, default=0.0, help="restart the inverter every so many seconds"
     )
-    parser.add_argument(
-        "--plain", action="store_true", help="no leading zeros, no stale bytes behind a frame"
-    )
-    options = parser.parse_args(arguments)
+    made.add_argument("--plain", action="store_true", help="no leading zeros, no stale bytes behind a frame")
+    return made
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    made = parser()
+    options = made.parse_args(arguments)
     if bool(options.listen) == bool(options.fleet):
-        parser.error("either --listen unix:PATH or --fleet N")
+        made.error("either --listen unix:PATH or --fleet N")
     options.serial = options.serial or SERIALS[options.phases]
     if options.length is None:
         options.length = fields.THREE_PHASE_LENGTH if options.phases == 3 else fields.SINGLE_PHASE_LENGTH
     if not fields.SINGLE_PHASE_LENGTH <= options.length <= 255:
-        parser.error(f"--length must be from {fields.SINGLE_PHASE_LENGTH} to 255")
+        made.error(f"--length must be from {fields.SINGLE_PHASE_LENGTH} to 255")
     if (options.length == fields.THREE_PHASE_LENGTH) != (options.phases == 3):
-        parser.error(f"--length {fields.THREE_PHASE_LENGTH} goes with --phases 3, and only that does")
+        made.error(f"--length {fields.THREE_PHASE_LENGTH} goes with --phases 3, and only that does")
     return options
 
 

@@ -7,10 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TextIO
 
 from .. import paths
 from . import client
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
 
 WITHIN = 2.0
 """Seconds for an answer."""
@@ -72,21 +75,19 @@ def main(arguments: list[str], daemon: Looked, pidfile: str, *, out: TextIO | No
         time.sleep(options.watch)  # a person watches; Ctrl-C ends it
 
 
-def parse(arguments: list[str]) -> Options:
-    """The options; a wrong one ends the program with usage and exit code 2."""
-    if not arguments:  # as it is asked most; argparse would take a good part of the time for an answer
-        return Options()
+def parser() -> "ArgumentParser":
+    """The words and options that may stand behind the verb."""
     import argparse
 
     from .. import program
 
-    parser = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog=f"{program.name()} status",
         description="How the running program stands: daemon, foreground or unit of systemd.",
         epilog="exit code: 0 running; 1 dead, its pid file remains; 3 not running; 4 there, but it cannot be"
         " asked. --pidfile stands before the verb.",
     )
-    which = parser.add_mutually_exclusive_group()
+    which = made.add_mutually_exclusive_group()
     which.add_argument(
         "--long", action="store_true", help="all there is, also where the output is no terminal"
     )
@@ -101,7 +102,14 @@ def parse(arguments: list[str]) -> Options:
         metavar="SECONDS",
         help=f"renew it, every {EVERY:g} s without a number",
     )
-    given = parser.parse_args(arguments)
+    return made
+
+
+def parse(arguments: list[str]) -> Options:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    if not arguments:  # as it is asked most; argparse would take a good part of the time for an answer
+        return Options()
+    given = parser().parse_args(arguments)
     return Options(given.long, given.json, given.watch)
 
 

@@ -80,11 +80,11 @@ def main(arguments: list[str], machine: Machine, *, out: TextIO | None = None) -
     return max((EXIT_CODES[finding.result.grade] for finding in findings), default=0)
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options; a wrong one ends the program with usage and exit code 2."""
+def parser() -> argparse.ArgumentParser:
+    """The words and options that may stand behind the verb."""
     names = [*GROUPS, *(check.name for checks in GROUPS.values() for check in checks)]
     rows = "\n".join(f"  {check.name:16} {check.asks}" for checks in GROUPS.values() for check in checks)
-    parser = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog=f"{program.name()} doctor",
         description="What is wrong, and the command that mends it. Starts nothing and changes nothing.",
         epilog=f"checks:\n{rows}\n\ngroups: {', '.join(GROUPS)}\n\n"
@@ -92,12 +92,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "exit code: 0 all is well; 1 with warnings; 2 with failures, or wrong arguments",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object in place of lines")
-    parser.add_argument("--all", action="store_true", help="a line also for what is well")
-    parser.add_argument(
+    made.add_argument("--json", action="store_true", help="one JSON object in place of lines")
+    made.add_argument("--all", action="store_true", help="a line also for what is well")
+    made.add_argument(
         "--only", action="append", default=[], metavar="NAME", choices=names, help="this check or group only"
     )
-    return parser.parse_args(arguments)
+    return made
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    return parser().parse_args(arguments)
 
 
 def as_json(findings: Sequence[Finding]) -> dict[str, object]:

@@ -57,31 +57,35 @@ def main(
     return 1 if system.left else 0
 
 
-def parse(verb: str, arguments: list[str]) -> argparse.Namespace:
-    """The options; a wrong one ends the program with usage and exit code 2."""
-    parser = argparse.ArgumentParser(
+def parser(verb: str = "install") -> argparse.ArgumentParser:
+    """The words and options that may stand behind the verb."""
+    made = argparse.ArgumentParser(
         prog=f"{program.name()} {verb}",
         description=f"{__doc__.splitlines()[0]} A file that was edited is never overwritten.",
         epilog="exit code: 0 done; 1 something is left to do, or could not be done; 2 wrong arguments",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what it would do, and change nothing")
-    parser.add_argument("--root", default="/", metavar="DIR", help="the machine is in this folder")
-    parser.set_defaults(purge=False, service=True)
+    made.add_argument("--dry-run", action="store_true", help="say what it would do, and change nothing")
+    made.add_argument("--root", default="/", metavar="DIR", help="the machine is in this folder")
+    made.set_defaults(purge=False, service=True)
     if verb == "install":
-        parser.add_argument(
+        made.add_argument(
             "--no-service",
             dest="service",
             action="store_false",
             help="no unit of systemd: for `start`, and restartd",
         )
     else:
-        parser.add_argument(
-            "--purge", action="store_true", help="configuration, totals, log and user as well"
-        )
-    options = parser.parse_args(arguments)
+        made.add_argument("--purge", action="store_true", help="configuration, totals, log and user as well")
+    return made
+
+
+def parse(verb: str, arguments: list[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the program with usage and exit code 2."""
+    made = parser(verb)
+    options = made.parse_args(arguments)
     options.root = os.path.abspath(options.root)
     if not os.path.isdir(options.root):
-        parser.error(f"{options.root} is no folder")
+        made.error(f"{options.root} is no folder")
     return options
 
 
