@@ -92,6 +92,7 @@ class GoodWe(Daemon):
         self._settings = settings
         self._warnings = warnings
         self._configuration = os.path.abspath(configuration)
+        self._configuration_read = time.monotonic()
         self._dropped: list[dict[str, str]] = []
         """Each optional part of ours that has failed, with its error."""
 
@@ -179,6 +180,7 @@ class GoodWe(Daemon):
             "pid": os.getpid(),
             "uptime_seconds": now - began,
             "configuration": self._configuration,
+            "configuration_seconds": now - self._configuration_read,
             "warnings": self._warnings,
             "cpu_seconds": used.ru_utime + used.ru_stime,
             "memory_kilobytes": used.ru_maxrss,

@@ -5,8 +5,8 @@ states are named as their Enum names them, in lower case. What does not apply is
 
     version     1; another number when a key changes its meaning, not when one is added
     taken_epoch when this was taken
-    program     version, pid, uptime_seconds, configuration, warnings about it, cpu_seconds, wake_ups,
-                memory_kilobytes
+    program     version, pid, uptime_seconds, configuration, configuration_seconds since it was read, warnings
+                about it, cpu_seconds, wake_ups, memory_kilobytes
     finder      how inverters are looked for: state, what was found
     links       a list: one wire each, its state and the bus on it
     places      a list: where an inverter is or was plugged in, and why it cannot be opened

@@ -889,11 +889,11 @@ def test_configuration_that_was_changed_since_it_was_read(patient):
     patient.status = {
         **STATUS,
         "taken_epoch": began + 60.0,
-        "program": {**STATUS["program"], "uptime_seconds": 50.0},
+        "program": {**STATUS["program"], "configuration_seconds": 50.0},
     }
     patient.status["program"]["configuration"] = CONF
     check(patient("program"), Grade.OK, "it runs")
-    patient.status["program"]["uptime_seconds"] = 70.0
+    patient.status["program"]["configuration_seconds"] = 70.0
     check(patient("program"), Grade.WARN, "was changed after it had read it", "GoodWe.py restart")
     patient.status["program"]["configuration"] = "/etc/other.conf"
     check(patient("program"), Grade.WARN, "it runs with /etc/other.conf", "--config /etc/other.conf doctor")
@@ -934,9 +934,7 @@ def test_output_that_was_left_out_for_want_of_a_library(patient):
 # deadlines, with real sockets
 
 
-@pytest.mark.parametrize(
-    "more", ["", "tls = on\n", "transport = websockets\n", "tls = on\ntransport = websockets\nprotocol = 5\n"]
-)
+@pytest.mark.parametrize("more", ["", "tls = on\ntransport = websockets\nprotocol = 5\n"])
 def test_broker_that_accepts_and_never_answers_holds_nobody_up(patient, more):
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         port = deaf.getsockname()[1]

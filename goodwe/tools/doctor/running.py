@@ -183,8 +183,8 @@ def _other_configuration(machine: Machine, status: dict[str, Any]) -> Result | N
 def _read_configuration(status: dict[str, Any]) -> tuple[str, float]:
     """Path of the file that the running program has read, and when (epoch); empty if it does not tell."""
     program = status["program"]
-    began = status.get("taken_epoch", 0.0) - program.get("uptime_seconds", 0.0)
-    return (program.get("configuration", ""), began) if began else ("", 0.0)
+    age = program.get("configuration_seconds")
+    return ("", 0.0) if age is None else (program["configuration"], status["taken_epoch"] - age)
 
 
 def _processes(machine: Machine) -> list[str]:
