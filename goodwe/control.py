@@ -78,10 +78,10 @@ class ControlSocket:
         self._inode = os.stat(path).st_ino
 
     def poll_for(self) -> tuple[int, int] | None:
-        # Who comes when all places are taken waits in the kernel's queue.
-        return (self._listener.fileno(), select.POLLIN) if self._has_room() else None
+        return (self._listener.fileno(), select.POLLIN) if self.deadline == NEVER else None
 
     def ready(self, now: float) -> None:
+        self._make_place()
         try:
             connection, _ = self._listener.accept()
         except OSError:  # gone again, or no descriptor left: the next turn tries anew
@@ -114,9 +114,16 @@ class ControlSocket:
     def _feeds(self) -> int:
         return sum(client.is_fed for client in self._clients if not client.closed)
 
-    def _has_room(self) -> bool:
+    def _make_place(self) -> None:
+        """Send the client away that asked longest ago, when all places are taken: who comes will ask now.
+
+        A client is answered within three turns of the loop after it came; only one that then stays, without
+        asking or without reading, can be the one.
+        """
         self._clients = [client for client in self._clients if not client.closed]
-        return len(self._clients) < MOST_CLIENTS and self.deadline == NEVER
+        if len(self._clients) >= MOST_CLIENTS:
+            others = [client for client in self._clients if not client.is_fed]
+            min(others, key=lambda client: client.deadline).close()
 
 
 class _ControlClient:

@@ -184,6 +184,22 @@ def test_a_thousand_clients_get_their_turn_a_few_at_a_time(served):
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
+@pytest.mark.parametrize("request_of_theirs", [b"", b'{"request": "large"}\n', b"rubbish\n" * 400])
+def test_whoever_comes_gets_the_place_of_who_asks_nothing_or_never_reads(served, request_of_theirs):
+    """Many who sit there, for hours, keep nobody from asking."""
+    before = len(os.listdir("/proc/self/fd"))
+    staying = []
+    for _ in range(100):
+        staying.append(served.connect())
+        staying[-1].send(request_of_theirs)
+    assert ask(served.path, "status", within=WITHIN) == {"asked": 1}
+    assert served.control.status(0.0)["clients"] <= control.MOST_CLIENTS
+    for client in staying:
+        client.close()
+    assert ask(served.path, "status", within=WITHIN) == {"asked": 2}
+    wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before, "their descriptors are given back")
+
+
 def test_owner_and_group_may_ask_and_nobody_else(served):
     assert stat.S_IMODE(os.stat(served.path).st_mode) == 0o660
 
