@@ -1,4 +1,7 @@
-"""Measure the program as a process, on the stand-in socket and a real mosquitto."""
+"""Measure the program as a process, on the stand-in socket and a real mosquitto: `[SECONDS]` for each figure.
+
+Ten minutes with the default; most of it is waiting until the program has nothing more to find out.
+"""
 
 import contextlib
 import json
@@ -12,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from io import TextIOWrapper
 from pathlib import Path
 from random import Random
 
@@ -25,6 +29,11 @@ from ..children import none_left
 
 GOODWE = str(Path(__file__).parents[2] / "GoodWe.py")
 NOON = 43200.0
+SERIAL = "1010KSIM000W0001"
+DATA = f"+/{SERIAL}/data"
+OFF = "[homeassistant]\ndiscovery = off\n"
+"""Nothing but `data` and `online`."""
+ON = "values = on\nsum = on\ncommands = on\ncontrol = on\nvaluesretain = on\nbacklog = {folder}/backlog.sqlite\n"
 QUICK = Habits(leading_zeros=False, stale_tail=False, delay=0.0, report_interval=0.01)
 
 
@@ -43,9 +52,7 @@ class Roof:
         day = Day(3)
         while True:
             connection, _ = self._listener.accept()
-            port = Port(
-                Inverter("1010KSIM000W0001", length=66), lambda now: day.values(NOON), QUICK, Random(1)
-            )
+            port = Port(Inverter(SERIAL, length=66), lambda now: day.values(NOON), QUICK, Random(1))
             with contextlib.suppress(OSError):  # the program has ended
                 self._answer(connection, port)
 
@@ -87,12 +94,13 @@ def measure(name: str, pid: int, seconds: float) -> None:
     print(f"{name:24} {wake_ups:6.2f} wake-ups/s   {cpu * 1000:6.3f} ms CPU/s   {cpu * 60:6.4f} s CPU/min")
 
 
-def start(folder: Path, port: int, device: Path, interval: int) -> subprocess.Popen[bytes]:
+def start(folder: Path, port: int, device: Path, interval: int, more: str = "") -> subprocess.Popen[bytes]:
+    """The program in the foreground; `more` follows the section [mqtt] of its configuration."""
     settings = folder / "bench.conf"
     settings.write_text(
         f"[inverter]\ndevice = unix:{device}\npollinterval = {interval}\n"
         f"statefile = {folder / 'state.json'}\n"
-        f"[mqtt]\nserver = 127.0.0.1\nport = {port}\n"
+        f"[mqtt]\nserver = 127.0.0.1\nport = {port}\n{more.format(folder=folder)}"
     )
     command = [
         sys.executable,
@@ -108,7 +116,7 @@ def start(folder: Path, port: int, device: Path, interval: int) -> subprocess.Po
 
 def end(program: subprocess.Popen[bytes]) -> None:
     program.send_signal(signal.SIGTERM)
-    program.wait(10)
+    program.wait(30)
 
 
 def next_reading(subscriber: Subscriber) -> None:
@@ -120,7 +128,7 @@ def next_reading(subscriber: Subscriber) -> None:
 def first_data(folder: Path, broker: Mosquitto, roof: Path) -> None:
     times = []
     for _ in range(6):
-        subscriber = Subscriber(broker.port, "+/+/data")
+        subscriber = Subscriber(broker.port, DATA)
         began = time.monotonic()
         program = start(folder, broker.port, roof, 2500)
         next_reading(subscriber)
@@ -135,7 +143,7 @@ def first_data(folder: Path, broker: Mosquitto, roof: Path) -> None:
 def latency(folder: Path, broker: Mosquitto, path: Path, roof: Roof, seconds: float) -> None:
     program = start(folder, broker.port, path, 500)
     arrivals: list[float] = []
-    subscriber = Subscriber(broker.port, "+/+/data")
+    subscriber = Subscriber(broker.port, DATA)
     next_reading(subscriber)
     wait_for(lambda: roof.last_report.qsize(), "a reading")
     while roof.last_report.qsize():
@@ -154,10 +162,22 @@ def latency(folder: Path, broker: Mosquitto, path: Path, roof: Roof, seconds: fl
     )
 
 
-def memory(pid: int) -> None:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    rss = int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
-    print(f"resident memory: {rss / 1024:.1f} MiB")
+def memory(name: str, pid: int) -> None:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
+    own = sizes["Private_Clean"] + sizes["Private_Dirty"]
+    print(f"resident memory{name}: {sizes['Rss']:.1f} MiB, of which {own:.1f} are its own")
+
+
+def memories(folder: Path, broker: Mosquitto, path: Path) -> None:
+    for name, more in ((", all options off", OFF), (", those of MQTT on", ON)):
+        subscriber = Subscriber(broker.port, DATA)
+        program = start(folder, broker.port, path, 2500, more)
+        next_reading(subscriber)
+        time.sleep(20)  # until it was asked who it is
+        memory(name, program.pid)
+        subscriber.close()
+        end(program)
 
 
 def frames() -> None:
@@ -177,6 +197,8 @@ def frames() -> None:
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # each figure when it is known, also in a pipe
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} processors")
     frames()
     with tempfile.TemporaryDirectory() as name:
@@ -191,16 +213,18 @@ def main() -> None:
         first_data(folder, broker, path)
         latency(folder, broker, path, roof, seconds)
         program = start(folder, broker.port, path, 2500)
-        subscriber = Subscriber(broker.port, "+/+/data")
+        subscriber = Subscriber(broker.port, DATA)
         next_reading(subscriber)
         time.sleep(20)  # until it was asked who it is
         measure("daylight, every 2500 ms", program.pid, seconds)
-        memory(program.pid)
+        memory("", program.pid)
         roof.awake = False
         time.sleep(150)  # until the search has become slow
         measure("silent at night", program.pid, seconds)
         subscriber.close()
         end(program)
+        roof.awake = True
+        memories(folder, broker, path)
         broker.stop()
 
 
