@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import select
+import stat
 import time
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ LOOK_TAKES = 0.2
 """Seconds, with a lot to spare, that holder() may have the file locked."""
 EMPTY_AFTER_BOOT = ("/run/", "/var/run/")
 """A folder that is missing below these was there before the machine was started; elsewhere it is a slip."""
+
+NO_FILE = "it is there and is no file"
+NO_FOLDER = "its directory does not exist"
 
 
 class PidFileError(Exception):
@@ -49,6 +53,19 @@ class PidFile:
         self.path = path
         self._makes_folder = path.startswith(empty_after_boot)
         self._descriptor = -1
+
+    def why_unusable(self) -> str:
+        """Why nobody can lock it, told by a look; empty where only a try can tell."""
+        target = os.path.realpath(self.path)
+        try:
+            return "" if stat.S_ISREG(os.stat(target).st_mode) else NO_FILE
+        except FileNotFoundError:
+            there = self._makes_folder or os.path.isdir(os.path.dirname(target))
+            return "" if there else NO_FOLDER
+        except PermissionError:
+            return ""
+        except OSError as error:
+            return str(error.strerror)
 
     def lock(self) -> None:
         """Make the file ours. Raises AlreadyRunning, or PidFileError when it cannot be written."""
@@ -120,11 +137,16 @@ class PidFile:
         try:
             if flags & os.O_CREAT and self._makes_folder:
                 os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            return os.open(self.path, flags | os.O_CLOEXEC, 0o644)
+            # Not blocking: nobody may ever write to a pipe of this name.
+            descriptor = os.open(self.path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return descriptor
+            os.close(descriptor)
+            reason = f"{NO_FILE}; choose another with --pidfile"
         except FileNotFoundError:
             if not flags & os.O_CREAT:
                 raise
-            reason = "its directory does not exist; choose another with --pidfile"
+            reason = f"{NO_FOLDER}; choose another with --pidfile"
         except PermissionError:
             reason = "permission denied; run with sudo, or choose another with --pidfile"
         except OSError as error:

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import paths
@@ -114,12 +114,31 @@ def _check_config(call: Call) -> int:
     from . import config
 
     settings, warnings = call.load(to_run=False)
+    for trouble, is_chosen in _refused_by_start(call, settings):
+        if is_chosen:
+            raise ConfigError(trouble)
+        warnings = [*warnings, f"{trouble}; start needs it, foreground does not"]
     print(config.shown(settings), end="")
     if not os.path.exists(call.path):
         warnings = [f"{call.path}: no such file; these are the defaults", *warnings]
     for warning in warnings:
         print(warning, file=sys.stderr)
     return 0
+
+
+def _refused_by_start(call: Call, settings: "Config") -> Iterator[tuple[str, bool]]:
+    """Yield what `start` would refuse besides a mistake in the file, and whether that is a path of one's own.
+
+    The default paths need not be right where only `foreground` is run: in a container, in a unit of systemd.
+    """
+    from .instance import why_no_start
+    from .writable import why_not_now
+
+    log = settings.inverter.logfile
+    if why := why_not_now(log):
+        yield f"{call.path}: logfile = {log}: cannot be written ({why})", log != paths.LOG
+    if why := why_no_start(call.pidfile):
+        yield f"--pidfile {call.pidfile}: cannot be used ({why})", call.pidfile != paths.PIDFILE
 
 
 def _discovery(call: Call) -> int:

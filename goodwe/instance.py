@@ -1,5 +1,6 @@
 """The program as others see it who did not start it: by its pid file. That needs no configuration."""
 
+import os
 import sys
 from typing import TextIO
 
@@ -17,6 +18,14 @@ def known_daemon(pidfile: str, *, out: TextIO = sys.stdout, err: TextIO = sys.st
     daemon = Daemon(pidfile, out=out, err=err)
     daemon.name, daemon.older_ones = NAME, OLDER_ONES
     return daemon
+
+
+def why_no_start(pidfile: str) -> str:
+    """Why no daemon can be started with that pid file, whoever tries; empty where only a try can tell."""
+    from .writable import why_never, why_not_now  # here, since stop and status do not need it
+
+    path = os.path.abspath(pidfile)
+    return PidFile(path).why_unusable() or why_never(path) or why_not_now(path)
 
 
 def holder_of(pidfile: str) -> Holder:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 CONFIGURATION = "/etc/goodwe.conf"
+LOG = "/var/log/goodwe.log"
 PIDFILE = "/var/run/goodwecomm.pid"
 SYSTEMD_SOCKET = "/run/goodwe/control.sock"
 """The control socket of the unit's program: RuntimeDirectory=goodwe."""

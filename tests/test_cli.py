@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goodwe import __version__, cli, program
+from goodwe import __version__, cli, paths, program
 from goodwe.tools import documents
 
 from .test_program import GOODWE, ROOT, goodwe
@@ -203,7 +203,9 @@ def test_credential_outside_its_unit_ends_only_the_verbs_that_log_in(configurati
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("log", ["/no/such/goodwe.log", ".", "file/goodwe.log"])
+@pytest.mark.parametrize(
+    "log", ["/no/such/goodwe.log", ".", "file/goodwe.log", "/proc/x.log", "/sys/x.log", "new/" + "x" * 256]
+)
 def test_log_that_start_could_not_open_is_refused_by_check_config_too(configuration, tmp_path, log):
     (tmp_path / "file").touch()
     configuration.write_text(f"[inverter]\nlogfile = {tmp_path / log}\n")
@@ -213,6 +215,37 @@ def test_log_that_start_could_not_open_is_refused_by_check_config_too(configurat
         assert done.returncode == 2
         told.add(done.stderr)
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("pid", ["/proc/x", "/sys/x", ".", "file/x", "no/such/x", "pipe", "/dev/null"])
+def test_pid_file_that_start_could_not_use_is_refused_by_check_config_too(configuration, tmp_path, pid):
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    before = ("--config", configuration, "--pidfile", tmp_path / pid)
+    done = goodwe(*before, "check-config")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"--pidfile {tmp_path / pid}: cannot be used (")
+    done = goodwe(*before, "start")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"cannot open the pid file {tmp_path / pid}: " in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe", "t.conf"]
+
+
+def test_read_only_file_system_is_refused_where_it_was_chosen(configuration, monkeypatch, capsys, tmp_path):
+    """The defaults are not used in the foreground, where a container or a unit may see everything read-only."""
+    found = os.statvfs(tmp_path)
+    read_only = os.statvfs_result((*found[:8], found.f_flag | os.ST_RDONLY, found.f_namemax))
+    monkeypatch.setattr(os, "statvfs", lambda path: read_only)
+    before = ["--config", str(configuration)]
+    assert cli.main([*before, "check-config"]) == 0
+    told = capsys.readouterr().err
+    assert "logfile = /var/log/goodwe.log: cannot be written (Read-only file system); start needs it" in told
+    assert f"--pidfile {paths.PIDFILE}: cannot be used (Read-only file system); start needs it" in told
+    assert cli.main([*before, "--pidfile", str(tmp_path / "pid"), "check-config"]) == 2
+    assert "--pidfile" in capsys.readouterr().err
+    configuration.write_text(f"[inverter]\nlogfile = {tmp_path}/log\n")
+    assert cli.main([*before, "check-config"]) == 2
+    assert capsys.readouterr().err.endswith("/log: cannot be written (Read-only file system)\n")
 
 
 def test_goodwe_logger_calls_itself_so(monkeypatch):

@@ -18,6 +18,7 @@ from goodwe.outputs.mqtt.homeassistant import discovery_topic
 from goodwe.outputs.web.settings import Address
 from goodwe.protocol import fields
 
+SHOWN = "(no file can be made there: it is the kernel that shows what is in that folder)"
 PATH = "/etc/goodwe.conf"
 ROOT = Path(__file__).parents[1]
 
@@ -488,6 +489,9 @@ def test_log_that_could_not_be_opened_is_told(tmp_path, log):
         ("/etc/passwd", "is no hidraw node"),
         ("/dev/null", "is no hidraw node"),
         ("unix:/etc/passwd", "this one is no socket"),
+        ("/proc/hidraw0", SHOWN),
+        ("unix:/sys/inverter", SHOWN),
+        ("/no/such/" + "x" * 256, "(File name too long)"),
         ("unix:off", "or nothing to find the inverter"),
     ],
 )
@@ -508,6 +512,61 @@ def test_device_that_cannot_be_an_inverter_is_told_at_once(value, told):
 )
 def test_path_that_can_never_be_is_told(section, key, path, why):
     assert mistake(f"[{section}]\n{key} = {path}\n").endswith(why)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [("mqtt", "backlog"), ("inverter", "statefile"), ("inverter", "logfile")]
+)
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/proc/x", SHOWN),
+        ("/proc/new/x", SHOWN),
+        ("/proc/version", SHOWN),
+        ("/sys/x", SHOWN),
+        ("/sys/kernel/x", SHOWN),
+        ("/dev/pts/x", SHOWN),
+        ("{}/to-proc", SHOWN),
+        ("{}/loop", "(Too many levels of symbolic links)"),
+        ("{}/new/" + "x" * 256, "(File name too long)"),
+        ("{}/new/" + "x" * 256 + "/x", "(File name too long)"),
+        ("{}" + 41 * ("/" + "x" * 100), "(File name too long)"),
+    ],
+)
+def test_file_that_nobody_can_make_is_told_and_nothing_is_made(tmp_path, section, key, path, why):
+    (tmp_path / "to-proc").symlink_to("/proc/x")
+    (tmp_path / "loop").symlink_to("loop")
+    assert mistake(f"[{section}]\n{key} = {path.format(tmp_path)}\n").endswith(why)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "length"), [("mqtt", "backlog", 484), ("inverter", "statefile", 4000)]
+)
+def test_file_has_room_for_what_is_made_beside_it(tmp_path, section, key, length):
+    """SQLite takes no path of more than 504 bytes; what is damaged is set aside under a longer name."""
+    fits = str(tmp_path / ("x" * 239))
+    assert setting(section, key, fits) == fits
+    assert mistake(f"[{section}]\n{key} = {fits}x\n").endswith("(File name too long)")
+    folder = str(tmp_path)
+    while len(folder) + 52 < length:
+        folder += "/" + "x" * 50
+    longest = folder + "/" + "x" * (length - len(folder) - 1)
+    assert setting(section, key, longest) == longest
+    if key == "backlog":
+        assert mistake(f"[{section}]\n{key} = {longest}x\n").endswith("(File name too long)")
+
+
+@pytest.mark.parametrize("device", ["/dev/tty", "/dev/kmsg", "/dev/uinput"])
+def test_device_that_takes_no_log_is_told(device):
+    if not os.path.exists(device):  # in a container; there is no way to tell then
+        device = "/dev/tty"
+    assert mistake(f"[inverter]\nlogfile = {device}\n").endswith("this device takes none")
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/full", "/dev/stdout", "/dev/stderr", "/dev/fd/1"])
+def test_device_that_takes_everything_may_be_the_log(device):
+    assert setting("inverter", "logfile", device) == device
 
 
 def test_socket_of_a_stand_in_has_a_path_that_the_kernel_takes():

@@ -33,7 +33,7 @@ CHECK_CONFIG = ANY | {
     *("goodwe.events", "goodwe.guard", "goodwe.loop", "goodwe.on_demand", "goodwe.times"),
     *("goodwe.outputs", "goodwe.outputs.mqtt", "goodwe.outputs.mqtt.settings"),
     *("goodwe.protocol", "goodwe.protocol.fields", "goodwe.protocol.frame", "goodwe.protocol.texts"),
-    *("goodwe.transport", "goodwe.transport.wire"),
+    *("goodwe.transport", "goodwe.transport.wire", "goodwe.writable"),
 }
 FIND_ON_USB = {"goodwe.transport.hidraw", "goodwe.transport.udev"}
 DAEMON = (
@@ -113,7 +113,7 @@ def loaded(folder: Path, *arguments: str) -> set[str]:
         (["--version"], ANY | {"goodwe.program"}),
         (["stop"], STOP),
         (["status"], STATUS),
-        (["check-config"], CHECK_CONFIG | FIND_ON_USB),
+        (["check-config"], CHECK_CONFIG | FIND_ON_USB | STOP),
     ],
 )
 def test_verb_loads_what_it_needs(arguments, expected, tmp_path, bare):

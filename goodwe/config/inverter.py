@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .. import transport
+from ..paths import LOG
 from . import parsers
 from .options import Section, option
 from .parsers import OF_FILES, one_of, switch
@@ -38,7 +39,7 @@ class InverterSettings(Section):
         "0041", parsers.usb_id, "USB product number of the inverter, hexadecimal.", name="modelId"
     )
     logfile: str = option(
-        "/var/log/goodwe.log",
+        LOG,
         parsers.log_file,
         "Where the daemon logs; in the foreground it is the terminal.",
     )

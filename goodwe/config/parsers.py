@@ -8,8 +8,18 @@ import socket
 import stat
 from collections.abc import Callable
 
+from ..writable import (
+    LONGEST_PATH,
+    STANDARD_STREAMS,
+    is_no_place_for_a_log,
+    subsystem,
+    why_never,
+)
+
 LONGEST_FIELD = 65_535
 """Bytes that a text in MQTT can have, as UTF-8."""
+LONGEST_ENDING = len(".damaged-journal")
+"""Bytes; of the files that we make beside those that have a name in the configuration."""
 LONGEST_SOCKET = 107
 """Bytes of a Unix socket's path that the kernel takes."""
 ROOM = 100
@@ -242,8 +252,8 @@ def _mode(path: str, meant: str) -> int:
         raise ValueError(f"{meant} ({error.strerror})") from error
 
 
-def own_file(example: str) -> Callable[[str], str]:
-    """A file that we make, replace and delete; empty for none."""
+def own_file(example: str, *, longest: int = LONGEST_PATH) -> Callable[[str], str]:
+    """A file that we make, replace and delete; empty for none. `longest`: bytes of its path at most."""
     meant = f"the path of a file, such as {example}, or nothing for none"
 
     def parse(raw: str) -> str:
@@ -253,6 +263,8 @@ def own_file(example: str) -> Callable[[str], str]:
         mode = _mode(path, meant)
         if mode and not stat.S_ISREG(mode):  # /dev/null would be replaced as well
             raise ValueError(f"{meant}, not a folder or a device")
+        if why := why_never(path, ending=LONGEST_ENDING, longest=longest):
+            raise ValueError(f"{meant} ({why})")
         return path
 
     OF_FILES.add(parse)
@@ -266,10 +278,18 @@ def log_file(raw: str) -> str:
     if not raw:
         raise ValueError(meant)
     path = _path(raw, f"{meant}; /dev/null is there for no log")
+    if path in STANDARD_STREAMS:
+        return path
     target = os.path.realpath(path)
     mode, folder = _mode(target, meant), os.path.dirname(target)
     if mode and not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
         raise ValueError(f"{meant}, not a folder, a pipe or a socket")
+    if stat.S_ISCHR(mode):
+        if is_no_place_for_a_log(os.stat(target).st_rdev):
+            raise ValueError(f"{meant}; /dev/null is there for no log, this device takes none")
+        return path
+    if why := why_never(target):
+        raise ValueError(f"{meant} ({why})")
     if not mode and _is_missing(folder) and not _can_be_made(folder):
         raise ValueError(f"{meant} in a folder that is there; make it: sudo mkdir -p {folder}")
     return path
@@ -381,6 +401,8 @@ def device(raw: str) -> str:
         mode = _mode(path, meant)
         if mode and not stat.S_ISSOCK(mode):
             raise ValueError(f"{meant}; this one is no socket")
+        if why := why_never(path):
+            raise ValueError(f"{meant} ({why})")
         return f"unix:{path}"
     if not raw.startswith("/") or not _is_text(raw):
         raise ValueError(meant)
@@ -395,6 +417,8 @@ def device(raw: str) -> str:
     mode = _mode(raw, meant)
     if mode and not (stat.S_ISCHR(mode) and _may_be_hidraw(raw)):
         raise ValueError(f"{meant}; this is there, and is no hidraw node")
+    if why := why_never(raw):
+        raise ValueError(f"{meant} ({why})")
     return raw
 
 
@@ -402,10 +426,9 @@ def _may_be_hidraw(node: str) -> bool:
     """True if the kernel says so, or says nothing: a container may not have its tree."""
     try:
         number = os.stat(node).st_rdev
-        subsystem = os.readlink(f"/sys/dev/char/{os.major(number)}:{os.minor(number)}/subsystem")
     except OSError:
         return True
-    return os.path.basename(subsystem) == "hidraw"
+    return subsystem(number) in ("hidraw", "")
 
 
 WRITTEN: set[Callable[[str], str]] = {log_file}

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ...config import Config
 
 
+LONGEST_DATABASE = 500
+"""Bytes of a path that SQLite takes, with some to spare."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MqttSettings(OutputSection):
     """Section [mqtt]."""
@@ -79,7 +83,7 @@ class MqttSettings(OutputSection):
     )
     backlog: str = option(
         "",
-        parsers.own_file("/var/lib/goodwe/backlog.db"),
+        parsers.own_file("/var/lib/goodwe/backlog.db", longest=LONGEST_DATABASE),
         "File for readings that no broker took, sent later on <topic>/<serial>/backlog;"
         " /var/lib/goodwe/backlog.db is a good place. Empty for none.",
     )
