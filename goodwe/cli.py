@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .config import Config
     from .service import GoodWe
+    from .tools.doctor.checks import Machine
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of a standard output that takes no more."""
@@ -150,17 +151,15 @@ def _discovery(call: Call) -> int:
 
 
 def _doctor(call: Call) -> int:
-    from . import program
     from .tools import doctor
-    from .tools.doctor.checks import Machine
 
-    machine = Machine(
-        config_file=call.config_file,
-        pidfile=call.pidfile,
-        program=program.command(),
-        options=call.options,
-    )
-    return doctor.main(call.rest, machine)
+    return doctor.main(call.rest, _machine(call))
+
+
+def _bundle(call: Call) -> int:
+    from .tools import bundle
+
+    return bundle.main(call.rest, _machine(call))
 
 
 def _capture(call: Call) -> int:
@@ -205,6 +204,19 @@ def _uninstall(call: Call) -> int:
     from .tools import install
 
     return install.main("uninstall", call.rest, call.pidfile)
+
+
+def _machine(call: Call) -> "Machine":
+    """The machine as the doctor looks at it."""
+    from . import program
+    from .tools.doctor.checks import Machine
+
+    return Machine(
+        config_file=call.config_file,
+        pidfile=call.pidfile,
+        program=program.command(),
+        options=call.options,
+    )
 
 
 def _program(call: Call) -> "GoodWe":
@@ -295,6 +307,20 @@ VERBS = (
             ),
         ),
         parser=_parser_of("doctor"),
+    ),
+    Verb(
+        "bundle",
+        "gather what a bug report needs, in one file",
+        _bundle,
+        (
+            Usage(
+                "[FILE] [--anonymous] [--yes]",
+                "gathers for a bug report what the doctor finds, status, configuration and log without"
+                " secrets, and the traffic before the last losses; says what is in it, and asks",
+                "0; 1 nothing was written; 2 wrong arguments",
+            ),
+        ),
+        parser=_parser_of("bundle"),
     ),
     Verb(
         "capture",

@@ -75,6 +75,8 @@ FLOORS = [
     ["tools.doctor", "tools.install.system"],
     ["tools.install.steps"],
     ["tools.install"],
+    ["tools.masking"],
+    ["tools.bundle"],
     ["cli"],
     ["tools.manual"],
     ["tools.documents"],

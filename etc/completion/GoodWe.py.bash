@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/GoodWe.py
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_GoodWe_py_subparsers=(start stop restart status foreground check-config doctor capture decode replay simulate discovery demo install uninstall)
+_shtab_GoodWe_py_subparsers=(start stop restart status foreground check-config doctor bundle capture decode replay simulate discovery demo install uninstall)
 
 _shtab_GoodWe_py_start_option_strings=(-h --help)
 _shtab_GoodWe_py_stop_option_strings=(-h --help)
@@ -14,6 +14,7 @@ _shtab_GoodWe_py_status_option_strings=(-h --help --long --json --watch)
 _shtab_GoodWe_py_foreground_option_strings=(-h --help)
 _shtab_GoodWe_py_check_config_option_strings=(-h --help)
 _shtab_GoodWe_py_doctor_option_strings=(-h --help --json --all --only)
+_shtab_GoodWe_py_bundle_option_strings=(-h --help --yes --anonymous)
 _shtab_GoodWe_py_capture_option_strings=(-h --help --seconds --megabytes)
 _shtab_GoodWe_py_decode_option_strings=(-h --help --summary --pcapng)
 _shtab_GoodWe_py_replay_option_strings=(-h --help --listen --speed --wire)
@@ -32,7 +33,7 @@ _shtab_GoodWe_py_simulate___script_choices=(healthy stale-day-at-dawn day-kept-u
 _shtab_GoodWe_py_simulate___night_choices=(silent gone)
 _shtab_GoodWe_py_discovery_pos_0_choices=(clear)
 _shtab_GoodWe_py_demo___phases_choices=(1 3)
-_shtab_GoodWe_py_pos_0_choices=(start stop restart status foreground check-config doctor capture decode replay simulate discovery demo install uninstall)
+_shtab_GoodWe_py_pos_0_choices=(start stop restart status foreground check-config doctor bundle capture decode replay simulate discovery demo install uninstall)
 
 _shtab_GoodWe_py_start__h_nargs=0
 _shtab_GoodWe_py_start___help_nargs=0
@@ -53,6 +54,10 @@ _shtab_GoodWe_py_doctor__h_nargs=0
 _shtab_GoodWe_py_doctor___help_nargs=0
 _shtab_GoodWe_py_doctor___json_nargs=0
 _shtab_GoodWe_py_doctor___all_nargs=0
+_shtab_GoodWe_py_bundle__h_nargs=0
+_shtab_GoodWe_py_bundle___help_nargs=0
+_shtab_GoodWe_py_bundle___yes_nargs=0
+_shtab_GoodWe_py_bundle___anonymous_nargs=0
 _shtab_GoodWe_py_capture__h_nargs=0
 _shtab_GoodWe_py_capture___help_nargs=0
 _shtab_GoodWe_py_decode_pos_0_nargs='*'

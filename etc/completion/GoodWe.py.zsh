@@ -10,6 +10,7 @@
 
 _shtab_GoodWe_py_commands() {
   local _commands=(
+    bundle:'gather what a bug report needs, in one file'
     capture:'write what goes over the wire to a file'
     check-config:'check the configuration and show what is in force'
     decode:'explain bytes of the wire, or a capture'
@@ -38,6 +39,16 @@ _shtab_GoodWe_py_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_GoodWe_py_defaults_added=0
+
+_shtab_GoodWe_py_bundle_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--yes[write it without a question]"
+  "--anonymous[with other serials, hosts and users, the same everywhere]"
+  ":a new file, .tar.gz\; named by date and serial without\; - for the standard output:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_bundle_defaults_added=0
 
 _shtab_GoodWe_py_capture_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -211,6 +222,7 @@ _shtab_GoodWe_py() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_GoodWe_py-$line[1]:"
       case $line[1] in
+        bundle) _arguments -C -s $_shtab_GoodWe_py_bundle_options ;;
         capture) _arguments -C -s $_shtab_GoodWe_py_capture_options ;;
         check-config) _arguments -C -s $_shtab_GoodWe_py_check_config_options ;;
         decode) _arguments -C -s $_shtab_GoodWe_py_decode_options ;;

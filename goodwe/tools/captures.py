@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TextIO
 from .. import capture
 from ..errors import GoodWeError
 from ..protocol.fields import SERIAL_LENGTH
-from ..protocol.frame import Packet, Splitter, to_the_ap, to_the_inverter
+from ..protocol.frame import Packet, Splitter, checksum, either_way, to_the_ap, to_the_inverter
 from ..traffic import NOTED, READ, WRITTEN
 
 FORM = re.compile(r"# GoodWeUSBLogger capture, form (\d{1,9})\b")
@@ -244,3 +244,48 @@ def inverter(serial: str, model: str | None, wire: str) -> str:
 def fact(name: str, value: object) -> str:
     """A line with a fact."""
     return f"# {name}: {''.join(c if c.isprintable() else '?' for c in str(value))}"
+
+
+# --- with other serials
+
+
+def with_serials(text: str, others: Mapping[str, str]) -> str:
+    """The text of a capture or a log, its bytes included, with other serials of the same length."""
+    lines = text.split("\n")
+    streams: dict[tuple[str, str], list[int]] = {}
+    for number, line in enumerate(lines):
+        if found := IN_LINE.search(line):
+            streams.setdefault((found[1], found[2]), []).append(number)
+    for numbers in streams.values():
+        parts = [IN_LINE.search(lines[number]) for number in numbers]
+        raw = [bytes.fromhex(part[3]) for part in parts if part is not None]
+        stream, at = _replaced(b"".join(raw), others), 0
+        for number, part, old in zip(numbers, parts, raw, strict=True):
+            assert part is not None  # found above
+            lines[number] = (
+                lines[number][: part.start(3)]
+                + stream[at : at + len(old)].hex()
+                + lines[number][part.end(3) :]
+            )
+            at += len(old)
+    return "\n".join(lines)
+
+
+IN_LINE = re.compile(r"(\S+)(?: [+-][\d.]+ s)? ([<>]) ((?:[0-9a-f]{2})+)")
+"""Wire, mark and bytes in a line of a capture or of our log."""
+
+
+def _replaced(stream: bytes, others: Mapping[str, str]) -> bytes:
+    """The same bytes with other serials, and sums that are as right or wrong as before."""
+    new = stream
+    for serial, other in others.items():
+        new = new.replace(serial.encode(), other.encode())
+    out = bytearray(new)
+    splitter = Splitter(either_way)
+    packets = splitter.feed(stream)
+    while splitter.collecting:
+        packets += splitter.expire()
+    for packet in packets:
+        end = packet.offset + len(packet.frame.encode())
+        out[end - 2 : end] = checksum(bytes(out[packet.offset : end - 2]))
+    return bytes(out)
