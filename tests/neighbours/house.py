@@ -51,7 +51,8 @@ class House:
 
     @property
     def log(self) -> str:
-        return (self._folder / "log").read_text()
+        file = self._folder / "log"
+        return file.read_text() if file.exists() else "it was not started"
 
     def stop(self) -> None:
         self._end(self._program)

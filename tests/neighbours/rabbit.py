@@ -20,16 +20,16 @@ def _listens(host: str, port: int) -> bool:
 
 
 class Node:
-    """One of them. Each has a folder, a name and an address of its own."""
+    """One of them. Each has a folder, an address and a name of its own, also beside another cluster on this machine."""
 
     def __init__(self, number: int, folder: Path, mqtt_port: int, nodes: int) -> None:
-        self.name = f"goodwe{number}@localhost"
+        names = [f"goodwe{n}-{mqtt_port}@localhost" for n in range(1, nodes + 1)]
+        self.name = names[number - 1]
         self.host = f"127.0.0.{number}"
         self._mqtt_port = mqtt_port
         self._folder = folder / f"node{number}"
         self._folder.mkdir()
         self._amqp_port, self._dist_port = free_port(), free_port()
-        names = [f"goodwe{n}@localhost" for n in range(1, nodes + 1)]
         seeds = "".join(
             f"cluster_formation.classic_config.nodes.{n} = {name}\n" for n, name in enumerate(names, 1)
         )
