@@ -42,6 +42,8 @@ def main(
     elif system.dry:
         print("Nothing is changed. It would do this:", file=out)
     steps = _steps(verb, system)
+    if steps is TAKE_OVER:
+        print("Debian's package has put everything in place; looking for an earlier installation.", file=out)
     plan = Plan(system, options.service, options.purge, pidfile)
     try:
         carry_out(steps, plan, out)
