@@ -6,7 +6,7 @@ from tests.system.kit import INSTALLED, House, check, sh, steps
 def scenario(house: House) -> None:
     # "Put this folder at /opt/goodweusblogger (clone it there, or copy it)"
     sh(f"cp -r /mnt/project/checkout {INSTALLED}")
-    for block in steps("## Install"):
+    for block in steps("### From this folder"):
         sh(f"set -e; cd {INSTALLED}; {block}", seconds=380)
     check("is running" in house.goodwe("status"), "the README's steps end with a running program")
     sh("systemctl is-active goodwe")
