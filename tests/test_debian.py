@@ -56,7 +56,7 @@ def test_what_is_brought_along_is_what_setup_asks_for():
 def test_its_places_are_those_that_the_program_knows():
     assert f"usr/share/{NAME}" == program.DEBIAN_HOME.lstrip("/")
     links = dict(line.split() for line in recipe(f"{NAME}.links").splitlines())
-    assert links == {f"usr/share/{NAME}/GoodWe.py": "usr/sbin/GoodWe.py"}
+    assert links[f"usr/share/{NAME}/GoodWe.py"] == "usr/sbin/GoodWe.py"
     assert f"{program.CALLED_AS}={program.COMMAND} exec /usr/sbin/GoodWe.py" in recipe("goodwe-logger")
     rules = recipe("rules")
     assert f"dh_installsystemd --name={steps.SERVICE.removesuffix('.service')}\n" in rules
