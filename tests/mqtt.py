@@ -31,10 +31,13 @@ def reading(when: float = 1_700_000_000.0, serial: str = SERIAL, **values: Any) 
     return Reading(serial, 11, 3, {**VALUES, **values}, when)
 
 
-def config(mqtt: MqttSettings, *, discovery: bool = False, statefile: str = "") -> Config:
+def config(
+    mqtt: MqttSettings, *, discovery: bool = False, statefile: str = "", prefix: str = "homeassistant"
+) -> Config:
     """Of a program with these settings of MQTT."""
     switch = "on" if discovery else "off"
-    text = f"[inverter]\nstatefile = {statefile}\n[homeassistant]\ndiscovery = {switch}\n"
+    text = f"[inverter]\nstatefile = {statefile}\n"
+    text += f"[homeassistant]\ndiscovery = {switch}\nprefix = {prefix}\n"
     return parse(text, "test")[0].having(mqtt)
 
 
@@ -42,11 +45,17 @@ class Running:
     """An output on a loop of its own thread, as the program has it."""
 
     def __init__(
-        self, mqtt: MqttSettings, *, discovery: bool = False, actions: Any = None, statefile: str = ""
+        self,
+        mqtt: MqttSettings,
+        *,
+        discovery: bool = False,
+        actions: Any = None,
+        statefile: str = "",
+        prefix: str = "homeassistant",
     ) -> None:
         """`actions` are what commands can do."""
         self.loop = Loop(time.monotonic)
-        settings = config(mqtt, discovery=discovery, statefile=statefile)
+        settings = config(mqtt, discovery=discovery, statefile=statefile, prefix=prefix)
         context = Context(self.loop, Random(1), time.time, actions, settings, 300.0)
         self.output = make(mqtt, context)
         self._stop = False

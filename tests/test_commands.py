@@ -305,7 +305,7 @@ def test_id_comes_back_and_mqtt_5_names_the_topic_of_the_reply():
     assert (message.topic, message.correlation) == ("my/replies", b"\x01\x02")
 
 
-@pytest.mark.parametrize("topic", ["goodwe", "goodwe/x/data", "a/#", "a/+/b", "a\x00b"])
+@pytest.mark.parametrize("topic", ["goodwe", "goodwe/x/data", "a/#", "a/+/b", "a\x00b", "a" + "/a" * 201])
 def test_reply_never_goes_among_the_values_or_where_it_cannot(topic):
     house = House()
     house.hear("poll", reply_to=topic)

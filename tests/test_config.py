@@ -491,7 +491,6 @@ def test_log_that_could_not_be_opened_is_told(tmp_path, log):
         ("unix:/etc/passwd", "this one is no socket"),
         ("/proc/hidraw0", SHOWN),
         ("unix:/sys/inverter", SHOWN),
-        ("/no/such/" + "x" * 256, "(File name too long)"),
         ("unix:off", "or nothing to find the inverter"),
     ],
 )
@@ -508,7 +507,12 @@ def test_device_that_cannot_be_an_inverter_is_told_at_once(value, told):
     [("mqtt", "backlog"), ("inverter", "statefile"), ("inverter", "logfile"), ("inverter", "device")],
 )
 @pytest.mark.parametrize(
-    ("path", "why"), [("/etc/passwd/x", "(Not a directory)"), ("/tmp/" + "x" * 256, "(File name too long)")]
+    ("path", "why"),
+    [
+        ("/etc/passwd/x", "(Not a directory)"),
+        ("/tmp/" + "x" * 256, "(File name too long)"),
+        ("/tmp/no/such/" + "x" * 256, "(File name too long)"),
+    ],
 )
 def test_path_that_can_never_be_is_told(section, key, path, why):
     assert mistake(f"[{section}]\n{key} = {path}\n").endswith(why)
@@ -579,6 +583,20 @@ def test_device_that_is_not_there_yet_may_come(tmp_path):
     assert setting("inverter", "device", "/dev/hidraw77") == "/dev/hidraw77"
     (tmp_path / "inverter").symlink_to("/dev/hidraw77")
     assert setting("inverter", "device", f"{tmp_path}/inverter") == f"{tmp_path}/inverter"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "most"),
+    [("mqtt", "topic", 198), ("mqtt", "commandtopic", 198), ("homeassistant", "prefix", 197)],
+)
+def test_topic_has_no_more_levels_than_brokers_take_with_what_is_appended(section, key, most):
+    longest = "a" + "/a" * most
+    assert setting(section, key, longest) == longest
+    told = mistake(f"[{section}]\n{key} = {longest}/a\n")
+    assert told.startswith(f"{PATH}:2: {key} = a/a/")
+    assert told.endswith(
+        f"must be a topic with at most {most} slashes: at more levels brokers close the connection"
+    )
 
 
 @pytest.mark.parametrize("topic", ["/goodwe/", "goodwe/", "/goodwe", "home//goodwe", "/"])

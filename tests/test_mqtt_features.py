@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from goodwe.config import parse
 from goodwe.events import Answer, Found, Info, Offline, Reading, Remembered, Resting
 from goodwe.outputs.mqtt import discovery
 from goodwe.outputs.mqtt.client import MQTT5, paho_client
@@ -302,6 +303,46 @@ def test_megabyte_and_a_storm_of_commands_disturb_no_reading(run, mosquitto, sub
     assert running.output.pool.of(SERIAL) is not None
     person.disconnect()
     person.loop_stop()
+
+
+@protocols
+@pytest.mark.parametrize("longest", ["levels", "bytes"])
+def test_longest_topics_that_the_configuration_takes_are_taken_by_a_broker(run, tmp_path, protocol, longest):
+    """With all that is appended to them: serials, keys, commands, replies."""
+    mosquitto = Mosquitto(tmp_path).start()
+    if longest == "levels":
+        topic, commandtopic, prefix = "a" + "/a" * 198, "b" + "/b" * 198, "c" + "/c" * 197
+    else:
+        topic, commandtopic, prefix = "a" * 65_435, "b" * 65_435, "c" * 65_435
+    text = f"[mqtt]\ntopic = {topic}\ncommandtopic = {commandtopic}\n[homeassistant]\nprefix = {prefix}\n"
+    checked = parse(text, "test")[0]
+    assert (checked.mqtt.topic, checked.sections["homeassistant"].prefix) == (topic, prefix)
+    subscriber = Subscriber(mosquitto.port)
+    switched_on = {"values": True, "sum": True, "commands": True, "backlog": str(tmp_path / "backlog.db")}
+    topics = {"topic": topic, "commandtopic": commandtopic}
+    running = run(
+        mosquitto.port,
+        {"discovery": True, "prefix": prefix, "actions": Actions()},
+        protocol=protocol,
+        **topics,
+        **switched_on,
+    )
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    running.tell(reading())
+    wanted = {f"{topic}/{SERIAL}/data", f"{topic}/{SERIAL}/line1VFault", f"{topic}/sum/data"}
+    wanted |= {f"{topic}/{SERIAL}/online", f"{prefix}/device/goodwe_{SERIAL}/config"}
+    while wanted:
+        wanted.discard(subscriber.next()[0])
+    asking = paho_client("asking")
+    asking.connect("127.0.0.1", mosquitto.port)
+    asking.publish(f"{commandtopic}/{SERIAL}/nonsense", "{}")
+    asking.loop_write()
+    subscriber.until(f"{commandtopic}/{SERIAL}/reply")
+    assert running.output.pool.of(SERIAL).status(0.0)["counts"] == {}
+    asking.disconnect()
+    subscriber.close()
+    mosquitto.stop()
 
 
 # backlog

@@ -24,6 +24,8 @@ LONGEST_SOCKET = 107
 """Bytes of a Unix socket's path that the kernel takes."""
 ROOM = 100
 """Bytes that a topic and the client id leave for what is appended: a serial, a key, `/device/.../config`."""
+MOST_SLASHES = 200
+"""In a topic, with what is appended: at one more mosquitto ends the connection, or does not let us in."""
 FILE_NAME = re.compile(r"[A-Za-z._/-]*|[01]|/.*", re.DOTALL)
 """The shape of the name of a password file; anything else may be the password itself."""
 QUOTES = "\"'`\u201c\u201d\u201e\u201f\u2018\u2019\u201a\xab\xbb"
@@ -157,9 +159,21 @@ def password(raw: str) -> Secret:
 
 
 def topic(raw: str) -> str:
-    """A topic to publish below."""
+    """A topic to publish below, as `<topic>/<serial>/data`."""
+    return _topic(raw, below=2)
+
+
+def announcement_topic(raw: str) -> str:
+    """A topic to publish below, as `<prefix>/device/<name>/config`."""
+    return _topic(raw, below=3)
+
+
+def _topic(raw: str, *, below: int) -> str:
     if not raw or any(character in "+#" or not character.isprintable() for character in raw):
         raise ValueError("a topic without + and #")
+    if raw.count("/") + below > MOST_SLASHES:
+        most = MOST_SLASHES - below
+        raise ValueError(f"a topic with at most {most} slashes: at more levels brokers close the connection")
     return _fitting(raw, LONGEST_FIELD - ROOM)
 
 

@@ -30,8 +30,8 @@ CONNECT_WITHIN = 4.0
 CONNECT_WITHIN_OF_SEVERAL = 2.5
 """The same where other servers wait for their turn."""
 HANDSHAKE_WITHIN = 10.0
-LARGEST_RECEIVED = 16_384
-"""Bytes of a packet that we take, where the protocol lets us say so."""
+LARGEST_RECEIVED = 81_920
+"""Bytes of a packet that we take, where the protocol lets us say so: the longest topic, and a command."""
 CONNACK, PUBACK, PUBREC, PUBCOMP, SUBACK, DISCONNECT = 0x20, 0x40, 0x50, 0x70, 0x90, 0xE0
 CONNACK_BYTES = 2
 NUMBER_BYTES = 2

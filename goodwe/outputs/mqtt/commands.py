@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import simplejson
 
-from ...config.parsers import is_below
+from ...config.parsers import MOST_SLASHES, is_below
 from ...errors import StartError
 from ...events import Happening, Offline, Outcome, Reading, Resting, Unanswered
 from ...protocol.frame import ACCEPTED
@@ -211,7 +211,9 @@ class Commands(Feature):
 
     def _may_reply_to(self, topic: str) -> bool:
         """Not among the values, whose readers would take it for one, and not where nobody may publish."""
-        return not is_below(topic, self._topic) and not any(c in "+#" or not c.isprintable() for c in topic)
+        if is_below(topic, self._topic) or topic.count("/") > MOST_SLASHES:
+            return False
+        return not any(c in "+#" or not c.isprintable() for c in topic)
 
     def _carry_out(self, command: _Command, now: float) -> bool:
         """True when it is done, False when an answer follows. Raises CommandError."""

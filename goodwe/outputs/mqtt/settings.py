@@ -127,7 +127,7 @@ class HomeAssistantSettings(Section):
         switch,
         "Tell Home Assistant (Domoticz, openHAB) about the inverters, on retained topics below prefix.",
     )
-    prefix: str = option("homeassistant", parsers.topic, "Where it listens for that.")
+    prefix: str = option("homeassistant", parsers.announcement_topic, "Where it listens for that.")
 
     def check(self, config: "Config") -> Iterator[Complaint]:
         if not self.discovery:
