@@ -405,14 +405,6 @@ def closes_at(*topics: str, above_qos: int = -1, retained_only: bool = False, re
     return on_publish
 
 
-@pytest.fixture
-def fast_proof(monkeypatch):
-    """A broker on this machine closes in no time."""
-    from goodwe.outputs.mqtt import suspects
-
-    monkeypatch.setattr(suspects, "PASSED_AFTER", 0.15)
-
-
 def feed(running, until, seconds: float = 20.0) -> None:
     """Readings as an inverter gives them, only faster, until the condition holds."""
     end = time.monotonic() + seconds
@@ -425,7 +417,7 @@ def feed(running, until, seconds: float = 20.0) -> None:
 @pytest.mark.parametrize(("protocol", "reason"), [("3.1.1", 0), ("5", 0), ("5", 149), ("5", 144)])
 @pytest.mark.parametrize("topic", ["homeassistant/", DATA, ONLINE])
 def test_topic_at_which_the_broker_closes_is_left_out_and_the_rest_passes(
-    run, fake, caplog, fast_proof, protocol, reason, topic
+    run, fake, caplog, protocol, reason, topic
 ):
     broker = fake(obliging(on_publish=closes_at(topic, reason=reason)))
     running = run(broker.port, {"discovery": True}, protocol=protocol)
@@ -452,7 +444,7 @@ def test_topic_at_which_the_broker_closes_is_left_out_and_the_rest_passes(
 
 
 @pytest.mark.parametrize(("qos", "taken"), [(2, 1), (2, 0), (1, 0)])
-def test_broker_of_3_1_1_without_that_qos_gets_data_with_less(run, fake, caplog, fast_proof, qos, taken):
+def test_broker_of_3_1_1_without_that_qos_gets_data_with_less(run, fake, caplog, qos, taken):
     broker = fake(obliging(on_publish=closes_at(DATA, above_qos=taken)))
     running = run(broker.port, qos=qos)
     running.tell(Found(SERIAL, 11))
@@ -466,7 +458,7 @@ def test_broker_of_3_1_1_without_that_qos_gets_data_with_less(run, fake, caplog,
     assert f"it closes the connection at {DATA}; it is sent with QoS {taken}" in caplog.text
 
 
-def test_broker_of_3_1_1_that_closes_at_retained_messages_gets_them_without(run, fake, caplog, fast_proof):
+def test_broker_of_3_1_1_that_closes_at_retained_messages_gets_them_without(run, fake, caplog):
     broker = fake(obliging(on_publish=closes_at(ONLINE, retained_only=True)))
     running = run(broker.port)
     running.tell(Found(SERIAL, 11))
@@ -475,7 +467,7 @@ def test_broker_of_3_1_1_that_closes_at_retained_messages_gets_them_without(run,
 
 
 @protocols
-def test_subscription_at_which_the_broker_closes_is_left_out(run, fake, caplog, fast_proof, protocol):
+def test_subscription_at_which_the_broker_closes_is_left_out(run, fake, caplog, protocol):
     def on_subscribe(talk: Talk, topics: list[str]) -> bool:
         if not any(topic.startswith("goodwe-command/all") for topic in topics):
             return False
