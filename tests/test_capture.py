@@ -560,13 +560,14 @@ def test_two_captures_of_a_running_program_at_once_and_no_third(house):
         assert count.frames["off_line_query"] <= 1, "there was one conversation, the program's"
 
 
-def test_capturer_that_stands_still_delays_no_reading_and_is_told_what_it_missed(house, monkeypatch):
+def test_capturer_that_stands_still_delays_no_reading_and_goes_on_later(house):
     house.simulate("--delay", "0", "--report-interval", "0")
     program = house.foreground()
     path = str(house.folder / "goodwe.sock")
     wait_for(lambda: os.path.exists(path), "it runs")
     one = Capturing(house, house.folder / "one.capture")
     one.holds("running_info")
+    wait_for(lambda: client.ask(path, "status", within=PATIENCE)["inverters"], "a reading")
     one.process.send_signal(signal.SIGSTOP)
 
     def last_readings():
