@@ -872,6 +872,12 @@ def test_second_one_is_ended_and_not_the_units(patient):
     patient.status = {**STATUS, "program": {"pid": 7, "version": "1.0.0"}}
     ask = with_unit(patient, ActiveState="active", MainPID="9")
     check(ask("one-way"), Grade.FAIL, "pids 7, 9", "sudo kill 7")
+    for pid in (7, 9):
+        patient.put({**NODE, f"/proc/{pid}/comm": "python3\n", f"/proc/{pid}/fd/": ""})
+        os.symlink("/dev/hidraw0", patient.root / f"proc/{pid}/fd/7")
+    patient.put({"/proc/11/comm": "cat\n", "/proc/11/fd/": ""})
+    os.symlink("/dev/hidraw0", patient.root / "proc/11/fd/3")
+    check(ask("holder"), Grade.FAIL, "cat (pid 11), python3 (pid 7)", "sudo kill 7 11")
 
 
 def test_command_has_the_options_that_the_doctor_was_given(patient, tmp_path):

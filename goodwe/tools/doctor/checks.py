@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -348,6 +349,19 @@ class Machine:
             there = any(os.path.isfile(self.at(path)) for path in UNIT_FILES)  # not /dev/null
             steps = [f"sudo systemctl unmask {UNIT}", *(steps if there else [self.verb("install")])]
         return " && ".join(steps)
+
+    @property
+    def pid(self) -> str:
+        """Number of the process that answers; empty without one."""
+        return str(self.status["program"]["pid"]) if self.status is not None else ""
+
+    def keep_one_of(self, pids: Sequence[str]) -> ShellCommand:
+        """The command that ends all of these processes but one: the unit's, since that would come back."""
+        known = (self.asked_of_unit("MainPID"), self.pid, self.text(self.pidfile) or "")
+        kept = next((pid for pid in known if pid in pids), pids[0])
+        kill = f"kill {' '.join(pid for pid in pids if pid != kept)}"
+        # A small system has none but the shell's own.
+        return ShellCommand(f"sudo {kill}" if shutil.which("kill") else f"sudo sh -c '{kill}'")
 
     def outside(self, command: str) -> str:
         """A remedy for what a container shares with its machine: a command, there in words."""

@@ -107,12 +107,7 @@ def one_way(machine: Machine) -> Result:
             "both systemd and restartd start it", ShellCommand(f"{take_out} && {machine.verb('stop')}")
         )
     if len(found) > 1:
-        # The unit's would only come back.
-        ours = (machine.asked_of_unit("MainPID"), _pid(machine), machine.text(machine.pidfile) or "")
-        kept = next((pid for pid in ours if pid in found), found[0])
-        others = [pid for pid in found if pid != kept]
-        told = f"it runs {len(found)} times: pids {', '.join(found)}"
-        return fail(told, ShellCommand(f"sudo kill {' '.join(others)}"))
+        return fail(f"it runs {len(found)} times: pids {', '.join(found)}", machine.keep_one_of(found))
     return ok("it is started in one way")
 
 
@@ -141,7 +136,7 @@ def readings(machine: Machine) -> Result:
     if late:
         return warn(
             f"no reading for long: {', '.join(sorted(late))}",
-            f"let it write down what came: sudo kill -USR1 {_pid(machine)} and look into the log",
+            f"let it write down what came: sudo kill -USR1 {machine.pid} and look into the log",
         )
     return ok(f"{len(known)} read")
 
@@ -209,11 +204,6 @@ def _is_alike(machine: Machine, words: list[str]) -> bool:
     if os.path.isabs(other):
         return os.path.realpath(other) == os.path.realpath(ours)
     return os.path.basename(other) == os.path.basename(ours)  # in which folder it was is not known
-
-
-def _pid(machine: Machine) -> str:
-    """Number of the process that answers; empty without one."""
-    return str(machine.status["program"]["pid"]) if machine.status is not None else ""
 
 
 CHECKS = (

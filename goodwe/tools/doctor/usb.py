@@ -160,9 +160,8 @@ def holder(machine: Machine) -> Result:
             holders[pid] = (machine.text(f"/proc/{pid}/comm") or "?", target)
     if len(holders) > 1:
         told = ", ".join(f"{name} (pid {pid})" for pid, (name, _) in sorted(holders.items()))
-        ours = str(machine.status["program"]["pid"]) if machine.status is not None else ""
-        others = sorted(set(holders) - {ours}, key=int)
-        return fail(f"several programs read the inverter: {told}", ShellCommand(f"sudo kill {others[-1]}"))
+        keep_one = machine.keep_one_of(sorted(holders, key=int))
+        return fail(f"several programs read the inverter: {told}", keep_one)
     if holders:
         ((pid, (name, path)),) = holders.items()
         return ok(f"{path} is read by {name}, pid {pid}")
