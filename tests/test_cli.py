@@ -199,7 +199,8 @@ def test_credential_outside_its_unit_ends_only_the_verbs_that_log_in(configurati
     for verb in (["discovery", "clear"], ["start"], ["foreground"]):
         done = goodwe(*before, *verb)
         assert done.returncode == 2
-        assert "-p LoadCredential=mqtt-password:/etc/goodwe.password $PWD/GoodWe.py VERB" in done.stderr
+        load = "-p LoadCredential=mqtt-password:/etc/goodwe.password"
+        assert f"{load} $PWD/GoodWe.py --config {configuration} VERB" in done.stderr
         assert "Traceback" not in done.stderr
 
 

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from goodwe import config, outputs
+from goodwe import config, outputs, program
 from goodwe.errors import ConfigError
 from goodwe.events import Offline
 from goodwe.loop import Loop
@@ -849,12 +849,28 @@ def test_line_is_the_same_with_the_ends_of_lines_of_every_system(tmp_path, end):
         config.load(str(file), required=True)
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_file_in_wide_characters_is_told(tmp_path, encoding):
+WIDE = {
+    **dict.fromkeys(("utf-16", "utf-16-le", "utf-16-be"), "UTF-16"),
+    **dict.fromkeys(("utf-32", "utf-32-le", "utf-32-be"), "UTF-32"),
+}
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("encoding", WIDE)
+def test_file_in_wide_characters_is_told(tmp_path, encoding, mark):
     file = tmp_path / "t.conf"
-    file.write_text("[mqtt]\nserver = nas\n", encoding)
-    with pytest.raises(ConfigError, match=r"in line 1: it is UTF-16; save it as UTF-8"):
+    file.write_text(f"{mark}[mqtt]\nserver = nas\n", encoding)
+    with pytest.raises(ConfigError, match=f"in line 1: it is {WIDE[encoding]}; save it as UTF-8"):
         config.load(str(file), required=True)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("encoding", WIDE)
+def test_password_in_wide_characters_is_told(tmp_path, encoding, mark):
+    file = tmp_path / "password"
+    file.write_text(f"{mark}hunter2\n", encoding)
+    told = mistake(f"[mqtt]\nusername = me\npasswordfile = {file}\n")
+    assert told.endswith(f"not UTF-8 text: it is {WIDE[encoding]}; save it as UTF-8)")
 
 
 def test_marks_of_windows_inside_a_joined_file_are_no_text(tmp_path):
@@ -930,6 +946,18 @@ def test_credential_outside_its_unit_ends_only_what_needs_it(monkeypatch):
     )
     assert warning.endswith(how)
     assert "passwordfile = mqtt-password\n" in config.shown(settings)
+
+
+def test_unit_for_a_credential_reads_the_same_configuration(monkeypatch, tmp_path):
+    """systemd-run begins in /."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    content = "[mqtt]\nusername = me\npasswordfile = mqtt-password\n"
+    _, (warning,) = config.parse(content, "my house.conf", to_run=False)
+    assert warning.endswith(f" $PWD/GoodWe.py --config '{tmp_path}/my house.conf' VERB")
+    monkeypatch.setattr(program, "HOME", tmp_path)
+    _, (warning,) = config.parse(content, PATH, to_run=False)
+    assert "$PWD" not in warning, "what was installed lies somewhere else"
 
 
 def test_password_file_of_another_user_ends_only_what_needs_it(tmp_path, monkeypatch):

@@ -195,7 +195,7 @@ class _Parsing:
 
     def with_secrets(self, config: Config, name: str, *, to_run: bool) -> tuple[Config, list[str]]:
         """The same with this section's secrets out of their files, and warnings. Raises ConfigError."""
-        section, complaints = rules.read_secrets(config.sections[name], to_run=to_run)
+        section, complaints = rules.read_secrets(config.sections[name], self._source.path, to_run=to_run)
         return config.having(section), self.told(section, complaints)
 
     def checked(self, config: Config, name: str) -> tuple[Config, list[str]]:

@@ -1,13 +1,16 @@
 """How the text of a setting becomes its value; a ValueError says what would be right, to follow "must be"."""
 
+import codecs
 import configparser
 import logging
 import os
 import re
+import shlex
 import socket
 import stat
 from collections.abc import Callable
 
+from ..paths import CONFIGURATION
 from ..writable import (
     LONGEST_PATH,
     STANDARD_STREAMS,
@@ -370,19 +373,42 @@ def password_file(raw: str) -> str:
 PASSWORD_FILE = "the path of a file, or in a unit of systemd the name of a credential"
 
 
+def wide_encoding(data: bytes) -> str:
+    """Name of the encoding of several bytes a character that a text begins in; empty where none shows."""
+    zeros = [byte == 0 for byte in data[:4]]
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "UTF-32"
+    if zeros in ([False, True, True, True], [True, True, True, False]):
+        return "UTF-32"
+    has_mark = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return "UTF-16" if has_mark or zeros[:2].count(True) == 1 else ""
+
+
 class OutOfReach(ValueError):
     """The daemon may be able to read it; we are not."""
 
 
-def read_password(file: str) -> tuple[Secret, int]:
+def _in_a_unit(credential: str, configuration: str) -> str:
+    """The command that runs a verb where the credential is: a unit of its own, which begins in /."""
+    from .. import program  # here, since only a mistake needs it
+
+    name = credential if FILE_NAME.fullmatch(credential) else "NAME"
+    called = f"$PWD/{program.SCRIPT}" if program.is_checkout() else str(program.executable())
+    file = shlex.quote(os.path.abspath(configuration))
+    option = "" if configuration == CONFIGURATION else f" --config {file}"
+    load = f"-p LoadCredential={name}:/etc/goodwe.password"
+    return f"sudo systemd-run --pipe --wait {load} {called}{option} VERB"
+
+
+def read_password(file: str, *, configuration: str = CONFIGURATION) -> tuple[Secret, int]:
     """The password in a file that `password_file` has given, and the mode of the file.
+
+    `configuration` is the path of the file that names it, for advice.
 
     Raises ValueError, as OutOfReach where another user or the unit of systemd may have it.
     """
     if "/" not in file:
-        name = file if FILE_NAME.fullmatch(file) else "NAME"
-        unit = f"-p LoadCredential={name}:/etc/goodwe.password $PWD/GoodWe.py VERB"
-        raise OutOfReach(f"must be {PASSWORD_FILE}; elsewhere: sudo systemd-run --pipe --wait {unit}")
+        raise OutOfReach(f"must be {PASSWORD_FILE}; elsewhere: {_in_a_unit(file, configuration)}")
     meant = "a file that can be read"
     try:
         with open(file, "rb") as opened:
@@ -393,6 +419,8 @@ def read_password(file: str) -> tuple[Secret, int]:
         raise ValueError(f"must be {meant} ({error.strerror})") from error
     if len(data) > LONGEST_FIELD + len("\ufeff\r\n".encode()):
         raise ValueError(f"the password in it must be at most {LONGEST_FIELD} bytes long")
+    if found := wide_encoding(data):
+        raise ValueError(f"must be {meant} (not UTF-8 text: it is {found}; save it as UTF-8)")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

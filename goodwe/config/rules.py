@@ -31,9 +31,10 @@ def stands_in_the_file(section: Section) -> bool:
     return any(_value(section, row.option) and not _value(section, row.file) for row in secrets(section))
 
 
-def read_secrets(section: Section, *, to_run: bool) -> tuple[Section, list[Complaint]]:
+def read_secrets(section: Section, path: str, *, to_run: bool) -> tuple[Section, list[Complaint]]:
     """The section with the secrets out of their files, and what is to be said about those.
 
+    `path` is the configuration's.
     Without `to_run` a secret that is out of our reach is a warning.
     """
     complaints: list[Complaint] = []
@@ -45,7 +46,7 @@ def read_secrets(section: Section, *, to_run: bool) -> tuple[Section, list[Compl
             complaints.append(Complaint(name, f"{name} is set, and so is {row.option.key}; delete one"))
             continue
         try:
-            secret, mode = read_password(file)
+            secret, mode = read_password(file, configuration=path)
         except OutOfReach as error:
             why = str(error) if to_run else f"the {key} {OUT_OF_REACH} {error}"
             complaints.append(Complaint(name, why, is_warning=not to_run, with_value=True))

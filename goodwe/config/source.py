@@ -3,19 +3,17 @@
 A message never shows a line that could hold a password, and nothing that stands before an @.
 """
 
-import codecs
 import configparser
 import os
 import re
 from typing import NoReturn
 
 from ..errors import ConfigError
-from .parsers import COMMENT
+from .parsers import COMMENT, wide_encoding
 
 HEADING = re.compile(r"\[(?P<header>[^]]+)\]")
 """A section's name ends at the first ]."""
 KEY = re.compile(r"([^=:]*)[=:]")
-WIDE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 NAME = re.compile(r"(?:[^\W\d]|-){1,24}")
 """The shape of our own names; in anything else a password may have got by a slip."""
 TELLING = re.compile(
@@ -40,8 +38,8 @@ def read(path: str) -> tuple[str, int]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    if data.startswith(WIDE) or data[:2].count(0) == 1:
-        raise ConfigError(f"{path}: not UTF-8 text (byte 0) in line 1: it is UTF-16; save it as UTF-8")
+    if found := wide_encoding(data):
+        raise ConfigError(f"{path}: not UTF-8 text (byte 0) in line 1: it is {found}; save it as UTF-8")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
