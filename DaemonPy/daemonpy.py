@@ -43,8 +43,8 @@ class Daemon:
         self,
         pidfile: str,
         *,
-        out: TextIO = sys.stdout,
-        err: TextIO = sys.stderr,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
         grace: float = 10.0,
     ) -> None:
         """`pidfile` is the path of the pid file; `out` and `err` are written to in place of the streams.
@@ -253,11 +253,11 @@ class Daemon:
             return False
 
     def _say(self, text: str, code: int) -> int:
-        print(text, file=self._out, flush=True)
+        print(text, file=self._out or sys.stdout, flush=True)
         return code
 
     def _trouble(self, text: str, code: int) -> int:
-        print(text, file=self._err, flush=True)
+        print(text, file=self._err or sys.stderr, flush=True)
         return code
 
     def _flush(self) -> None:

@@ -1,7 +1,6 @@
 """The program as others see it who did not start it: by its pid file. That needs no configuration."""
 
 import os
-import sys
 from typing import TextIO
 
 from DaemonPy import Daemon, Holder, PidFile, PidFileError
@@ -13,8 +12,11 @@ OLDER_ONES = tuple(frozenset(("GoodWe.py", verb)) for verb in ("start", "restart
 """Words in the command line of a version that did not lock its pid file."""
 
 
-def known_daemon(pidfile: str, *, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> Daemon:
-    """The daemon of that pid file, to be looked at or stopped. It says on `out` and `err` what it finds."""
+def known_daemon(pidfile: str, *, out: TextIO | None = None, err: TextIO | None = None) -> Daemon:
+    """The daemon of that pid file, to be looked at or stopped.
+
+    It says what it finds on `out` and `err`, else on the streams that there are then.
+    """
     daemon = Daemon(pidfile, out=out, err=err)
     daemon.name, daemon.older_ones = NAME, OLDER_ONES
     return daemon
