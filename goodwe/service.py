@@ -183,7 +183,7 @@ class GoodWe(Daemon):
             "configuration_seconds": now - self._configuration_read,
             "warnings": self._warnings,
             "cpu_seconds": used.ru_utime + used.ru_stime,
-            "memory_kilobytes": used.ru_maxrss,
+            "memory_kilobytes": _resident_kilobytes(),
             "wake_ups": loop.wake_ups,
         }
         status = app.status(now)
@@ -216,6 +216,15 @@ class GoodWe(Daemon):
         handler.setFormatter(logging.Formatter(LOG_FORMAT))
         logging.basicConfig(level=self._settings.inverter.loglevel, handlers=[handler])
         return handler.reopen if isinstance(handler, LogFile) else None
+
+
+def _resident_kilobytes() -> int:
+    """The memory that is in use now, not what the start took; without /proc, the most that ever was."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize() // 1024
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def stop_on_signal(loop: Loop, stop: Callable[[], None]) -> None:
