@@ -1,16 +1,35 @@
 """`status`: what it prints of a snapshot, and what it says where nobody answers."""
 
+import contextlib
+import fcntl
 import io
+import itertools
 import json
+import os
+import pty
+import re
+import signal
 import socket
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from goodwe import paths
+from goodwe import snapshot
 from goodwe.tools import status
 from goodwe.tools.status import StatusAnswer, Style, asked, duration, shown
 
+from .broker import PATIENCE
+from .test_program import GOODWE, House, topic
+
+GOLDEN = Path(__file__).parent / "golden"
 PLAIN = Style(200, colours=False)
 SNAPSHOT = {
     "version": 1,
@@ -97,8 +116,8 @@ def test_snapshot_for_a_person():
 @pytest.mark.parametrize("width", [1, 20, 40, 80])
 def test_no_line_is_wider_than_the_screen(width):
     lines = shown(SNAPSHOT, Style(width, colours=False)).splitlines()
-    assert len(lines) == len(LINES.splitlines())
     assert max(map(len, lines)) <= width
+    assert "".join("".join(lines).split()) == "".join(LINES.split()), "and nothing is lost"
 
 
 def test_trouble_is_red_and_what_is_named_is_bold():
@@ -197,10 +216,10 @@ def test_units_program_is_asked_where_systemd_has_its_socket():
     assert asked("/var/run/goodwecomm.pid", ask) == StatusAnswer({"program": {"pid": 1}}, "")
 
 
-@pytest.mark.parametrize("answer", [{}, {"program": 1}, [], None, "yes"])
+@pytest.mark.parametrize("answer", [{}, {"program": 1}, {"program": {"pid": "1"}}, [], None, "yes"])
 def test_another_program_at_the_socket_is_told_from_ours(answer):
     assert asked("/x.pid", lambda path: answer) == StatusAnswer(
-        None, f"no answer at {paths.SYSTEMD_SOCKET}: another program listens there"
+        None, "no answer at /x.sock: another program listens there"
     )
 
 
@@ -266,3 +285,240 @@ def test_wrong_option_is_usage_and_exit_2(arguments, capsys):
     told = capsys.readouterr().err
     assert "usage: GoodWe.py status" in told
     assert ("must be from 0.1 to 3600" in told) == (arguments[0] == "--watch")
+
+
+def test_trouble_with_the_programs_own_socket_is_told_before_that_with_systemds():
+    def ask(path):
+        raise TimeoutError if path == "/x.sock" else PermissionError
+
+    assert "does not answer at /x.sock" in asked("/x.pid", ask).trouble
+
+
+def test_snapshots_of_another_version_are_not_guessed_at():
+    assert status.VERSION == snapshot.VERSION
+    for other in ({**SNAPSHOT, "version": 2}, {"program": {"pid": 42}}, {**SNAPSHOT, "inverters": {"A": 1}}):
+        assert shown(other, PLAIN) == (
+            "GoodWe is running, pid 42\n! it is another version; restart it, then it can be asked"
+        )
+
+
+def test_letters_that_the_terminal_lacks_are_escapes_and_no_line_is_wider():
+    lines = shown(SNAPSHOT, Style(40, colours=False, encoding="ascii")).splitlines()
+    assert "  2351 W, 231.2 V, 42.5 \\xb0C, today" in lines
+    assert max(map(len, lines)) <= 40
+
+
+def test_screen_has_as_many_lines_as_there_is_room_for_and_the_last():
+    lines = [f"line {number}" for number in range(10)]
+    for rows, kept in ((24, lines), (11, lines), (6, [*lines[:4], lines[9]]), (2, lines[9:]), (1, lines[9:])):
+        text = status._screen(lines, rows)
+        assert (
+            text == f"{status.HOME}{''.join(f'{line}{status.END_OF_LINE}' + chr(10) for line in kept)}\x1b[J"
+        )
+
+
+# as a person sees it: a process, a terminal, and whatever listens at the socket
+
+
+@contextlib.contextmanager
+def listening(path: Path, serve: Callable[[socket.socket], object]) -> Iterator[None]:
+    """Something listens at `path`, and does with each connection what it likes."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def run() -> None:
+            with contextlib.suppress(OSError):  # closed in the end
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        serve(connection)
+
+        threading.Thread(target=run, daemon=True).start()
+        yield
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+def answering(answer: object) -> Callable[[socket.socket], None]:
+    """Serves that one answer, as bytes or as the status."""
+    if not isinstance(answer, bytes):
+        answer = json.dumps({"ok": True, "status": answer}).encode() + b"\n"
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(answer)
+
+    return serve
+
+
+def golden() -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((GOLDEN / "status.json").read_text())
+    return dict(reversed(told.items()))
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    return [sys.executable, GOODWE, "--pidfile", str(folder / "goodwe.pid"), "status", *arguments]
+
+
+def surroundings(**environ: str) -> dict[str, str]:
+    kept = {key: text for key, text in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
+    return {**kept, "TERM": "xterm", **environ}
+
+
+@contextlib.contextmanager
+def on_a_terminal(line: list[str], columns: int, rows: int, **environ: str) -> Iterator[tuple[Any, int]]:
+    """The process and our end of its terminal."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    with subprocess.Popen(line, stdin=its, stdout=its, stderr=its, env=surroundings(**environ)) as process:
+        os.close(its)
+        try:
+            yield process, ours
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+def shown_on_a_terminal(line: list[str], columns: int, **environ: str) -> str:
+    with on_a_terminal(line, columns, 24, **environ) as (process, terminal):
+        text = b""
+        with contextlib.suppress(OSError):  # its end is closed
+            while chunk := os.read(terminal, 65536):
+                text += chunk
+        assert process.wait(PATIENCE) == 0
+    return text.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("columns", [40, 120])
+@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}])
+def test_golden_screen(tmp_path, columns, environ):
+    with listening(tmp_path / "goodwe.sock", answering(golden())):
+        text = shown_on_a_terminal(command(tmp_path), columns, **environ)
+    plain = re.sub(r"\x1b\[\d+m", "", text)
+    assert plain == (GOLDEN / f"status-{columns}.txt").read_text("utf-8")
+    assert (plain == text) == bool(environ)
+
+
+@pytest.mark.parametrize(
+    ("option", "file"), [("--long", "status-long.txt"), ("--json", "status.json"), ("", "")]
+)
+def test_golden_output_where_there_is_no_terminal(tmp_path, option, file):
+    with listening(tmp_path / "goodwe.sock", answering(golden())):
+        line = command(tmp_path, *filter(None, [option]))
+        done = subprocess.run(
+            line, capture_output=True, text=True, timeout=60, env=surroundings(COLUMNS="40")
+        )
+    expected = (GOLDEN / file).read_text("utf-8") if file else "GoodWe is running, pid 4242\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+
+def endless(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"x" * 1_000_000)
+
+
+def drop_by_drop(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"x")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("option", ["--json", "--long", "--watch"])
+@pytest.mark.parametrize(
+    ("serve", "told"),
+    [
+        (answering(b""), "it hung up; ask again"),
+        (answering(b"220 smtp.example.org ESMTP\r\n"), "another program listens there"),
+        (answering(b"\xff\xfe\0\n"), "another program listens there"),
+        (answering(b"[" * 200_000 + b"\n"), "another program listens there"),
+        (answering(b"1" * 200_000 + b"\n"), "another program listens there"),
+        (answering([]), "another program listens there"),
+        (answering({"program": {}}), "another program listens there"),
+        (endless, "another program listens there"),
+        (drop_by_drop, "it does not answer"),
+        (lambda connection: time.sleep(30), "it does not answer"),
+    ],
+)
+def test_anything_may_listen_at_the_socket(tmp_path, option, serve, told):
+    with listening(tmp_path / "goodwe.sock", serve):
+        line = command(tmp_path, option)
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if option == "--watch":
+            assert told in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=PATIENCE)
+    assert "Traceback" not in error
+    if option != "--watch":
+        assert (process.returncode, out if option == "--json" else "") == (4, "")
+        assert told in error
+
+
+def test_watch_writes_over_what_was_there_and_follows_the_size_of_the_terminal(tmp_path):
+    with (
+        listening(tmp_path / "goodwe.sock", answering(golden())),
+        on_a_terminal(command(tmp_path, "--watch", "0.2"), 120, 10) as (process, terminal),
+    ):
+        screens = as_screens(terminal)
+        first = next(screens)
+        assert len(first) == 9, "the last row stays free, else the first line would leave at the top"
+        assert "GoodWe is running, pid 4242" in first[0]
+        assert first[-1].endswith("Ctrl-C ends it")
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 40, 0, 0))
+        narrow = next(screen for screen in itertools.islice(screens, 100) if len(screen) > 9)
+        assert [*narrow[:-1], ""] == (GOLDEN / "status-40.txt").read_text("utf-8").split("\n")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+
+
+def as_screens(terminal: int) -> Iterable[list[str]]:
+    """The lines of each screen that a process writes, without colours."""
+    text = ""
+    while True:
+        text += os.read(terminal, 65536).decode()
+        while (end := text.find(status.REST_OF_SCREEN)) >= 0:
+            screen, text = text[:end], text[end + len(status.REST_OF_SCREEN) :]
+            assert screen.startswith(status.HOME)
+            screen = re.sub(r"\x1b\[[\dHK]*m?", "", screen)
+            yield screen.replace("\r\n", "\n").rstrip("\n").split("\n")
+
+
+# of a real program
+
+
+def keys(value: Any, where: str = "") -> set[str]:
+    """The keys of all objects with keys that are always the same, as paths."""
+    if isinstance(value, list):
+        return {path for one in value for path in keys(one, f"{where}[]")}
+    if not isinstance(value, dict) or where.rpartition(".")[2] in FREE:
+        return set()
+    names = {name: "*" if where in BY_NAME else name for name in value}
+    found = {f"{where}.{names[name]}" for name in value}
+    return found.union(*(keys(inner, f"{where}.{names[name]}") for name, inner in value.items()))
+
+
+BY_NAME = {
+    ".inverters",
+    ".links[].bus.inverters",
+    ".outputs.mqtt.connections",
+    ".outputs.mqtt.inverters",
+}
+"""Objects whose keys are serials."""
+FREE = {"finder", "wire", "refused", "allowed", "counts", "troubles", "limits", "web", "values"}
+"""Objects whose keys depend on the transport, the model and what has happened."""
+
+
+def test_golden_snapshot_has_the_keys_of_a_real_one(tmp_path, mosquitto, subscriber):
+    house = House(tmp_path, mosquitto.port)
+    options = f"values = on\nsum = on\ncommands = on\nretain = on\nbacklog = {tmp_path / 'backlog.sqlite'}\n"
+    house.configure(mosquitto.port, mqtt=options)
+    try:
+        house.simulate()
+        house("start")
+        subscriber.until(topic("online"), "1")
+        real = json.loads(house("status", "--json").stdout)
+    finally:
+        house.end()
+    now_and_then = {".losses[].", ".dropped[].", ".inverters.*.waits_to_be_believed.", ".outputs.web"}
+    expected = {path for path in keys(golden()) if not path.startswith(tuple(now_and_then))}
+    assert keys(real) == expected

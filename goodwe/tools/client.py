@@ -12,6 +12,9 @@ QUEUE_FULL_FOR = 0.02
 """Seconds before another try to get a place in it."""
 CHUNK = 65_536
 """Bytes that are read at once."""
+LONGEST = 16 * 1024 * 1024
+"""Bytes of an answer."""
+ANOTHER = "another program listens there"
 
 
 def ask(path: str, request: str, *, within: float) -> Any:
@@ -19,7 +22,7 @@ def ask(path: str, request: str, *, within: float) -> Any:
 
     Raises OSError when nobody listens (FileNotFoundError, ConnectionRefusedError), when asking is not
     allowed (PermissionError), or without an answer after `within` seconds (TimeoutError); ValueError for
-    an answer that is none, or a refusal.
+    an answer that is none, or a refusal. Anything may listen there.
     """
     answer, connection, _ = follow(path, request, within=within)
     connection.close()
@@ -38,7 +41,7 @@ def follow(path: str, request: str, *, within: float) -> tuple[Any, socket.socke
         _connect(connection, path, end)
         connection.sendall(json.dumps({"request": request}).encode() + b"\n")
         line, rest = _first_line(connection, end)
-        return _answer_in(json.loads(line.decode()), path, request), connection, rest
+        return _answer_in(line, path, request), connection, rest
     except BaseException:  # whatever it is goes on; the descriptor would stay open
         connection.close()
         raise
@@ -56,12 +59,20 @@ def _first_line(connection: socket.socket, end: float) -> tuple[bytes, bytes]:
         if not chunk:
             break
         received += chunk
+        if len(received) > LONGEST:
+            raise ValueError(ANOTHER)
     line, _, rest = bytes(received).partition(b"\n")
     return line, rest
 
 
-def _answer_in(reply: Any, path: str, request: str) -> Any:
+def _answer_in(line: bytes, path: str, request: str) -> Any:
     """The answer to that request in a reply. Raises ValueError for a refusal, and for no reply at all."""
+    if not line:
+        raise ValueError("it hung up; ask again")
+    try:
+        reply = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        raise ValueError(ANOTHER) from None
     if not isinstance(reply, dict) or not reply.get("ok") or request not in reply:
         error = reply.get("error") if isinstance(reply, dict) else None
         known = isinstance(error, str) and not error.startswith(NOT_A_REQUEST)

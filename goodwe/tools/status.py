@@ -15,6 +15,8 @@ from . import client
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
+UNLIMITED = 100_000
+"""Characters of a line where there is no terminal."""
 WITHIN = 2.0
 """Seconds for an answer."""
 RUNNING, CANNOT_BE_ASKED = 0, 4
@@ -23,7 +25,13 @@ NOWHERE = (None, errno.ENOTDIR, errno.ENAMETOOLONG)
 """Errors for a path at which nobody can listen; None is that of one too long for a socket."""
 EVERY = 2.0
 """Seconds between two looks of --watch."""
-CLEAR, BOLD, RED, PLAIN = "\x1b[H\x1b[2J", "\x1b[1m", "\x1b[31m", "\x1b[0m"
+VERSION = 1
+"""Of the snapshots that are understood here."""
+BOLD, RED, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[0m"
+HOME, END_OF_LINE, REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
+"""Writing over what is there and clearing what is left of it does not flicker."""
+HANGING, NARROW = "    ", 20
+"""Before the second half of a line that is wrapped, unless there is hardly room for it."""
 VALUES = (("pac", "W"), ("vac1", "V"), ("temp", "°C"))
 """Of the last reading, in a line, with their units."""
 
@@ -56,11 +64,13 @@ class Options(NamedTuple):
 
 
 class Style(NamedTuple):
-    """How a line may look."""
+    """How the lines may look."""
 
     width: int
-    """Characters of a line; more are cut."""
+    """Characters of a line; more of them go on in the next one."""
     colours: bool
+    encoding: str = "utf-8"
+    """Letters that it lacks are shown as escapes."""
 
 
 def main(arguments: list[str], daemon: Looked, pidfile: str, *, out: TextIO | None = None) -> int:
@@ -70,8 +80,12 @@ def main(arguments: list[str], daemon: Looked, pidfile: str, *, out: TextIO | No
     if options.watch is None:
         return _once(options, daemon, pidfile, out)
     while True:
-        text = _watched(pidfile, _style(out))
-        print(f"{CLEAR}{text}" if out.isatty() else text, file=out, flush=True)
+        lines = _watched(pidfile, _style(out))
+        if out.isatty() and not _is_dumb():
+            out.write(_screen(lines, _size().lines))
+        else:
+            out.writelines(f"{line}\n" for line in lines)
+        out.flush()
         time.sleep(options.watch)  # a person watches; Ctrl-C ends it
 
 
@@ -120,42 +134,62 @@ def asked(pidfile: str, ask: Callable[[str], Any] | None = None) -> StatusAnswer
     for path in dict.fromkeys((paths.socket_beside(pidfile), paths.SYSTEMD_SOCKET)):
         try:
             snapshot = ask(path)
-            if not isinstance(snapshot, dict) or not isinstance(snapshot.get("program"), dict):
-                raise ValueError("another program listens there")
+            if not _is_of_ours(snapshot):
+                raise ValueError(client.ANOTHER)
             return StatusAnswer(snapshot, "")
         except (FileNotFoundError, ConnectionRefusedError):
             continue
         except PermissionError:
-            trouble = f"you may not ask it at {path}; run with sudo, or as a user in group goodwe"
+            trouble = trouble or f"you may not ask it at {path}; run with sudo, or as a user in group goodwe"
         except TimeoutError:
-            trouble = f"it does not answer at {path}; look into its log, then restart it"
+            trouble = trouble or f"it does not answer at {path}; look into its log, then restart it"
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in NOWHERE:
                 continue
-            trouble = f"no answer at {path}: {error}"
+            trouble = trouble or f"no answer at {path}: {error}"
     return StatusAnswer(None, trouble)
 
 
+def _is_of_ours(snapshot: Any) -> bool:
+    program = snapshot.get("program") if isinstance(snapshot, dict) else None
+    return isinstance(program, dict) and isinstance(program.get("pid"), int)
+
+
 def shown(snapshot: Plain, style: Style) -> str:
-    """The snapshot for a person, in lines."""
-    lines = [*_program(snapshot)]
-    for serial, inverter in sorted(snapshot.get("inverters", {}).items()):
-        lines += _inverter(serial, inverter)
-    if not snapshot.get("inverters"):
-        lines += _no_inverter(snapshot)
-    for name, output in sorted(snapshot.get("outputs", {}).items()):
-        lines += _output(name, output)
-    for part in snapshot.get("dropped", []):
-        lines.append(f"! {part['part']} failed and is left out: {part['error']}")
+    """The snapshot for a person, in lines; of another version's, that it is one."""
+    try:
+        lines = list(_lines(snapshot))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        lines = []
+    if not lines or snapshot.get("version") != VERSION:
+        lines = [_first(snapshot), "! it is another version; restart it, then it can be asked"]
     return "\n".join(_styled(line, style) for line in lines)
 
 
 # --- the lines
 
 
+def _lines(snapshot: Plain) -> Iterable[str]:
+    """Raises KeyError, TypeError and the like for what is no snapshot."""
+    yield from _program(snapshot)
+    for serial, inverter in sorted(snapshot.get("inverters", {}).items()):
+        yield from _inverter(serial, inverter)
+    yield from _devices(snapshot)
+    for loss in snapshot.get("losses", []):
+        yield f"  lost {duration(loss['lost_seconds'])} ago at {loss['name']}: {loss['reason']}"
+    for name, output in sorted(snapshot.get("outputs", {}).items()):
+        yield from _output(name, output)
+    for part in snapshot.get("dropped", []):
+        yield f"! {part['part']} failed and is left out: {part['error']}"
+
+
+def _first(snapshot: Plain) -> str:
+    return f"GoodWe is running, pid {snapshot['program']['pid']}"
+
+
 def _program(snapshot: Plain) -> Iterable[str]:
     program = snapshot["program"]
-    yield f"GoodWe is running, pid {program['pid']}"
+    yield _first(snapshot)
     yield (
         f"  version {program['version']}, for {duration(program['uptime_seconds'])},"
         f" {program['memory_kilobytes'] / 1024:.0f} MB, {program['cpu_seconds']:.1f} s of CPU,"
@@ -177,25 +211,38 @@ def _inverter(serial: str, inverter: Plain) -> Iterable[str]:
     told += [f"total {inverter['total_kwh']} kWh"] if inverter.get("total_kwh") is not None else []
     if told:
         yield f"  {', '.join(told)}"
+    waiting = inverter.get("waits_to_be_believed")
+    if waiting:
+        since = duration(waiting["since_seconds"])
+        yield f"! a reading waits to be believed for {since}: {waiting['reason']}"
     if inverter.get("refused"):
         yield f"! refused: {_counts(inverter['refused'])}"
 
 
-def _no_inverter(snapshot: Plain) -> Iterable[str]:
-    nodes = [link["name"] for link in snapshot.get("links", [])]
-    troubles = [place["trouble"] for place in snapshot.get("places", []) if place.get("trouble")]
-    if nodes:
-        yield f"inverter: none has given a reading yet; asking at {', '.join(nodes)}"
-    else:
-        yield f"inverter: {'none can be opened' if troubles else 'none is plugged in'}"
+def _devices(snapshot: Plain) -> Iterable[str]:
+    """Why there is no inverter, and what cannot be opened, beside those that can."""
+    links = snapshot.get("links", [])
+    opened = {link["name"] for link in links if link.get("state") == "open"}
+    shut = [place for place in snapshot.get("places", []) if place.get("name") not in opened]
+    troubles = [place["trouble"] for place in shut if place.get("trouble")]
+    if not snapshot.get("inverters"):
+        if links:
+            names = ", ".join(link["name"] for link in links)
+            yield f"inverter: none has given a reading yet; asking at {names}"
+        else:
+            yield f"inverter: {'none can be opened' if troubles else 'none is plugged in'}"
     for trouble in troubles:
         yield f"! {trouble}"
+    for place in snapshot.get("places", []):
+        if place.get("refused"):
+            yield f"! refused at {place['name']}: {_counts(place['refused'])}"
 
 
 def _output(name: str, output: Plain) -> Iterable[str]:
     connections = output.get("connections", {})
     if not connections:
-        yield f"output {name}: {output.get('state', 'on')}"
+        why = f" ({output['why_not']})" if output.get("why_not") else ""
+        yield f"{'! ' if why else ''}output {name}: {output.get('state', 'on')}{why}"
     for serial, connection in connections.items():
         yield _broker(f"{connection['server']}{f' for {serial}' if serial else ''}", connection)
     backlog = output.get("features", {}).get("backlog")
@@ -243,7 +290,7 @@ def _once(options: Options, daemon: Looked, pidfile: str, out: TextIO) -> int:
         elif options.long or out.isatty():
             text = shown(answer.snapshot, _style(out))
         else:  # programs read this line
-            text = next(iter(_program(answer.snapshot)))
+            text = _first(answer.snapshot)
         print(text, file=out)
         return RUNNING
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
@@ -257,32 +304,51 @@ def _once(options: Options, daemon: Looked, pidfile: str, out: TextIO) -> int:
     return code
 
 
-def _watched(pidfile: str, style: Style) -> str:
+def _watched(pidfile: str, style: Style) -> list[str]:
     answer = asked(pidfile)
-    if answer.snapshot is not None:
-        return f"{shown(answer.snapshot, style)}\n{time.strftime('%H:%M:%S')}, Ctrl-C ends it"
-    return _styled(f"! {answer.trouble or 'GoodWe is not running'}", style)
+    if answer.snapshot is None:
+        return _styled(f"! {answer.trouble or 'GoodWe is not running'}", style).split("\n")
+    now = _styled(f"  {time.strftime('%H:%M:%S')}, Ctrl-C ends it", style)
+    return f"{shown(answer.snapshot, style)}\n{now}".split("\n")
+
+
+def _screen(lines: list[str], rows: int) -> str:
+    """The lines over the last ones, as far as there is room, the last one always; the last row stays free."""
+    room = max(1, rows - 1)
+    kept = lines if len(lines) <= room else [*lines[: room - 1], lines[-1]]
+    return HOME + "".join(f"{line}{END_OF_LINE}\n" for line in kept) + REST_OF_SCREEN
 
 
 def _style(out: TextIO) -> Style:
-    colours = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return Style(_columns() if out.isatty() else 10_000, colours)
+    colours = out.isatty() and not os.environ.get("NO_COLOR") and not _is_dumb()
+    return Style(_size().columns if out.isatty() else UNLIMITED, colours, out.encoding or "utf-8")
 
 
-def _columns() -> int:
-    from shutil import get_terminal_size  # here, since only a terminal has them
+def _is_dumb() -> bool:
+    """True for a terminal that obeys no escape sequence."""
+    return os.environ.get("TERM") == "dumb"
 
-    return get_terminal_size().columns
+
+def _size() -> os.terminal_size:
+    from shutil import get_terminal_size  # here, since only a terminal has one
+
+    return get_terminal_size()
 
 
 def _styled(line: str, style: Style) -> str:
-    """Cut to the width; trouble, which begins with !, in red, and what is not indented in bold."""
+    """Wrapped to the width; trouble, which begins with !, in red, and what is not indented in bold."""
     # A broker or an inverter may have put it there; a terminal obeys some of it.
     line = "".join(letter if letter.isprintable() else "?" for letter in line)
-    cut = line if len(line) <= style.width else f"{line[: style.width - 1]}…"
-    if not style.colours or cut.startswith(" "):
-        return cut
-    return f"{RED if cut.startswith('!') else BOLD}{cut}{PLAIN}"
+    line = line.encode(style.encoding, "backslashreplace").decode(style.encoding)
+    if len(line) > style.width:
+        from textwrap import wrap
+
+        hanging = HANGING if style.width >= NARROW else ""
+        line = "\n".join(wrap(line, style.width, subsequent_indent=hanging))
+    if not style.colours or line.startswith(" "):
+        return line
+    colour = RED if line.startswith("!") else BOLD
+    return "\n".join(f"{colour}{part}{PLAIN}" for part in line.split("\n"))
 
 
 def _seconds(text: str) -> float:
