@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from .config import Config
 from .errors import RestartError
-from .events import Outcome
+from .events import Answer, Instructed, Outcome
 from .link import Link
 from .loop import NEVER, Loop, Timer
 from .outputs import Context, Fanout, make_outputs
 from .place import Place
 from .protocol.bus import Bus
+from .protocol.frame import ACCEPTED
 from .readings.clock import clock_is_right
 from .readings.ledger import REPEAT_EVERY, Ledger
 from .traffic import Line, Tap, as_line, packed, unpacked
@@ -65,6 +66,21 @@ class _Loss(NamedTuple):
             for line in unpacked(self.traffic)
         ]
         return {"name": self.name, "reason": self.reason, "lost_epoch": self.epoch, "traffic": lines}
+
+
+def instruction(question: str, data: bytes) -> tuple[int, str] | None:
+    """The share of its power in per cent that an inverter is told to feed at most, and that in words.
+
+    None for a question that is none.
+    """
+    match question:
+        case "limit_power" if len(data) == 1:
+            return data[0], f"limited to {data[0]} %"
+        case "start_inverter":
+            return 100, "told to start"
+        case "stop_inverter":
+            return 0, "told to stop"
+    return None
 
 
 class App(Timer):
@@ -234,10 +250,26 @@ class App(Timer):
         answered: Callable[[Outcome], object],
     ) -> bool:
         """Put a question to this inverter, see `Ask`."""
+        told = self._telling_instruction(question, data, answered)
         return any(
-            link.ask(serial, question, data, urgent=urgent, answered=answered)
-            for link in self._links.values()
+            link.ask(serial, question, data, urgent=urgent, answered=told) for link in self._links.values()
         )
+
+    def _telling_instruction(
+        self, question: str, data: bytes, answered: Callable[[Outcome], object]
+    ) -> Callable[[Outcome], object]:
+        """`answered`; when an instruction was taken, the outputs are told of it as well."""
+        told = instruction(question, data)
+        if told is None:
+            return answered
+        per_cent, text = told
+
+        def then(outcome: Outcome) -> None:
+            answered(outcome)
+            if isinstance(outcome, Answer) and outcome.data == ACCEPTED:
+                self._fanout.handle(Instructed(outcome.serial, per_cent, text))
+
+        return then
 
     @staticmethod
     def _asks_identity(config: Config) -> bool:

@@ -6,6 +6,8 @@ GoodWeError
   DeviceError   no permission, not an inverter, reports we do not know    -> logged, tried again
   InstallError  a step of `install` that cannot be done: why, and what mends it -> terminal, exit 1
   RestartError  something that only a new process is allowed              -> goodbye, exit 1, started again
+  HistoryError  the history cannot be read or written now                 -> logged, tried again
+    NoHistoryError  there is none yet
   FieldError    a payload that is not what its function code promises     -> counted, never published
 
 A cable that is pulled is not in this tree: it is an OSError to the link and an Offline to the world.
@@ -50,6 +52,14 @@ class DeviceError(GoodWeError):
 
 class RestartError(GoodWeError):
     """The program is to end, so that whoever watches it starts it again."""
+
+
+class HistoryError(GoodWeError):
+    """A history that cannot be read or written now."""
+
+
+class NoHistoryError(HistoryError):
+    """There is no history yet."""
 
 
 class FieldError(GoodWeError):

@@ -108,6 +108,23 @@ Outcome = Answer | Unanswered
 """How a question ended."""
 
 
+class RefusedReading(NamedTuple):
+    """A reading that cannot be true, and is not published: under which reason, and what is wrong with it."""
+
+    serial: str
+    reason: str
+    detail: str
+
+
+class Instructed(NamedTuple):
+    """An inverter was told how much it may feed, and has taken it."""
+
+    serial: str
+    per_cent: int
+    """0 also for one that was stopped, 100 for one that was started."""
+    text: str
+
+
 class Reply(NamedTuple):
     """A question has ended: whoever asked is to be told."""
 
@@ -141,7 +158,8 @@ class Entered(NamedTuple):
     """By its name."""
 
 
-Happening = Found | Online | Reading | Resting | Offline | Remembered | Info
-"""The events that an output is told of; the rest stays on the wire."""
+Happening = Found | Online | Reading | Resting | Offline | Remembered | Info | RefusedReading | Instructed
+"""The events that an output is told of; the rest stays on the wire. Each output passes over what it does not
+know."""
 
 Event = Send | Found | Online | Reading | Offline | Refused | Reply | Entered

@@ -62,6 +62,7 @@ DEFAULTS = {
     ("mqtt", "backlogsize"): 100,
     ("mqtt", "backlogdays"): 30,
     ("mqtt", "backlograte"): 20,
+    ("history", "file"): "/var/lib/goodwe/history.db",
     ("mqtt", "commands"): False,
     ("mqtt", "commandtopic"): "goodwe-command",
     ("mqtt", "control"): False,

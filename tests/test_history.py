@@ -52,10 +52,10 @@ def path(tmp_path):
         connection.execute(inverter, (1, OTHER, 1_000, 2, 2_000))
         connection.execute(inverter, (2, SERIAL, 2_000, None, None))
         number = dates.number(JUNE)
-        day = "INSERT INTO days (inverter, day, source, energy, corrected, total, first, last, seen) VALUES (?, ?, 'read', ?, ?, ?, ?, ?, ?)"
-        connection.execute(day, (1, number - 40, 20_000, None, 1_020_000, None, None, None))
-        connection.execute(day, (1, number - 39, 10_000, 15_000, 1_030_000, None, None, None))
-        connection.execute(day, (2, number, 5_000, None, 5_000, 1_000, 2_000, 500))
+        day = "INSERT INTO days (inverter, day, source, energy, corrected, total, first, last, feeding, seen) VALUES (?, ?, 'read', ?, ?, ?, ?, ?, ?, ?)"
+        connection.execute(day, (1, number - 40, 20_000, None, 1_020_000, None, None, None, None))
+        connection.execute(day, (1, number - 39, 10_000, 15_000, 1_030_000, None, None, None, None))
+        connection.execute(day, (2, number, 5_000, None, 5_000, 1_000, 3_000, 2_000, 500))
         slot = "INSERT INTO slots (inverter, start, day, readings, energy, pac, pac_high, vac1) VALUES (2, ?, ?, ?, ?, ?, ?, ?)"
         noon = number * 86400 + 43200
         connection.execute(slot, (noon, number, 120, 20_000, 24_000, 2_500, 23_015))
@@ -126,7 +126,7 @@ def test_latest(path):
         latest = history.latest()
     assert latest[OTHER].slot is None
     assert latest[OTHER].day.energy_kwh == 15.0
-    assert (latest[SERIAL].slot.readings, latest[SERIAL].day.seen) == (120, 0.5)
+    assert (latest[SERIAL].slot.readings, latest[SERIAL].day.seen) == (120, 0.25)
 
 
 def test_nothing_to_read(tmp_path, path):

@@ -80,7 +80,10 @@ def _add_day(connection: sqlite3.Connection, number: int, day: datetime.date, ma
     noon = int(dates.bounds(day).start) + 12 * 3600
     row = (number, dates.number(day), "read", made, None, 50_000, 2000 * number, noon, noon - 6 * 3600)
     rest = (noon + 6 * 3600, 40_000, 43_200, 2295, 2412, 480)
-    connection.execute(f"INSERT INTO days VALUES ({', '.join('?' * 15)})", (*row, *rest))
+    columns = "inverter, day, source, energy, corrected, total, peak, peak_at, first, last, feeding, seen"
+    marks = ", ".join("?" * 15)
+    insert = f"INSERT INTO days ({columns}, vac_low, vac_high, temp_high) VALUES ({marks})"
+    connection.execute(insert, (*row, *rest))
 
 
 def _add_slots(connection: sqlite3.Connection, number: int, day: datetime.date) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
-from ..errors import GoodWeError
+from ..errors import HistoryError, NoHistoryError
 from . import dates, schema
 from .scaling import scaled
 from .schema import COLUMNS, HIGH, LOW
@@ -27,14 +27,6 @@ MOST_EVENTS = 10_000
 BY_DAY, BY_MONTH, BY_YEAR, ALL = "day", "month", "year", "all"
 PERIODS = {BY_DAY: "%Y-%m-%d", BY_MONTH: "%Y-%m", BY_YEAR: "%Y", ALL: "all"}
 """How `sums` groups, to the name of a group in the language of SQLite's strftime."""
-
-
-class HistoryError(GoodWeError):
-    """The history cannot be read or changed now."""
-
-
-class NoHistoryError(HistoryError):
-    """There is no history yet."""
 
 
 class InverterRow(NamedTuple):
@@ -102,7 +94,7 @@ class DayRow(NamedTuple):
     temp_high: float | None
     """°C."""
     seen: float | None
-    """The share of the time from first to last light in which it was read: 0 to 1."""
+    """The share of the time with power in which it was read: 0 to 1."""
 
 
 class SumRow(NamedTuple):
@@ -348,7 +340,7 @@ class Reader:
             _scaled(low, 10),
             _scaled(high, 10),
             _scaled(temp, 10),
-            _share(seen, first, last),
+            _share(seen, feeding),
         )
 
 
@@ -493,10 +485,10 @@ def _date(value: object) -> datetime.date | None:
     return dates.date(value)
 
 
-def _share(seen: int | None, first: int | None, last: int | None) -> float | None:
-    if seen is None or first is None or last is None:
+def _share(seen: int | None, feeding: int | None) -> float | None:
+    if seen is None or not feeding or feeding < 0:
         return None
-    return min(1.0, max(0.0, seen / (last - first))) if last > first else 1.0
+    return min(1.0, max(0.0, seen / feeding))
 
 
 def _whole(seconds: float) -> int:

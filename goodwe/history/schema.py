@@ -74,6 +74,7 @@ CREATE TABLE IF NOT EXISTS days (
     energy INTEGER NOT NULL,
     corrected INTEGER,
     total INTEGER,
+    until INTEGER,
     peak INTEGER,
     peak_at INTEGER,
     first INTEGER,
@@ -106,3 +107,8 @@ FAULT_ON, FAULT_OFF, MODE = "fault_on", "fault_off", "mode"
 AWAY, BACK, REFUSED, LIMIT = "away", "back", "refused", "limit"
 STARTED, STOPPED, REPLACED, CORRECTED = "started", "stopped", "replaced", "corrected"
 KINDS = (FAULT_ON, FAULT_OFF, MODE, AWAY, BACK, REFUSED, LIMIT, STARTED, STOPPED, REPLACED, CORRECTED)
+
+
+def fault_text(bit: int) -> str:
+    """The English text of an error bit."""
+    return fields.ERROR_BITS.get(bit, f"error {bit}")

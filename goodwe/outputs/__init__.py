@@ -23,6 +23,7 @@ from ..errors import StartError
 from ..events import Ask, Happening
 from ..guard import Guard
 from ..loop import Host
+from ..readings.clock import clock_is_right
 
 if TYPE_CHECKING:
     from ..config import Config, Section
@@ -88,6 +89,8 @@ class Context:
     config: "Config"
     silence: float
     """The longest time in seconds between two events about an inverter, as long as the program lives."""
+    clock_right: Callable[[], bool] = clock_is_right
+    """Tells whether `wall_clock` is known to be right."""
 
 
 class Fanout:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import FieldError
-from ..events import Answer, Ask, Happening, Info, Offline, Outcome, Reading, Remembered
+from ..events import Answer, Ask, Happening, Info, Offline, Outcome, Reading, RefusedReading, Remembered
 from ..loop import NEVER, Loop, Timer, Worker
 from ..protocol import fields
 from ..protocol.bus import BY_ITSELF
@@ -235,6 +235,7 @@ class Ledger(Timer):
             log.log(logging.WARNING if told else logging.DEBUG, "%s: %s", serial, verdict.news)
 
     def _refuse(self, serial: str, reason: str, detail: str, now: Moment) -> None:
+        self._publish(RefusedReading(serial, reason, detail))
         if self.tally.add(f"{serial} {reason}", now.elapsed):
             log.warning("%s: refused a reading, %s (%s); counted from now on", serial, reason, detail)
 

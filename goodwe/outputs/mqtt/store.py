@@ -5,7 +5,6 @@ SQLite with a write-ahead log: a reading that was added survives a kill -9 and a
 
 import logging
 import math
-import os
 import sqlite3
 import zlib
 from collections import deque
@@ -13,6 +12,8 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import simplejson
+
+from ... import databases
 
 log = logging.getLogger(__name__)
 
@@ -40,27 +41,6 @@ LAST_NUMBER = 2**62
 """Half of what there are; near the end SQLite finds none and calls its disk full."""
 REMEMBERED = 1000
 """Deleted readings that must not come again."""
-WRITE_VERSION, READ_VERSION = 18, 19
-"""Bytes of the file's header; SQLite only reads a file whose write version it does not know."""
-KNOWN_VERSIONS = (1, 2)
-
-OF_THE_DISK = {
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_ABORT,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_NOLFS,
-    sqlite3.SQLITE_AUTH,
-}
-"""SQLite's codes for locks and for a disk that is full, read-only or broken; the rest is said of what is in
-the file: the statements are always the same, so one that fails finds another table than ours."""
-NOT_WRITABLE = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 class Kept(NamedTuple):
@@ -189,37 +169,15 @@ class Store:
         try:
             return call(self._open())
         except (sqlite3.Error, UnicodeDecodeError, MemoryError) as error:
-            if not self._is_damage(error):
-                raise self._with_advice(error) from error
+            if not databases.is_damage(error, self._path):
+                raise databases.with_advice(error, self._path) from error
             self.close()
             self._set_aside(error)
             return call(self._open())
 
-    def _is_damage(self, error: Exception) -> bool:
-        """True when the file is to blame, and neither the disk nor we are."""
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is None:  # of our own making, text that is none, a row that promises more than there is
-            return type(error) in (sqlite3.DatabaseError, UnicodeDecodeError, MemoryError)
-        primary = code & 0xFF
-        if primary == sqlite3.SQLITE_READONLY:
-            return _has_unknown_version(self._path)
-        return primary not in OF_THE_DISK
-
-    def _with_advice(self, error: Exception) -> Exception:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in NOT_WRITABLE:
-            return error
-        return sqlite3.OperationalError(f"{error}: {self._advice}")
-
-    @property
-    def _advice(self) -> str:
-        return f"{self._path} must be a file, and it and its folder writable for the user that this runs as"
-
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            try:
-                os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
-            except OSError as error:
-                raise OSError(error.errno, f"{error.strerror}: {self._advice}") from error
+            databases.make_folder(self._path)
             self._connection = self._connected()
             self.kept = _count(self._connection)
         return self._connection
@@ -251,9 +209,7 @@ class Store:
         aside = f"{self._path}.damaged"
         why = str(error) or type(error).__name__
         log.warning("%s is damaged (%s); set aside as %s, beginning anew", self._path, why, aside)
-        for ending in ("", "-wal", "-shm", "-journal"):
-            if os.path.exists(self._path + ending):
-                os.replace(self._path + ending, aside + ending)
+        databases.move(self._path, aside)
 
 
 def _kept(number: int, serial: bytes, blob: bytes) -> Kept | None:
@@ -272,13 +228,6 @@ def _serial_in(data: str) -> str | None:
         return str(simplejson.loads(data)["serial"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _has_unknown_version(path: str) -> bool:
-    """True when that is why SQLite would not write to the file. Raises OSError."""
-    with open(path, "rb") as file:
-        header = file.read(READ_VERSION + 1)
-    return len(header) > READ_VERSION and header[WRITE_VERSION] not in KNOWN_VERSIONS
 
 
 def _check_columns(connection: sqlite3.Connection) -> None:
