@@ -17,7 +17,7 @@ from . import dates, days, gaps, schema
 from .dates import LocalTime
 from .days import DayFacts
 from .gaps import Known, Share
-from .recorder import Batch, Counted, Faults, Gathered, Happened
+from .recorder import Batch, Counted, Faults, GatheredSlot, Happened
 from .schema import COLUMNS, HIGH, LAST, LOW, MEAN
 
 log = logging.getLogger(__name__)
@@ -230,7 +230,7 @@ class _Writing:
 
     # slots and days
 
-    def _slot(self, gathered: Gathered) -> None:
+    def _slot(self, gathered: GatheredSlot) -> None:
         day = self._day(gathered.start)
         if day is None:
             return

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from . import schema
 from .gaps import DayPart, Share
-from .recorder import Gathered
+from .recorder import GatheredSlot
 
 
 class DayFacts(NamedTuple):
@@ -28,7 +28,7 @@ class DayFacts(NamedTuple):
     temp_high: int | None = None
 
 
-def of_slot(gathered: Gathered) -> DayFacts:
+def of_slot(gathered: GatheredSlot) -> DayFacts:
     """The share of a day that lies in a slot."""
     facts = DayFacts(schema.READ, feeding=round(gathered.feeding), seen=round(gathered.feeding))
     if gathered.feeding_until:

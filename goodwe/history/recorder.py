@@ -39,7 +39,7 @@ class Counted(NamedTuple):
     total_kwh: float
 
 
-class Gathered:
+class GatheredSlot:
     """A slot of one inverter, as far as it was seen."""
 
     def __init__(self, serial: str, start: int) -> None:
@@ -92,10 +92,10 @@ class Gathered:
             self.feeding_from = self.feeding_from or start
             self.feeding_until = end
 
-    def moved(self, by: float) -> "Gathered":
+    def moved(self, by: float) -> "GatheredSlot":
         """The same, so many seconds later, in the slot that most of it then lies in."""
         start = slot(self.start + by + SLOT / 2)
-        other = Gathered(self.serial, start)
+        other = GatheredSlot(self.serial, start)
         other.__dict__.update(self.__dict__, start=start)
         other.first, other.last = _moved(self.first, by), _moved(self.last, by)
         for key in ("feeding_from", "feeding_until", "peak_at"):
@@ -152,7 +152,7 @@ class Facts(NamedTuple):
 class Batch(NamedTuple):
     """All that is to be written in one transaction."""
 
-    slots: list[Gathered]
+    slots: list[GatheredSlot]
     resting: list[tuple[str, Counted]]
     """Counters of inverters that were last read before this run of the program, if those know more."""
     events: list[Happened | Faults]
@@ -188,8 +188,8 @@ class Recorder:
         """`bridge` is the time in seconds between two readings over which the power goes straight."""
         self._bridge = max(BRIDGE, bridge)
         self._seen: dict[str, _Followed] = {}
-        self._open: dict[tuple[str, int], Gathered] = {}
-        self._slots: list[Gathered] = []
+        self._open: dict[tuple[str, int], GatheredSlot] = {}
+        self._slots: list[GatheredSlot] = []
         """They are to be written."""
         self._resting: list[tuple[str, Counted]] = []
         self._events: list[Happened | Faults] = []
@@ -316,10 +316,10 @@ class Recorder:
         self._resting = [*batch.resting, *self._resting]
         self._events = [*batch.events, *self._events]
 
-    def _slot(self, serial: str, start: int) -> Gathered:
+    def _slot(self, serial: str, start: int) -> GatheredSlot:
         key = serial, start
         if key not in self._open:
-            self._open[key] = Gathered(serial, start)
+            self._open[key] = GatheredSlot(serial, start)
         return self._open[key]
 
     def _changes(self, serial: str, seen: _Followed, values: Values, at: float) -> None:
