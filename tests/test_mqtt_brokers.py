@@ -568,6 +568,41 @@ def test_rubbish_of_a_broker_ends_a_connection_and_nothing_else(run, fake, proto
     running.tell()
 
 
+@protocols
+@pytest.mark.parametrize("reason", [0, 5])
+@pytest.mark.parametrize("during", ["subscription", "data", "nothing"])
+def test_second_welcome_breaks_the_protocol_and_no_message_is_to_blame(
+    run, fake, protocol, caplog, reason, during
+):
+    version = 5 if protocol == "5" else 4
+    again = connack(reason, version=version)
+    ends = [during]
+
+    def once(talk: Talk, when: str, before: bytes = b"") -> bool:
+        if ends == [when]:
+            ends.clear()
+            talk.send(before + again)
+            return True
+        return False
+
+    broker = fake(
+        obliging(
+            on_connect=lambda talk, _: once(talk, "nothing", connack(version=version)),
+            on_publish=lambda talk, _: once(talk, "data"),
+            on_subscribe=lambda talk, _: once(talk, "subscription"),
+        )
+    )
+    running = run(broker.port, {"actions": object()}, protocol=protocol, commands=True, qos=1)
+    running.tell(Found(SERIAL, 11), reading())
+    wait_for(lambda: DATA in broker.topics() and ONLINE in broker.topics(), "it comes back")
+    wait_for(lambda: not ends and len(broker.talks) > 1, "and had to")
+    running.tell(reading(1_700_000_003.0))
+    wait_for(lambda: sum(one.topic == DATA for one in broker.talks[-1].published) > 0, "all is well")
+    assert "it breaks the protocol, by a second CONNACK; look into its log" in caplog.text
+    assert count(caplog, "it closes the connection at") == 0
+    assert status(running)["left_out"] == []
+
+
 def message(topic: bytes, payload: bytes = b"1", version: int = 4) -> bytes:
     return packet(0x30, len(topic).to_bytes(2) + topic + (b"\0" if version == 5 else b"") + payload)
 

@@ -559,6 +559,15 @@ def test_goodbye_in_place_of_a_welcome_is_a_refusal(caplog):
     assert "it says that it is busy (it says: at noon)" in caplog.text
 
 
+def test_second_welcome_in_one_reading_with_the_first_is_told_as_well(caplog):
+    """A websocket hands over both at a time."""
+    house = House()
+    house.greet()
+    house.puppet.breach = "a second CONNACK"
+    house.hear(Said(CONNACK, 0, (0,), {}), closes=True, result=2)
+    assert "it breaks the protocol, by a second CONNACK" in caplog.text
+
+
 def test_foreign_messages_that_come_all_at_once_are_one_line(caplog):
     """TLS and websockets hand over many at a time."""
     house = House()

@@ -16,6 +16,7 @@ from .tls import NOT_OUR_ADDRESS, NOT_OUR_NAME
 
 CLOSED_AT_ONCE = "it closed the connection without an answer; is it an MQTT broker, are port and tls right?"
 NO_ANSWER = "it accepts connections but does not answer; is it an MQTT broker?"
+BREACH = "it breaks the protocol, by {packet}; look into its log, or for another one"
 NONSENSE = (
     "what it says is not MQTT; is it an MQTT broker, are port, tls, transport and protocol in [mqtt] right?"
 )

@@ -135,6 +135,11 @@ class Attempt:
         return found if isinstance(found, OSError) else None
 
     @property
+    def breach(self) -> str:
+        """The packet by which the broker has broken the protocol; empty for none."""
+        return str(getattr(self.client, "breach", ""))
+
+    @property
     def is_gone(self) -> bool:
         """True when paho has closed the socket."""
         return self.client is None or self.client.socket() is None

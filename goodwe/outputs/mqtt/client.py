@@ -102,6 +102,9 @@ class _PahoClient(mqtt.Client):  # type: ignore[misc]  # paho 1 ships no types
     """Called with each answer of the broker before paho acts on it."""
     trouble: OSError | None = None
     """Why the socket failed."""
+    breach = ""
+    """The packet by which the broker has broken the protocol."""
+    _is_welcomed = False
     handshake_within = HANDSHAKE_WITHIN
     """Seconds, for TLS and websockets each."""
     is_wanted: Callable[[], bool] = staticmethod(lambda: True)
@@ -112,6 +115,11 @@ class _PahoClient(mqtt.Client):  # type: ignore[misc]  # paho 1 ships no types
             self._in_packet["command"], self._in_packet["packet"], is_mqtt5=self._protocol == mqtt.MQTTv5
         )
         if answer is not None:
+            if answer.packet == CONNACK:
+                if self._is_welcomed:  # paho would begin the connection anew (MQTT 3.1.1, 3.2; MQTT 5, 3.2)
+                    self.breach = "a second CONNACK"
+                    return mqtt.MQTT_ERR_PROTOCOL
+                self._is_welcomed = True
             self.on_packet(answer)
             if answer.packet in (PUBACK, PUBREC, PUBCOMP):
                 # Without the reason: paho stumbles over one that it does not know.

@@ -31,6 +31,7 @@ from ...loop import Host, Worker
 from ...times import NEVER
 from .advice import (
     ABOUT_A_MESSAGE,
+    BREACH,
     BUSY,
     CLOSED_AT_ONCE,
     CONTESTED,
@@ -498,6 +499,8 @@ class Connection:
                 if reason < 128:  # it may as well be the client id
                     self._log.trouble(self._where(), why)
                 self._pause(now)
+        elif attempt.breach:
+            self._failed(now, Failure.AWAY, BREACH.format(packet=attempt.breach))
         elif attempt.goodbye is not None:  # not before CONNACK, says the specification; brokers do
             self._failed(now, *why_refused(attempt.goodbye.reasons[0], attempt.goodbye.properties))
         elif trouble is not None and not isinstance(trouble, ConnectionError):  # a TLS alert
@@ -783,6 +786,8 @@ class Connection:
         """The cause as we have seen it, of a broker that gave no reason."""
         if result == mqtt.MQTT_ERR_KEEPALIVE:
             return NO_ECHO
+        if attempt.breach:
+            return BREACH.format(packet=attempt.breach)
         if result == mqtt.MQTT_ERR_PROTOCOL:
             return "what it says is not MQTT"
         if attempt.trouble is not None and not isinstance(attempt.trouble, ConnectionError):
