@@ -35,7 +35,8 @@ def outputs(config: Config, loop: Loop, random: Random, actions: "App") -> Fanou
     """The outputs that are switched on; what is off is not even imported. Raises StartError."""
     poll = config.inverter.pollinterval / 1000
     silence = 3 * poll if config.inverter.offlinevalues == "keep" else max(REPEAT_EVERY, poll)
-    return make_outputs(config, Context(loop, random, time.time, actions, config, silence))
+    context = Context(loop, random, time.time, actions, config, silence, clock_is_right)
+    return make_outputs(config, context)
 
 
 class _Loss(NamedTuple):
