@@ -181,6 +181,7 @@ class Daemon:
 
     def _detach(self) -> None:
         self.detached = True
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until run() takes it: there is no terminal to lose
         os.chdir("/")
         os.umask(0o022)
         null = os.open(os.devnull, os.O_RDWR)

@@ -5,6 +5,8 @@ import logging
 import os
 from io import TextIOWrapper
 
+log = logging.getLogger(__name__)
+
 
 class LogFile(logging.FileHandler):
     """Where the file cannot be written for a while, lines are lost, and nothing else.
@@ -14,6 +16,7 @@ class LogFile(logging.FileHandler):
     """
 
     _was_open = False
+    _told_denied = False
 
     def __init__(self, path: str) -> None:
         """`path` is the file's. Raises OSError when it cannot be opened now."""
@@ -40,6 +43,10 @@ class LogFile(logging.FileHandler):
     def _follow_path(self) -> None:
         """Open the file that is at the path, if it is another one by now. Raises OSError."""
         if self.stream is None or self._is_at_path(self.stream):
+            self._told_denied = False
+            return
+        if self._may_not_open():
+            self._tell_denied()
             return
         # Gone first: a close that fails closes all the same, and without a stream the next line opens one.
         moved, self.stream = self.stream, None
@@ -51,6 +58,45 @@ class LogFile(logging.FileHandler):
             return os.path.samestat(os.fstat(stream.fileno()), os.stat(self.baseFilename))
         except (OSError, ValueError):  # gone, out of reach, or the stream is closed
             return False
+
+    def _tell_denied(self) -> None:
+        """Say once, in the file that is open, why it is not the one at the path."""
+        if not self._told_denied:
+            self._told_denied = True
+            log.warning(
+                "permission denied to open %s anew, so this goes on in the file that was moved away;"
+                " `create` in the lines of logrotate makes a new one for the same owner",
+                self.baseFilename,
+            )
+
+    def _may_not_open(self) -> bool:
+        try:
+            os.close(os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        except PermissionError:
+            return True
+        except OSError:  # it is said where it is opened
+            return False
+        return False
+
+    def fileno(self) -> int:
+        """The descriptor of the file; -1 while it cannot be opened."""
+        return -1 if self.stream is None else self.stream.fileno()
+
+    def move(self, path: str) -> None:
+        """Log to the file at another path from now on. Raises OSError, and goes on with this one."""
+        self.acquire()
+        try:
+            before, self.baseFilename = self.baseFilename, os.path.abspath(path)
+            try:
+                stream = self._open()
+            except OSError:
+                self.baseFilename = before
+                raise
+            old, self.stream = self.stream, stream
+            if old is not None:
+                old.close()
+        finally:
+            self.release()
 
     def _open(self) -> TextIOWrapper:
         try:

@@ -26,9 +26,22 @@ class Notifier:
         wanted = bool(address) and for_us and allowed.isdigit() and int(allowed) > 0
         return cls(address, int(allowed) / 2_000_000 if wanted else None)
 
+    @property
+    def is_heard(self) -> bool:
+        """True under systemd, if it wants to be told how we are."""
+        return bool(self._address)
+
     def ready(self) -> None:
-        """We are up."""
+        """We are up, or have read our configuration again."""
         self._send("READY=1")
+
+    def reloading(self, monotonic: float) -> None:
+        """We are about to read our configuration again; `ready` follows. Seconds on time.monotonic()."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={monotonic * 1_000_000:.0f}")
+
+    def status(self, text: str) -> None:
+        """Say how we are doing, in a line for a person."""
+        self._send(f"STATUS={text}")
 
     def stopping(self) -> None:
         """We are about to end."""

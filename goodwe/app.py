@@ -3,14 +3,14 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
-from .config import Config
+from .config import Config, InverterSettings
 from .errors import RestartError
-from .events import Answer, Instructed, Outcome
+from .events import Answer, Happening, Instructed, Outcome
 from .link import Link
 from .loop import NEVER, Loop, Timer
 from .outputs import Context, Fanout, make_outputs
@@ -19,8 +19,9 @@ from .protocol.bus import Bus
 from .protocol.frame import ACCEPTED
 from .readings.clock import clock_is_right
 from .readings.ledger import REPEAT_EVERY, Ledger
+from .readings.state import Memory
 from .traffic import Line, Tap, as_line, packed, unpacked
-from .transport import Find, Ids, Wire, find
+from .transport import Find, Finder, Ids, Wire, find
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,19 @@ SHORTEST_PAUSE = 1000
 
 def outputs(config: Config, loop: Loop, random: Random, actions: "App") -> Fanout:
     """The outputs that are switched on; what is off is not even imported. Raises StartError."""
+    return make_outputs(config, context_of(config, loop, random, actions))
+
+
+def context_of(config: Config, loop: Loop, random: Random, actions: "App") -> Context:
+    """The surroundings of the outputs that are made of this configuration."""
     poll = config.inverter.pollinterval / 1000
     silence = 3 * poll if config.inverter.offlinevalues == "keep" else max(REPEAT_EVERY, poll)
-    context = Context(loop, random, time.time, actions, config, silence, clock_is_right)
-    return make_outputs(config, context)
+    return Context(loop, random, time.time, actions, config, silence, clock_is_right)
+
+
+def _device(settings: InverterSettings) -> tuple[str, int, int]:
+    """The settings that say which devices are ours: a link is made by these."""
+    return settings.device, settings.vendorid, settings.modelid
 
 
 class _Loss(NamedTuple):
@@ -109,18 +119,15 @@ class App(Timer):
         self._config = config
         self._loop = loop
         self._links: dict[str, Link] = {}
-        self._fanout = outputs(self)
+        self.fanout = outputs(self)
         self._ledger = Ledger(
             config.inverter.statefile,
             loop=loop,
-            publish=self._fanout.handle,
+            publish=self.fanout.handle,
             poll=self.poll,
-            ask=self.ask if self._asks_identity(config) else None,
             wall_clock=wall_clock,
             clock_right=clock_right,
-            speak_for_absent=config.inverter.offlinevalues == "zero",
-            poll_interval=config.inverter.pollinterval / 1000,
-            believe_all=not config.inverter.plausibility,
+            **self._ledger_settings(config),
         )
         self._wall_clock = wall_clock
         self._closing: list[Link] = []
@@ -131,13 +138,8 @@ class App(Timer):
         """For whoever wants to hear what goes over the wires."""
         self._stopping = False
         self._late = False
-        self._finder = find(
-            config.inverter.device,
-            Ids(config.inverter.vendorid, config.inverter.modelid),
-            post=loop.post,
-            plugged=self._plugged,
-            unplugged=self._unplugged,
-        )
+        self._find = find
+        self._finder = self._make_finder(config)
         loop.add(self._finder)
         loop.add(self._ledger)
         loop.add(self)
@@ -172,7 +174,56 @@ class App(Timer):
         for link in list(self._links.values()):
             link.stop("the program ends", gone=False)
         self._ledger.close()
-        self._fanout.stop(now)
+        self.fanout.stop(now)
+
+    @property
+    def stopping(self) -> bool:
+        """True once it was told to stop."""
+        return self._stopping
+
+    def change(self, config: Config, memories: Mapping[str, Memory]) -> None:
+        """Go on with this configuration, but for the outputs. Raises StartError, and nothing has changed.
+
+        Links stay while the device does. `memories` are those of the state file, if that is another.
+        """
+        old, new = self._config.inverter, config.inverter
+        finder = self._make_finder(config) if _device(old) != _device(new) else None
+        self._config = config
+        self._ledger.change(new.statefile, memories, **self._ledger_settings(config))
+        for place in self._places.values():
+            place.allow_reset(new.usbreset)
+        for link in list(self._links.values()):
+            link.change_interval(new.pollinterval / 1000)
+        if finder is not None:
+            self._finder.close()
+            for link in list(self._links.values()):
+                link.stop("the device settings have changed", gone=False)
+            self._places.clear()
+            self._finder = finder
+            self._loop.add(finder)
+
+    def introduction(self) -> list[Happening]:
+        """How things stand, as events for an output that begins now."""
+        return self._ledger.introduction()
+
+    def _make_finder(self, config: Config) -> Finder:
+        device, vendor, product = _device(config.inverter)
+        return self._find(
+            device,
+            Ids(vendor, product),
+            post=self._loop.post,
+            plugged=self._plugged,
+            unplugged=self._unplugged,
+        )
+
+    def _ledger_settings(self, config: Config) -> dict[str, Any]:
+        interval = config.inverter.pollinterval
+        return {
+            "ask": self.ask if config.inverter.identity and interval >= SHORTEST_PAUSE else None,
+            "poll_interval": interval / 1000,
+            "speak_for_absent": config.inverter.offlinevalues == "zero",
+            "believe_all": not config.inverter.plausibility,
+        }
 
     def _end_all_the_same(self) -> None:
         """As `stop`, and until `_finished`, after a part has failed: what else fails holds nothing up."""
@@ -182,7 +233,7 @@ class App(Timer):
         self._loop.add(self)  # it may be the one that has failed
         links = [partial(link.stop, "the program ends", gone=False) for link in self._links.values()]
         steps: list[Callable[[], object]] = [self._finder.close, self._ledger.stop, *links]
-        steps += [self._ledger.close, partial(self._fanout.stop, self._loop.clock())]
+        steps += [self._ledger.close, partial(self.fanout.stop, self._loop.clock())]
         for step in steps:
             self._try(step)
         while not self._late and not self._try(partial(self._loop.run, self._finished)):
@@ -221,8 +272,8 @@ class App(Timer):
             "places": [{"name": name, **place.status(now)} for name, place in sorted(self._places.items())],
             "losses": [loss.status(now) for loss in self._losses],
             "inverters": self._ledger.status(now),
-            "outputs": self._fanout.status(now),
-            "dropped": list(self._fanout.dropped),
+            "outputs": self.fanout.status(now),
+            "dropped": list(self.fanout.dropped),
         }
 
     # what the loop wants of a part
@@ -268,13 +319,9 @@ class App(Timer):
         def then(outcome: Outcome) -> None:
             answered(outcome)
             if isinstance(outcome, Answer) and outcome.data == ACCEPTED:
-                self._fanout.handle(Instructed(outcome.serial, per_cent, text))
+                self.fanout.handle(Instructed(outcome.serial, per_cent, text))
 
         return then
-
-    @staticmethod
-    def _asks_identity(config: Config) -> bool:
-        return config.inverter.identity and config.inverter.pollinterval >= SHORTEST_PAUSE
 
     def _lost(self, name: str, reason: str, traffic: list[Line]) -> None:
         now = self._loop.clock()
@@ -332,5 +379,5 @@ class App(Timer):
     def _finished(self) -> bool:
         if not self._stopping:
             return False
-        gone = self._fanout.stopped and self._ledger.closed and all(link.closed for link in self._closing)
+        gone = self.fanout.stopped and self._ledger.closed and all(link.closed for link in self._closing)
         return gone or self._late

@@ -101,7 +101,20 @@ def _stop(call: Call) -> int:
     # Without the configuration: it must work whatever is wrong with that.
     from .instance import known_daemon
 
-    return known_daemon(call.pidfile).stop()
+    code = known_daemon(call.pidfile).stop()
+    socket = paths.socket_beside(os.path.abspath(call.pidfile))
+    if code == 0 and os.path.exists(socket):  # one that went on as another user may not remove it
+        from . import control
+
+        with contextlib.suppress(OSError):
+            control.remove_stale(socket)
+    return code
+
+
+def _reload(call: Call) -> int:
+    from .tools import reload
+
+    return reload.main(call.pidfile)
 
 
 def _status(call: Call) -> int:
@@ -223,7 +236,8 @@ def _program(call: Call) -> "GoodWe":
     settings, warnings = call.load()
     from .service import GoodWe
 
-    return GoodWe(call.pidfile, settings, warnings, configuration=call.path)
+    again = call._replace(config_file=call.config_file and os.path.abspath(call.config_file)).load
+    return GoodWe(call.pidfile, settings, warnings, configuration=call.path, load=again)
 
 
 # --- the table
@@ -262,6 +276,21 @@ VERBS = (
         (Usage("", "ends it, cleanly", "0; 1 could not be stopped"),),
     ),
     Verb("restart", "stop, then start", _restart, (Usage("", "stop, then start", "as start"),)),
+    Verb(
+        "reload",
+        "have the running one read its configuration again",
+        _reload,
+        (
+            Usage(
+                "",
+                "has the running program, however it was started, read its configuration again, and says what"
+                " changed; what is wrong is refused, and all stays as it was. SIGHUP does the same for the"
+                " daemon and under systemd",
+                "0; 1 not running, cannot be asked, or not all is in force; 2 bad configuration, the one"
+                " before stays in force",
+            ),
+        ),
+    ),
     Verb(
         "status",
         "say whether it runs, and how things stand",

@@ -1,6 +1,7 @@
 """The control socket (CONTRACT 9): whoever is let in asks, one JSON object a line, and gets one back.
 
     {"request": "status"}                  ->  {"ok": true, "status": {...}}      see snapshot.py
+    {"request": "reload"}                  ->  {"ok": true, "reload": {...}}      see reload.py
     {"request": "losses"}                  ->  {"ok": true, "losses": [...]}      see capture.py
     {"request": "capture"}                 ->  {"ok": true, "capture": {...}}     and lines that follow
     anything else                          ->  {"ok": false, "error": "..."}
@@ -43,11 +44,20 @@ STALLED_FOR = 60.0
 """Seconds after which a client that has lines to read, and takes none, is sent away."""
 
 Answers = Mapping[str, Callable[[], Any]]
-"""Name of a request to what answers it: a JSON value, under that name in the reply; or a Feed."""
+"""Name of a request to what answers it: a JSON value, under that name in the reply; or a Later, or a Feed."""
 
 
-class RequestError(Exception):
+class RequestError(ValueError):
     """A request that cannot be fulfilled; the text says why, and is the reply's."""
+
+
+class Later(NamedTuple):
+    """The answer to a request that takes some time."""
+
+    begin: Callable[[Callable[[Any], None]], object]
+    """Given what takes the answer once it is known: a JSON value, or a RequestError."""
+    within: float
+    """Seconds after which a client without an answer is sent away."""
 
 
 class Feed(NamedTuple):
@@ -62,8 +72,12 @@ class Feed(NamedTuple):
 class ControlSocket:
     """A part of the loop: listens, and lets clients in."""
 
-    def __init__(self, path: str, answers: Answers, *, loop: Host) -> None:
+    def __init__(
+        self, path: str, answers: Answers, *, loop: Host, listener: socket.socket | None = None
+    ) -> None:
         """Listen on `path`; `loop` runs the clients; each of the `answers` is called in its thread.
+
+        `listener` listens there already; without one it is made.
 
         A socket that nobody listens on any more is replaced. Raises OSError when another program listens
         there (EADDRINUSE), or when the socket cannot be made.
@@ -74,7 +88,7 @@ class ControlSocket:
         self._answers = answers
         self._loop = loop
         self._clients: list[_ControlClient] = []
-        self._listener = _listen(path)
+        self._listener = listener or listen(path)
         self._inode = os.stat(path).st_ino
 
     def poll_for(self) -> tuple[int, int] | None:
@@ -148,6 +162,8 @@ class _ControlClient:
         self._answers = answers
         self._received = bytearray()
         self._to_send = bytearray()
+        self._pending = ""
+        """Name of the request whose answer is not known yet; empty for none."""
         self._feeds = feeds
         self._end_feed: Callable[[], None] | None = None
 
@@ -157,10 +173,14 @@ class _ControlClient:
         return self._end_feed is not None
 
     def poll_for(self) -> tuple[int, int] | None:
-        # While an answer is not taken, no further request is read.
-        return self._connection.fileno(), select.POLLOUT if self._to_send else select.POLLIN
+        # While an answer is not known or not taken, no further request is read.
+        wanted = 0 if self._pending else select.POLLOUT if self._to_send else select.POLLIN
+        return self._connection.fileno(), wanted
 
     def ready(self, now: float) -> None:
+        if self._pending:  # nothing but a hang-up is told then
+            self.close()
+            return
         try:
             if self._to_send:
                 del self._to_send[: self._connection.send(self._to_send)]
@@ -181,6 +201,7 @@ class _ControlClient:
     def close(self) -> None:
         """Send the client away."""
         self.closed = True
+        self._pending = ""
         self._connection.close()
         end_feed, self._end_feed = self._end_feed, None
         if end_feed is not None:
@@ -196,12 +217,30 @@ class _ControlClient:
 
     def _answer_next(self, now: float) -> None:
         """Answer the next request that is here whole, when the one before was answered."""
-        if self._to_send or b"\n" not in self._received:
+        if self._to_send or self._pending or b"\n" not in self._received:
             return
         line, _, rest = bytes(self._received).partition(b"\n")
         self._received = bytearray(rest)
         self.deadline = now + PATIENCE
-        self._to_send += simplejson.dumps(self._reply(line), ignore_nan=True).encode() + b"\n"
+        name, answer = self._asked(line)
+        if isinstance(answer, Later):
+            self.deadline = now + answer.within
+            self._pending = name
+            answer.begin(self._known)
+        else:
+            self._reply(name, answer)
+
+    def _known(self, answer: Any) -> None:
+        """The answer to the pending request."""
+        name, self._pending = self._pending, ""
+        if name:  # else the client was sent away meanwhile
+            self.deadline = self._clock() + PATIENCE
+            self._reply(name, answer)
+
+    def _reply(self, name: str, answer: Any) -> None:
+        refused = isinstance(answer, RequestError)
+        reply = {"ok": False, "error": str(answer)} if refused else {"ok": True, name: answer}
+        self._to_send += simplejson.dumps(reply, ignore_nan=True).encode() + b"\n"
 
     def _take(self, line: str) -> bool:
         """Queue a line of the feed for the client; False when too much waits already."""
@@ -219,23 +258,25 @@ class _ControlClient:
         self._end_feed = feed.begin(self._take)
         return feed.head
 
-    def _reply(self, line: bytes) -> dict[str, Any]:
+    def _asked(self, line: bytes) -> tuple[str, Any]:
+        """Name of the request on that line, and its answer, which can be a RequestError or a Later."""
         try:
             request = simplejson.loads(line.decode())
             name = request["request"]
             answer = self._answers[name]
         except (ValueError, TypeError, KeyError, RecursionError):
             known = ", ".join(f'{{"request": "{name}"}}' for name in self._answers)
-            return {"ok": False, "error": f"{NOT_A_REQUEST}; known are {known}"}
+            return "", RequestError(f"{NOT_A_REQUEST}; known are {known}")
         try:
             value = answer()
-            return {"ok": True, name: self._fed(value) if isinstance(value, Feed) else value}
+            return name, self._fed(value) if isinstance(value, Feed) else value
         except RequestError as error:
-            return {"ok": False, "error": str(error)}
+            return name, error
 
 
-def _listen(path: str) -> socket.socket:
-    _make_room(path)
+def listen(path: str) -> socket.socket:
+    """The socket that listens there for owner and group. Raises OSError as `ControlSocket` does."""
+    remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         os.fchmod(listener.fileno(), MODE)  # what bind() makes has it from the start, less the umask
@@ -248,7 +289,7 @@ def _listen(path: str) -> socket.socket:
     return listener
 
 
-def _make_room(path: str) -> None:
+def remove_stale(path: str) -> None:
     """Remove a socket that nobody listens on; nothing else. Raises OSError."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):

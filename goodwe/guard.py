@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -62,8 +62,18 @@ class Guard(Generic[T]):
                 log.error("%s %s is left out: it failed when it began", self._what, name, exc_info=error)
                 self._note(name, error)
 
+    def remove(self, name: str) -> None:
+        """Keep it no longer, nor what is said of one that was dropped; its parts do not run any more."""
+        self.dropped = [one for one in self.dropped if one["part"] != name]
+        group, _ = self._kept.pop(name, (None, None))
+        if group is not None:
+            group.close()
+
     def _note(self, name: str, error: Exception) -> None:
         self.dropped.append({"part": name, "error": f"{type(error).__name__}: {error}"})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._kept))
 
     def each(self, call: Callable[[T], object]) -> None:
         """Call it for each, in the order in which they were added."""
@@ -72,7 +82,15 @@ class Guard(Generic[T]):
     def ask(self, question: Callable[[T], V]) -> dict[str, V]:
         """The answer of each by its name; of one that fails, none."""
         answers: dict[str, V] = {}
-        for name, (group, thing) in list(self._kept.items()):
+        for name in list(self._kept):
+            answers |= self.ask_one(name, question)
+        return answers
+
+    def ask_one(self, name: str, question: Callable[[T], V]) -> dict[str, V]:
+        """The answer of one, by its name; nothing if it is not kept, or fails."""
+        answers: dict[str, V] = {}
+        if name in self._kept:
+            group, thing = self._kept[name]
             group.call(partial(_ask, question, name, thing, answers))
         return answers
 

@@ -46,6 +46,10 @@ class Ladder:
         due = None if self.deadline == NEVER else max(0.0, self.deadline - now)
         return {"steps": self.steps, "next_step_seconds": due, "trouble": self.trouble or None}
 
+    def allow_reset(self, allowed: bool) -> None:
+        """From now on every second step resets the port, or does not."""
+        self._reset_allowed = allowed
+
     def silent(self, now: float) -> None:
         """The wire was opened, or the inverter went silent: the bus has its time."""
         if self.deadline == NEVER:

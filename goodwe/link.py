@@ -149,6 +149,10 @@ class Link:
         """End it from outside: udev says that the device is gone, or the program ends."""
         self._end(self._clock(), reason, gone=gone)
 
+    def change_interval(self, interval: float) -> None:
+        """From now on query each inverter every so many seconds."""
+        self._bus.change_interval(interval, self._clock())
+
     def poll(self, serial: str) -> bool:
         """Query this inverter soon; False if it is not registered on this wire."""
         return self._bus.poll(serial)

@@ -24,6 +24,11 @@ class Place:
         """Plain values: why it cannot be opened, None if it can; bad input by reason."""
         return {"trouble": self.trouble, "refused": dict(self.tally.counts)}
 
+    def allow_reset(self, allowed: bool) -> None:
+        """From now on its port may be reset, or may not."""
+        self._reset_allowed = allowed
+        self.ladder.allow_reset(allowed)
+
     def unplugged(self) -> bool:
         """Nothing is there any more; False when nothing needs to be remembered of it either."""
         if self.ladder.steps:  # perhaps it is our own reset: the pauses go on when it is back

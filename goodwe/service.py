@@ -9,30 +9,39 @@ import logging
 import os
 import resource
 import select
+import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
+from typing import TYPE_CHECKING, Any
+
+import simplejson
 
 from DaemonPy import Daemon, DaemonStartError, Notifier
 from DaemonPy.logfile import LogFile
 from DaemonPy.memory import give_back, keep_one_heap
 from DaemonPy.signals import Wakeup
 
-from . import __version__, control, paths
-from .app import App, outputs
+from . import __version__, config, control, paths
+from .app import App, context_of, outputs
 from .config import Config, make_log_folder
-from .errors import GoodWeError, RestartError
+from .errors import GoodWeError, RestartError, StartError
 from .instance import NAME, OLDER_ONES
 from .loop import NEVER, Group, Loop, Timer
 from .snapshot import VERSION, Snapshot
 from .traffic import HearsLine
 
+if TYPE_CHECKING:
+    from .reload import Load, Reloader
+
 log = logging.getLogger(__name__)
 
 GROUP = "goodwe"
 """Who may ask at the control socket besides its owner."""
+RELOADED_WITHIN = 25.0
+"""Seconds that whoever asks for a reload is kept waiting at most; the reload has deadlines of its own."""
 LOG_FORMAT = "%(asctime)-15s %(funcName)s(%(lineno)d) - %(levelname)s: %(message)s"
 """The form that users' log readers know (CONTRACT 5)."""
 
@@ -52,7 +61,8 @@ class SignalPart:
 
     def ready(self, now: float) -> None:
         for number in self._wakeup.take():
-            log.info("%s", number.name)
+            if number != SIGHUP:  # what it is for can come often, and tells by itself
+                log.info("%s", number.name)
             self._actions[number]()
 
     def tick(self, now: float) -> None:
@@ -81,11 +91,18 @@ class GoodWe(Daemon):
     older_ones = OLDER_ONES
 
     def __init__(
-        self, pidfile: str, settings: Config, warnings: list[str], *, configuration: str = paths.CONFIGURATION
+        self,
+        pidfile: str,
+        settings: Config,
+        warnings: list[str],
+        *,
+        configuration: str = paths.CONFIGURATION,
+        load: "Load | None" = None,
     ) -> None:
         """`pidfile` is the path of the daemon's pid file.
 
-        `configuration` is the path that the `settings` and the `warnings` about them are from.
+        `configuration` is the path that the `settings` and the `warnings` about them are from; `load` reads
+        them again, whatever the working directory is.
         """
         super().__init__(pidfile)
         self._control_path = paths.control_socket(os.path.abspath(pidfile), os.environ)
@@ -93,24 +110,28 @@ class GoodWe(Daemon):
         self._warnings = warnings
         self._configuration = os.path.abspath(configuration)
         self._configuration_read = time.monotonic()
+        self._was_there = os.path.exists(configuration)
+        self._load = load or partial(config.load, self._configuration, required=True)
+        self._log_file: LogFile | None = None
+        self._listener: socket.socket | None = None
+        """That of the control socket, where it was made before we became another user."""
+        self._reloader: Reloader | None = None
+        """None until somebody asks for a reload."""
         self._dropped: list[dict[str, str]] = []
         """Each optional part of ours that has failed, with its error."""
 
     def run(self) -> int:
         keep_one_heap()
-        reopen_log = self._open_log()
+        self._open_log()
         loop = Loop(time.monotonic)
         try:
+            self._become_user()
             make_outputs = partial(outputs, self._settings, loop, Random())
             app = App(self._settings, loop, make_outputs, wall_clock=time.time)
         except GoodWeError as error:
             log.error("%s", error)
             raise DaemonStartError(str(error)) from error
-        # In the foreground a hang-up means that the terminal is gone.
-        actions = {SIGTERM: app.stop, SIGINT: app.stop, SIGHUP: reopen_log or app.stop}
-        if not self.detached and getsignal(SIGHUP) is SIG_IGN:  # by nohup
-            del actions[SIGHUP]
-        loop.add(SignalPart({**actions, SIGUSR1: app.tell_losses}))
+        loop.add(SignalPart(self._actions(app, loop)))
         if self.notifier.watchdog_interval is not None:
             loop.add(WatchdogPart(self.notifier, self.notifier.watchdog_interval, loop.clock()))
         log.info("GoodWeUSBLogger %s started, pid %d", __version__, os.getpid())
@@ -128,17 +149,137 @@ class GoodWe(Daemon):
         log.info("GoodWeUSBLogger stopped")
         return 0
 
+    def _actions(self, app: App, loop: Loop) -> dict[Signals, Callable[[], None]]:
+        """The purpose of each signal."""
+        stop = partial(self._end, app)
+        actions: dict[Signals, Callable[[], None]] = {SIGTERM: stop, SIGINT: stop, SIGUSR1: app.tell_losses}
+        if self.detached or self.notifier.is_heard:
+            actions[SIGHUP] = partial(self._reload, app, loop, "SIGHUP", lambda answer: None)
+        elif getsignal(SIGHUP) is not SIG_IGN:  # as nohup has it
+            actions[SIGHUP] = stop  # in the foreground a hang-up means that the terminal is gone
+        return actions
+
+    def _end(self, app: App) -> None:
+        if self._reloader is None:
+            app.stop()
+        else:
+            self._reloader.end(app.stop)
+
+    def _become_user(self) -> None:
+        """Go on as the user of the configuration, if we are root. Raises StartError."""
+        name = self._settings.inverter.user
+        if not name:
+            return
+        import pwd  # here, as the next one, since it is seldom wanted
+
+        from DaemonPy import user
+
+        try:
+            wanted = pwd.getpwnam(name)
+        except KeyError:
+            raise StartError(f"user = {name} in [inverter]: there is no such user any more") from None
+        if os.geteuid() == wanted.pw_uid:
+            return
+        if os.geteuid() != 0:
+            who = f"only root can become another, and it runs as {pwd.getpwuid(os.geteuid()).pw_name}"
+            self._warnings = [*self._warnings, f"user = {name} in [inverter] has no effect: {who}"]
+            return
+        if self._log_file is not None and not user.give(
+            self._log_file.fileno(), self._log_file.baseFilename, wanted
+        ):
+            log.info("%s is not given to %s: it is no plain file", self._log_file.baseFilename, name)
+        with contextlib.suppress(OSError):  # it is tried again, and said, where it is needed
+            self._listener = control.listen(self._control_path)
+            self._give_socket(wanted.pw_uid)
+        folders = [os.path.dirname(path) for path in config.own_files(self._settings)]
+        for folder in folders:
+            user.make_folder(folder, wanted)
+        user.become(wanted)
+        # Much is imported later. Python and its packages may lie where only root may look.
+        for module in (os, simplejson, control):
+            if not os.access(str(module.__file__), os.R_OK):
+                why = f"{name} may not read {module.__file__}, which it runs with"
+                raise StartError(f"user = {name} in [inverter]: {why}; install all where everybody may read")
+        log.info("Going on as user %s", name)
+        for folder in dict.fromkeys(folders):
+            if not os.access(folder, os.W_OK | os.X_OK):
+                log.warning("%s may not write to %s; sudo chown -R %s %s", name, folder, name, folder)
+
+    # the configuration, read again
+
+    def _reload(self, app: App, loop: Loop, who: str, told: Callable[[Any], None]) -> None:
+        """Read the configuration again; `told` gets what comes of it, for the control socket."""
+        if self._reloader is None:
+            self.reopen_log()
+            try:
+                self._reloader = self._make_reloader(app, loop)
+            except Exception as error:  # no descriptor is left, or another version lies in the folder by now
+                log.warning("%s: cannot read the configuration again: %s; restart it", who, error)
+                told({"error": f"it cannot read the configuration again: {error}; restart it"})
+                return
+            loop.add(self._reloader)
+        self._reloader.request(who, lambda report: told(report.answer()))
+
+    def _make_reloader(self, app: App, loop: Loop) -> "Reloader":
+        from .reload import Reloader  # here, since most programs never need it
+
+        return Reloader(
+            self._configuration,
+            self._load,
+            app=app,
+            around=self,
+            context=lambda config: context_of(config, loop, Random(), app),
+            loop=loop,
+            config=self._settings,
+            warnings=self._warnings,
+            was_there=self._was_there,
+        )
+
+    def reopen_log(self) -> None:
+        if self._log_file is not None:
+            self._log_file.reopen()
+
+    def follow(self, config: Config) -> None:
+        path = config.inverter.logfile
+        if self._log_file is not None and path != self._log_file.baseFilename:
+            try:
+                make_log_folder(path)
+                self._log_file.move(path)
+            except OSError as error:
+                raise StartError(_cannot_log(path, error)) from error
+
+    def in_force(self, config: Config, warnings: list[str]) -> None:
+        if config.inverter.loglevel != self._settings.inverter.loglevel:  # else a command may have set it
+            logging.getLogger().setLevel(config.inverter.loglevel)
+        self._settings, self._warnings = config, warnings
+        self._configuration_read = time.monotonic()
+
+    def reloading(self) -> None:
+        self.notifier.reloading(time.monotonic())
+
+    def reloaded(self) -> None:
+        self.notifier.ready()
+
+    # the control socket
+
     def _listen(self, loop: Loop, app: App) -> Callable[[], None]:
         """Serve the control socket, which the program can do without; returns what closes it."""
         began = loop.clock()
         group = Group(loop, lambda error: self._control_failed(error, listening))
+
+        def reload(told: Callable[[Any], None]) -> None:
+            self._reload(app, loop, "A reload is asked for", lambda one: group.call(partial(told, one)))
+
         answers = {
             "status": lambda: self._snapshot(app, loop, began).plain(),
             "losses": lambda: app.losses(),
             "capture": lambda: self._capture(app, loop, group),
+            "reload": lambda: control.Later(reload, RELOADED_WITHIN),
         }
         try:
-            listening = control.ControlSocket(self._control_path, answers, loop=group)
+            listening = control.ControlSocket(
+                self._control_path, answers, loop=group, listener=self._listener
+            )
         except OSError as error:
             log.info("status cannot be asked at %s: %s", self._control_path, error.strerror or error)
             return lambda: None
@@ -146,9 +287,16 @@ class GoodWe(Daemon):
             self._control_dropped(error)
             return lambda: None
         group.add(listening)
-        with contextlib.suppress(KeyError, OSError):  # no such group, or not root: its owner may ask
-            os.chown(self._control_path, -1, grp.getgrnam(GROUP).gr_gid)
+        self._give_socket(-1)
         return partial(group.call, listening.close)
+
+    def _give_socket(self, owner: int) -> None:
+        """Let the group ask at it; -1 for the owner that it has."""
+        with contextlib.suppress(KeyError, OSError):  # no such group, or not root: its owner may ask
+            group = grp.getgrnam(GROUP).gr_gid
+            os.chown(self._control_path, -1, group, follow_symlinks=False)
+        if owner != -1:
+            os.chown(self._control_path, owner, -1, follow_symlinks=False)
 
     def _capture(self, app: App, loop: Loop, group: Group) -> control.Feed:
         """All that goes over the wires from now on, for a client of the control socket."""
@@ -198,8 +346,8 @@ class GoodWe(Daemon):
             }
         )
 
-    def _open_log(self) -> Callable[[], None] | None:
-        """Log to the file as a daemon, else to the terminal; returns what opens the file again."""
+    def _open_log(self) -> None:
+        """Log to the file as a daemon, else to the terminal."""
         handler: logging.Handler
         if not self.detached:
             handler = logging.StreamHandler()
@@ -207,15 +355,17 @@ class GoodWe(Daemon):
             path = self._settings.inverter.logfile
             try:
                 make_log_folder(path)
-                handler = LogFile(path)
+                handler = self._log_file = LogFile(path)
             except OSError as error:
-                denied = isinstance(error, PermissionError)
-                reason = "permission denied; run with sudo, or" if denied else f"{error.strerror};"
-                reason = f"cannot open the log file {path}: {reason} change logfile in [inverter]"
-                raise DaemonStartError(reason) from error
+                raise DaemonStartError(_cannot_log(path, error)) from error
         handler.setFormatter(logging.Formatter(LOG_FORMAT))
         logging.basicConfig(level=self._settings.inverter.loglevel, handlers=[handler])
-        return handler.reopen if isinstance(handler, LogFile) else None
+
+
+def _cannot_log(path: str, error: OSError) -> str:
+    denied = isinstance(error, PermissionError)
+    reason = "permission denied; run with sudo, or" if denied else f"{error.strerror};"
+    return f"cannot open the log file {path}: {reason} change logfile in [inverter]"
 
 
 def _resident_kilobytes() -> int:

@@ -32,6 +32,7 @@ FLOORS = [
     ["outputs"],
     ["config.file"],
     ["config.documents"],
+    ["config.changes"],
     ["config"],
     [
         "outputs.web.settings",
@@ -66,8 +67,9 @@ FLOORS = [
     ["snapshot", "control", "instance"],
     ["capture"],
     ["app"],
+    ["reload"],
     ["tools", "tools.captures", "tools.client"],
-    ["tools.pcapng", "tools.summary"],
+    ["tools.pcapng", "tools.summary", "tools.reload"],
     ["tools.decode", "tools.status", "tools.fleet", "tools.embedded_broker", "tools.discovery"],
     ["tools.simulate"],
     ["tools.demo", "tools.replay"],

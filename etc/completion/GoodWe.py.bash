@@ -5,11 +5,12 @@
 #    source ~/.local/share/bash_completion/GoodWe.py
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_GoodWe_py_subparsers=(start stop restart status foreground check-config doctor bundle capture decode replay simulate discovery demo install uninstall)
+_shtab_GoodWe_py_subparsers=(start stop restart reload status foreground check-config doctor bundle capture decode replay simulate discovery demo install uninstall)
 
 _shtab_GoodWe_py_start_option_strings=(-h --help)
 _shtab_GoodWe_py_stop_option_strings=(-h --help)
 _shtab_GoodWe_py_restart_option_strings=(-h --help)
+_shtab_GoodWe_py_reload_option_strings=(-h --help)
 _shtab_GoodWe_py_status_option_strings=(-h --help --long --json --watch)
 _shtab_GoodWe_py_foreground_option_strings=(-h --help)
 _shtab_GoodWe_py_check_config_option_strings=(-h --help)
@@ -33,7 +34,7 @@ _shtab_GoodWe_py_simulate___script_choices=(healthy stale-day-at-dawn day-kept-u
 _shtab_GoodWe_py_simulate___night_choices=(silent gone)
 _shtab_GoodWe_py_discovery_pos_0_choices=(clear)
 _shtab_GoodWe_py_demo___phases_choices=(1 3)
-_shtab_GoodWe_py_pos_0_choices=(start stop restart status foreground check-config doctor bundle capture decode replay simulate discovery demo install uninstall)
+_shtab_GoodWe_py_pos_0_choices=(start stop restart reload status foreground check-config doctor bundle capture decode replay simulate discovery demo install uninstall)
 
 _shtab_GoodWe_py_start__h_nargs=0
 _shtab_GoodWe_py_start___help_nargs=0
@@ -41,6 +42,8 @@ _shtab_GoodWe_py_stop__h_nargs=0
 _shtab_GoodWe_py_stop___help_nargs=0
 _shtab_GoodWe_py_restart__h_nargs=0
 _shtab_GoodWe_py_restart___help_nargs=0
+_shtab_GoodWe_py_reload__h_nargs=0
+_shtab_GoodWe_py_reload___help_nargs=0
 _shtab_GoodWe_py_status__h_nargs=0
 _shtab_GoodWe_py_status___help_nargs=0
 _shtab_GoodWe_py_status___long_nargs=0

@@ -19,6 +19,7 @@ _shtab_GoodWe_py_commands() {
     doctor:'find out what is wrong, and say what mends it'
     foreground:'run here, until Ctrl-C; for systemd'
     install:'put udev rule, unit, user, configuration and log rotation in place, and start it'
+    reload:'have the running one read its configuration again'
     replay:'be an inverter out of a capture, on a socket'
     restart:'stop, then start'
     simulate:'be an inverter, on a socket; or a fleet of programs, for a broker'
@@ -123,6 +124,13 @@ _shtab_GoodWe_py_install_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_GoodWe_py_install_defaults_added=0
+
+_shtab_GoodWe_py_reload_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_reload_defaults_added=0
 
 _shtab_GoodWe_py_replay_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -231,6 +239,7 @@ _shtab_GoodWe_py() {
         doctor) _arguments -C -s $_shtab_GoodWe_py_doctor_options ;;
         foreground) _arguments -C -s $_shtab_GoodWe_py_foreground_options ;;
         install) _arguments -C -s $_shtab_GoodWe_py_install_options ;;
+        reload) _arguments -C -s $_shtab_GoodWe_py_reload_options ;;
         replay) _arguments -C -s $_shtab_GoodWe_py_replay_options ;;
         restart) _arguments -C -s $_shtab_GoodWe_py_restart_options ;;
         simulate) _arguments -C -s $_shtab_GoodWe_py_simulate_options ;;

@@ -6,7 +6,7 @@ from .file import DEFAULT_OUTPUT, LEFT_OVER, SEEN_BY_ALL, all_kinds, load, neare
 from .inverter import InverterSettings
 from .options import Complaint, Config, Option, OutputSection, Section, option
 from .parsers import Secret, is_below, make_log_folder
-from .rules import OUT_OF_REACH
+from .rules import OUT_OF_REACH, own_files
 
 __all__ = [
     "DEFAULT_OUTPUT",
@@ -27,6 +27,7 @@ __all__ = [
     "make_log_folder",
     "nearest",
     "option",
+    "own_files",
     "parse",
     "sample",
     "shown",

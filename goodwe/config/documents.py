@@ -38,9 +38,9 @@ def shown(config: Config) -> str:
     for name, section in config.sections.items():
         lines.append(f"[{name}]")
         for option in section.options():
-            value = getattr(section, option.attribute)
-            if option.listed or _shown(option, value) != option.default:
-                lines.append(f"{option.key} = {_shown(option, value)}".rstrip())
+            value = shown_value(option, getattr(section, option.attribute))
+            if option.listed or value != option.default:
+                lines.append(f"{option.key} = {value}".rstrip())
     return "\n".join(lines) + "\n"
 
 
@@ -49,7 +49,8 @@ def listed(options: list[Option]) -> list[Option]:
     return [option for option in options if option.listed]
 
 
-def _shown(option: Option, value: Any) -> str:
+def shown_value(option: Option, value: Any) -> str:
+    """A value as the file would have it; *** for a secret."""
     if option.secret:
         return "***" if value else ""
     if option.parse is password_file and not FILE_NAME.fullmatch(value):

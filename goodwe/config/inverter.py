@@ -27,6 +27,13 @@ class InverterSettings(Section):
     loglevel: int = option(
         "INFO", parsers.level, "How much is logged: DEBUG (each frame and report), INFO, WARNING, ERROR."
     )
+    user: str = option(
+        "",
+        parsers.user,
+        "User to go on as after a start by root, once log, pid file and socket are there, such as goodwe."
+        " Empty to stay root. For systemd the unit has User=.",
+        takes_restart=True,
+    )
     pollinterval: int = option(
         "2500",
         parsers.poll_interval,

@@ -36,6 +36,8 @@ class Option(NamedTuple):
     secret: bool
     listed: bool
     """True if the sample file and the table have it."""
+    takes_restart: bool
+    """True if a running program cannot follow a change of it."""
 
     @property
     def attribute(self) -> str:
@@ -65,9 +67,11 @@ def option(
     name: str = "",
     secret: bool = False,
     listed: bool = True,
+    takes_restart: bool = False,
 ) -> Any:
     """A field for the key `name`, if that is not the field's own name; the other arguments as in `Option`."""
-    return field(metadata={"option": (name, default, parse, meaning, secret, listed)})
+    row = (name, default, parse, meaning, secret, listed, takes_restart)
+    return field(metadata={"option": row})
 
 
 @dataclass(frozen=True, kw_only=True)

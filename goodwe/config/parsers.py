@@ -121,6 +121,17 @@ def one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def user(raw: str) -> str:
+    """The name of a user of this machine; empty for none."""
+    import pwd  # here, since most programs never need it
+
+    try:
+        return pwd.getpwnam(raw).pw_name if raw else raw
+    except KeyError:
+        make = "sudo adduser --system --group --no-create-home goodwe"
+        raise ValueError(f"the name of a user of this machine ({make} makes one)") from None
+
+
 # --- texts that go to the broker
 
 

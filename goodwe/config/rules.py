@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from .options import Complaint, Config, Option, Section
-from .parsers import COMMENT, OF_FILES, QUOTES, WRITTEN, OutOfReach, Secret, read_password
+from .parsers import COMMENT, OF_FILES, QUOTES, WRITTEN, OutOfReach, Secret, log_file, read_password
 
 OUT_OF_REACH = "is not known here; to run, it"
 """Words of the warning about a secret that only the daemon can read."""
@@ -66,6 +66,16 @@ def _about_file(key: str, name: str, file: str, secret: Secret, mode: int) -> It
         yield Complaint("", why, is_warning=True)
     if mode & stat.S_IROTH:
         yield Complaint("", f"{file} can be read by everybody; chmod 600 it", is_warning=True)
+
+
+def own_files(config: Config) -> list[str]:
+    """The paths of the files that the program makes and replaces, besides its log."""
+    return [
+        _value(section, option)
+        for section in config.sections.values()
+        for option in section.options()
+        if option.parse in WRITTEN and option.parse is not log_file and _value(section, option)
+    ]
 
 
 def files_apart(config: Config, path: str) -> Iterator[tuple[Section, Complaint]]:

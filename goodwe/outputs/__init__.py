@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..errors import StartError
 from ..events import Ask, Happening
@@ -44,6 +44,16 @@ class Output:
     def stopped(self) -> bool:
         """True when everything has been said, so that the program may end."""
         return True
+
+    def leave(self, now: float, config: "Config | None") -> Any:
+        """Another of this name, made of `config`, takes over; without one, none. End as after `stop`.
+
+        What the next one must know comes back, and is given to its `inherit`; None for nothing.
+        """
+        self.stop(now)
+
+    def inherit(self, left: Any) -> None:
+        """Take over from the one before, whose `leave` gave this."""
 
     def close(self) -> None:
         """It has failed: give back what it holds, without a word."""
@@ -92,6 +102,29 @@ class Context:
     """Tells whether `wall_clock` is known to be right."""
 
 
+class _Departure(NamedTuple):
+    """The place of an output that was let go."""
+
+    legacy: Any
+    """Left by it to the next one."""
+    events: list[Happening]
+    """The next one is to be told of these: how things stand, and what happened since."""
+
+
+def _stopped(output: Output) -> bool:
+    return output.stopped
+
+
+def _close_late(output: Output) -> None:
+    """Close one that has not found an end by itself."""
+    if not output.stopped:
+        output.close()
+
+
+def _handle(event: Happening, output: Output) -> None:
+    output.handle(event)
+
+
 class Fanout:
     """Gives each event to every output. One that fails is logged in full, closed and dropped."""
 
@@ -99,6 +132,8 @@ class Fanout:
         """`loop` runs the outputs' parts."""
         self._guard: Guard[Output] = Guard(loop, "Output", self._lost_one)
         self._stopping = False
+        self._left: dict[str, _Departure] = {}
+        """Outputs that leave, for others that come in their place."""
 
     def add(self, name: str, make: Callable[[Host], Output]) -> None:
         """Add the output that `make` gives for its share of the loop; raises what `make` raises."""
@@ -110,7 +145,44 @@ class Fanout:
 
     def handle(self, event: Happening) -> None:
         """Give `event` to all. Raises RuntimeError when the last output has failed."""
-        self._guard.each(lambda output: output.handle(event))
+        for left in self._left.values():
+            left.events.append(event)
+        for name in self.names:
+            self._guard.ask_one(name, lambda output: output.handle(event))
+
+    @property
+    def names(self) -> list[str]:
+        """The outputs that there are, without those that leave."""
+        return [name for name in self._guard if name not in self._left]
+
+    def leave(self, name: str, now: float, config: "Config | None", state: list[Happening]) -> None:
+        """Let this output go, if it is there. `state` is what whoever takes its place has to be told first.
+
+        `config` is the one that the next is made of, None if there is to be no next.
+        """
+        answer = self._guard.ask_one(name, lambda output: output.leave(now, config))
+        self._left[name] = _Departure(answer.get(name), state)
+
+    @property
+    def leaving(self) -> bool:
+        """True while one that was let go has something to say."""
+        return not all(
+            stopped for name in self._left for stopped in self._guard.ask_one(name, _stopped).values()
+        )
+
+    def take_place(self, name: str, make: Callable[[Host], Output] | None) -> None:
+        """Put the output that `make` gives in the place of the one that was let go; without it, none.
+
+        Raises what `make` raises: then the place is still free.
+        """
+        self._guard.ask_one(name, _close_late)
+        self._guard.remove(name)
+        if make is not None:
+            self._guard.add(name, make)
+        left = self._left.pop(name)
+        self._guard.ask_one(name, lambda output: output.inherit(left.legacy))
+        for event in left.events:
+            self._guard.ask_one(name, partial(_handle, event))
 
     def stop(self, now: float) -> None:
         """Tell all that the program ends."""
@@ -141,12 +213,16 @@ class Fanout:
         return self._guard.ask(lambda output: output.status(now))
 
     def _lost_one(self, error: Exception) -> None:
-        if self.empty and not self._stopping:
+        if self.empty and not self._stopping and not self._left:
             # A program that reads for nobody looks healthy and is not; whoever watches it starts it again.
             raise RuntimeError("no output is left") from error
 
 
 # --- the registry: nothing is imported that is not asked for
+
+
+INVERTER_OPTIONS = ("statefile", "offlinevalues")
+"""Options of [inverter] that an output may find in its context: with others it is made anew."""
 
 
 def names() -> list[str]:
@@ -169,12 +245,37 @@ def make_outputs(config: "Config", context: Context) -> Fanout:
     """All outputs that are on in `config`. Raises StartError when one says so, or when none is left."""
     fanout = Fanout(context.loop)
     for name in names():
-        settings = getattr(config, name, None)
-        if settings is not None and getattr(settings, "enabled", True):
-            fanout.add_if_it_begins(name, partial(_make, name, settings, context))
+        make = maker(name, config, context)
+        if make is not None:
+            fanout.add_if_it_begins(name, make)
     if fanout.dropped and fanout.empty:
         raise StartError(f"no output can begin: {'; '.join(one['error'] for one in fanout.dropped)}")
     return fanout
+
+
+def maker(name: str, config: "Config", context: Context) -> Callable[[Host], Output] | None:
+    """The function that makes this output for its share of the loop; None where `config` has it off."""
+    settings = getattr(config, name, None)
+    is_on = settings is not None and getattr(settings, "enabled", True)
+    return partial(_make, name, settings, context) if is_on else None
+
+
+def differs(name: str, old: Context, new: Context) -> bool:
+    """True if this output, which one of the two at least has on, is another by what it is made of."""
+    before, after = old.config, new.config
+    return (
+        old.silence != new.silence
+        or any(before.sections.get(kind) != after.sections.get(kind) for kind in section_names(name))
+        or any(getattr(before.inverter, key) != getattr(after.inverter, key) for key in INVERTER_OPTIONS)
+    )
+
+
+def section_names(name: str) -> list[str]:
+    """The names of the sections of an output; its own alone where it cannot be imported."""
+    try:
+        return [kind.NAME for kind in sections(name)]
+    except Exception:  # `make` meets the same error, and says it in full
+        return [name]
 
 
 def _make(name: str, settings: Any, context: Context, loop: Host) -> Output:

@@ -230,6 +230,13 @@ class Bus:
             events += self._next(now)
         return events
 
+    def change_interval(self, interval: float, now: float) -> None:
+        """From now on this is the time in seconds between two queries of one inverter."""
+        self._interval = interval
+        for registration in self._registrations.values():
+            if registration.state is BusState.REGISTERED:
+                registration.next_query = min(registration.next_query, now + interval)
+
     def poll(self, serial: str) -> bool:
         """Query this inverter as soon as the rules allow, not only when its interval is over.
 

@@ -6,11 +6,23 @@ away (`offlinevalues`): at once, again every five minutes, and after a restart o
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..errors import FieldError
-from ..events import Answer, Ask, Happening, Info, Offline, Outcome, Reading, RefusedReading, Remembered
+from ..events import (
+    Answer,
+    Ask,
+    Happening,
+    Info,
+    Offline,
+    Outcome,
+    Reading,
+    RefusedReading,
+    Remembered,
+    Resting,
+)
 from ..loop import NEVER, Loop, Timer, Worker
 from ..protocol import fields
 from ..protocol.bus import BY_ITSELF
@@ -55,6 +67,8 @@ class _Entry:
         """How often it counted as away for want of such a reading."""
         self.followed = Tally()
         """How often a counter was believed because it stayed so, by reason."""
+        self.latest: Reading | Resting | None = None
+        """The last that was published of its values, while it is true."""
         self.held = False
         """True while its last reading waits for the next one to agree."""
         self.kept: tuple[object, ...] = ()
@@ -118,13 +132,47 @@ class Ledger(Timer):
         """Say of each inverter that is known from earlier that it is not here yet."""
         now = self._moment()
         for serial, inverter in self._inverters.items():
+            self._remember(serial, inverter, now)
+
+    def change(
+        self,
+        path: str,
+        memories: Mapping[str, Memory],
+        *,
+        ask: Ask | None,
+        poll_interval: float,
+        speak_for_absent: bool,
+        believe_all: bool,
+    ) -> None:
+        """Go on with other settings, see above. `memories` are those of the file at `path`, if it is another.
+
+        An inverter that is known goes on as it is known here.
+        """
+        self._ask, self._believe_all = ask, believe_all
+        self._doubt_after = poll_interval + DOUBT_AFTER
+        now = self._moment()
+        if speak_for_absent != self._speak_for_absent:
+            self._speak_for_absent = speak_for_absent
+            for inverter in self._inverters.values():
+                if inverter.said_away:
+                    self._speak_for(inverter, now)
+        if path != self._path:
+            self._move(path, memories, now)
+
+    def introduction(self) -> list[Happening]:
+        """How things stand, as events in the order for an output that begins now."""
+        now = self._moment()
+        known: list[Happening] = []
+        last: list[Happening] = []
+        for serial, inverter in self._inverters.items():
             account = inverter.plausibility.account
             if account is not None and not _forgotten(account, now):
-                inverter.said_away = True
-                self._publish(Remembered(serial, account.inverter_type))
-                for info in inverter.questions.identity.infos(serial):
-                    self._tell(info, inverter)
-                self._speak_for(inverter, now)
+                known += [
+                    Remembered(serial, account.inverter_type),
+                    *inverter.questions.identity.infos(serial),
+                ]
+                last += [] if inverter.latest is None else [inverter.latest]
+        return known + last
 
     def handle(self, event: Happening) -> None:
         """Take what happened on a wire; publish it, or not."""
@@ -209,6 +257,7 @@ class Ledger(Timer):
         match verdict:
             case Trusted(trusted):
                 self._log_believed(inverter, verdict, now.elapsed)
+                inverter.latest = trusted
                 self._publish(trusted)
                 self._keep(inverter, now)
                 inverter.online, inverter.said_away = True, False
@@ -284,7 +333,7 @@ class Ledger(Timer):
         now = self._moment()
         inverter.doubt = NEVER
         if not inverter.said_away:
-            inverter.online, inverter.said_away = False, True
+            inverter.online, inverter.said_away, inverter.latest = False, True, None
             self._publish(Offline(serial, address, reason))
             self._speak_for(inverter, now)
         self._save_soon(now)
@@ -304,15 +353,26 @@ class Ledger(Timer):
         )
         self._away(serial, address, reason)
 
+    def _remember(self, serial: str, inverter: _Entry, now: Moment) -> None:
+        """Say of one that is known from earlier that it is not here yet."""
+        account = inverter.plausibility.account
+        if account is not None and not _forgotten(account, now):
+            inverter.said_away = True
+            self._publish(Remembered(serial, account.inverter_type))
+            for info in inverter.questions.identity.infos(serial):
+                self._tell(info, inverter)
+            self._speak_for(inverter, now)
+
     def _speak_for(self, inverter: _Entry, now: Moment) -> None:
         """Publish the state of an inverter that is away, and note when to do so again."""
-        inverter.repeat = NEVER
+        inverter.repeat, inverter.latest = NEVER, None
         if not self._speak_for_absent or self._stopping:
             return
         resting, account = inverter.plausibility.resting(now), inverter.plausibility.account
         self._keep(inverter, now)
         if resting is not None and account is not None and not _forgotten(account, now):
             inverter.repeat = now.elapsed + min(REPEAT_EVERY, self._until_midnight(now))
+            inverter.latest = resting
             self._publish(resting)
 
     def _moment(self) -> Moment:
@@ -355,13 +415,26 @@ class Ledger(Timer):
         if self._path and not self._stopping:
             self._save_at = min(self._save_at, max(now.elapsed, self._saved_at + SAVE_EVERY))
 
+    def _move(self, path: str, memories: Mapping[str, Memory], now: Moment) -> None:
+        """Keep what is known in another file from now on; who stands in that alone is known, too."""
+        if self._path and self._save_at < NEVER:
+            self._save()
+        self._path, self._cannot_save, self._save_at = path, "", NEVER
+        for serial, memory in memories.items():
+            if serial not in self._inverters:
+                entry = self._inverters[serial] = _Entry(serial, memory, now.elapsed)
+                self._remember(serial, entry, now)
+        if path:
+            self._saved_at = now.elapsed
+            self._save()
+
     def _save(self) -> None:
         memories = {
             serial: Memory(inverter.plausibility.account, inverter.questions.identity)
             for serial, inverter in self._inverters.items()
             if inverter.plausibility.account is not None
         }
-        self._worker.do(lambda: state.save(self._path, memories), self._saved)
+        self._worker.do(partial(state.save, self._path, memories), self._saved)
 
     def _last_saved(self, outcome: Callable[[], None]) -> None:
         self.closed = True

@@ -17,12 +17,16 @@ LONGEST = 16 * 1024 * 1024
 ANOTHER = "another program listens there"
 
 
+class RequestRefused(ValueError):
+    """The program has understood the request, and says why it does not fulfil it."""
+
+
 def ask(path: str, request: str, *, within: float) -> Any:
     """The answer of the program that listens on `path`, to a request without arguments.
 
     Raises OSError when nobody listens (FileNotFoundError, ConnectionRefusedError), when asking is not
     allowed (PermissionError), or without an answer after `within` seconds (TimeoutError); ValueError for
-    an answer that is none, or a refusal. Anything may listen there.
+    an answer that is none, as RequestRefused for a refusal. Anything may listen there.
     """
     answer, connection, _ = follow(path, request, within=within)
     connection.close()
@@ -76,7 +80,7 @@ def _answer_in(line: bytes, path: str, request: str) -> Any:
     if not isinstance(reply, dict) or not reply.get("ok") or request not in reply:
         error = reply.get("error") if isinstance(reply, dict) else None
         known = isinstance(error, str) and not error.startswith(NOT_A_REQUEST)
-        raise ValueError(error if known else f"{path} does not know {request}")
+        raise RequestRefused(error) if known else ValueError(f"{path} does not know {request}")
     return reply[request]
 
 

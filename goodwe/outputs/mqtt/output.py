@@ -26,11 +26,19 @@ from .pool import Pool
 from .tls import tls_for
 
 if TYPE_CHECKING:
+    from ...config import Config
     from .settings import MqttSettings
 
 log = logging.getLogger(__name__)
 
 ONLINE, OFFLINE = "1", "0"
+PLACE = (
+    *("enabled", "server", "port", "topic", "clientid", "username", "password", "passwordfile"),
+    *("tls", "cafile", "certfile", "keyfile", "protocol", "transport", "websocketpath"),
+)
+"""Settings that say where an output speaks, and decide whether it is let in."""
+GOODBYE_WITHIN = 2.0
+"""Seconds for taking back what an output before this one has left."""
 MOST_INVERTERS = 64
 """Each has a connection: a device that claims new serials for ever must not take every descriptor."""
 
@@ -64,6 +72,10 @@ class MqttOutput(Timer, Output):
             self._features.add_if_it_begins(name, partial(self._make_feature, name))
         self.pool.listen(self._subscriptions(ALL))
         self._stopping = False
+        self._inherited: set[str] = set()
+        """Serials that stand as online at the broker, and no connection has a will that takes it back."""
+        self._part_at = NEVER
+        """When the connections are closed at the latest, though something inherited still stands there."""
         self._turned_away = 0
         """Events about inverters beyond the most that there can be."""
         self._unasked = 0
@@ -108,7 +120,23 @@ class MqttOutput(Timer, Output):
                 self._is_online(inverter, False)
                 self._is_newest(inverter, None)
                 self._say(inverter)
-        self.pool.stop(now)
+        self._part_at = now + (GOODBYE_WITHIN if self._inherited else 0.0)
+        if not self._inherited:
+            self._part(now)
+
+    def leave(self, now: float, config: "Config | None") -> set[str]:
+        """As `stop`; but for one that says the same at the same place, an inverter that is on stays so."""
+        stays = config is not None and self._is_same_place(config.mqtt)
+        online = {serial for serial, inverter in self.inverters.items() if inverter.online}
+        if not stays:
+            self.stop(now)
+            return set()
+        self._stopping = True
+        self._part(now)
+        return online | self._inherited
+
+    def inherit(self, left: set[str]) -> None:
+        self._inherited = set(left or ())
 
     @property
     def stopped(self) -> bool:
@@ -138,11 +166,15 @@ class MqttOutput(Timer, Output):
     @property
     def deadline(self) -> float:
         if self._stopping:
-            return -NEVER if self.pool.closed else NEVER
+            return -NEVER if self.pool.closed else self._part_at
         return min([NEVER, *self._features.ask(lambda feature: feature.deadline).values()])
 
     def tick(self, now: float) -> None:
+        if self._stopping and now >= self._part_at:
+            self._part(now)
         if self._stopping:
+            if not self.pool.closed:
+                return
             self.closed = True
             self._features.each(lambda feature: feature.stop(now))
             return
@@ -204,7 +236,19 @@ class MqttOutput(Timer, Output):
         """Begin anew with the inverter: the other end may know nothing of it."""
         self._features.each(lambda feature: feature.renew(inverter))
         self._say(inverter)
+        self._inherited.discard(inverter.serial)
         self._features.each(lambda feature: feature.caught_up(inverter))
+        if self._part_at < NEVER and not self._inherited:
+            self._part(self._clock())
+
+    def _part(self, now: float) -> None:
+        self._part_at = NEVER
+        self.pool.stop(now)
+
+    def _is_same_place(self, settings: "MqttSettings") -> bool:
+        """True for one broker, asked in the same way for the same topics: only then is it one `online`."""
+        mine = self._settings
+        return len(mine.server) == 1 and all(getattr(mine, key) == getattr(settings, key) for key in PLACE)
 
     def _heard(self, message: Received) -> None:
         now = self._clock()

@@ -17,6 +17,9 @@ def scenario(house: House) -> None:
     check(sh(f"stat -c %U /proc/{pid}").strip() == "goodwe", "it runs as goodwe")
     check(sh(f"grep CapEff /proc/{pid}/status").split()[1].strip("0") == "", "without capabilities")
     check("Inverter now online." in journal(), "its log is in the journal")
+    told = house.goodwe("status --long")
+    check(told.startswith(f"GoodWe is running, pid {pid}\n"), "status tells of the unit")
+    check(": online, read " in told, "and of the inverter")
     exposure = sh("systemd-analyze security --no-pager goodwe").split("exposure level for goodwe.service: ")[
         1
     ]
