@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import time
@@ -26,8 +27,8 @@ from goodwe import snapshot
 from goodwe.tools import status
 from goodwe.tools.status import StatusAnswer, Style, asked, duration, shown
 
-from .broker import PATIENCE
-from .test_program import GOODWE, House, topic
+from .broker import PATIENCE, wait_for
+from .test_program import GOODWE, ROOT, SERIAL, House, topic
 
 GOLDEN = Path(__file__).parent / "golden"
 PLAIN = Style(200, colours=False)
@@ -486,6 +487,105 @@ def as_screens(terminal: int) -> Iterable[list[str]]:
 # of a real program
 
 
+@pytest.fixture
+def house(tmp_path, mosquitto):
+    house = House(tmp_path, mosquitto.port)
+    yield house
+    for process in house.running:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+    house.end()
+
+
+def looks(house: House) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of status, for a person and for a program."""
+    done = [house("status", option) for option in ("--long", "--json")]
+    return [(one.returncode, one.stdout, one.stderr) for one in done]
+
+
+def test_status_in_each_state_of_a_daemon(house):
+    """Hung, killed, started beside what is left of it, and without its socket."""
+    house("start")
+    pid = house.pid
+    running, socket_path = f"GoodWe is running, pid {pid}\n", house.folder / "goodwe.sock"
+    os.kill(pid, signal.SIGSTOP)
+    no_answer = f"GoodWe: it does not answer at {socket_path}; look into its log, then restart it\n"
+    assert looks(house) == [(0, running, no_answer), (4, "", running + no_answer)]
+    os.kill(pid, signal.SIGCONT)
+    assert [code for code, _, _ in looks(house)] == [0, 0]
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: house("status").returncode == 1, "it is gone")
+    dead = f"GoodWe is dead, but its pid file {house.pidfile} remains\n"
+    assert socket_path.exists()
+    assert looks(house) == [(1, dead, ""), (1, "", dead)]
+    house("start")
+    (long, told, _), (code, answer, _) = looks(house)
+    assert (long, code, json.loads(answer)["program"]["pid"]) == (0, 0, house.pid)
+    assert told.startswith(f"GoodWe is running, pid {house.pid}\n  version ")
+    socket_path.unlink()
+    unheard = f"GoodWe: nothing listens at {socket_path}; restart it, then it can be asked\n"
+    running = f"GoodWe is running, pid {house.pid}\n"
+    assert looks(house) == [(0, running, unheard), (4, "", running + unheard)]
+    house("stop")
+    assert looks(house) == [(3, "GoodWe is not running\n", ""), (3, "", "GoodWe is not running\n")]
+
+
+def test_status_is_told_while_inverter_and_broker_hang(house, subscriber, mosquitto):
+    simulator = house.simulate()
+    house("start")
+    subscriber.until(topic("online"), "1")
+    mosquitto.freeze()
+    simulator.send_signal(signal.SIGSTOP)
+    time.sleep(3)  # some queries that nobody takes
+    done = house("status", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["inverters"][SERIAL]["last_reading_seconds"] > 2.5
+    mosquitto.thaw()
+
+
+def test_status_while_it_starts_and_stops_is_one_or_the_other(house):
+    """Never a traceback, a broken line or another code, whenever it is asked."""
+    for verb in ("start", "stop", "start", "stop"):
+        changing = subprocess.Popen(
+            [sys.executable, GOODWE, "--config", str(house.config), "--pidfile", str(house.pidfile), verb],
+            stdout=subprocess.DEVNULL,
+        )
+        while changing.poll() is None:
+            done = house("status", "--json")
+            assert (done.returncode, "Traceback" in done.stderr) in ((0, False), (3, False), (4, False))
+            if done.returncode == 0:
+                assert json.loads(done.stdout)["program"]["pid"] == house.pid
+            else:
+                assert done.stdout == ""
+        assert changing.wait(PATIENCE) == 0
+        assert house("status", "--json").returncode == (0 if verb == "start" else 3)
+
+
+AS_NOBODY = """
+import os, sys
+from goodwe.cli import main
+main(["--pidfile", "/dev/null/x", "status", "--json"])  # it may not read its own modules afterwards
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_status_of_another_users_daemon(house):
+    house("start")
+    for folder in (house.folder, *house.folder.parents):
+        if str(folder).startswith(f"{tempfile.gettempdir()}/"):
+            folder.chmod(0o755)
+    kept = {key: text for key, text in os.environ.items() if "COVERAGE" not in key}  # it may not write there
+    for option, code, out in (("--long", 0, f"GoodWe is running, pid {house.pid}\n"), ("--json", 4, "")):
+        line = [sys.executable, "-c", AS_NOBODY, "--pidfile", str(house.pidfile), "status", option]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, cwd=ROOT, env=kept)
+        assert (done.returncode, done.stdout) == (code, out)
+        assert f"you may not ask it at {house.folder / 'goodwe.sock'}; run with sudo, or as" in done.stderr
+
+
 def keys(value: Any, where: str = "") -> set[str]:
     """The keys of all objects with keys that are always the same, as paths."""
     if isinstance(value, list):
@@ -508,17 +608,13 @@ FREE = {"finder", "wire", "refused", "allowed", "counts", "troubles", "limits", 
 """Objects whose keys depend on the transport, the model and what has happened."""
 
 
-def test_golden_snapshot_has_the_keys_of_a_real_one(tmp_path, mosquitto, subscriber):
-    house = House(tmp_path, mosquitto.port)
+def test_golden_snapshot_has_the_keys_of_a_real_one(tmp_path, house, subscriber):
     options = f"values = on\nsum = on\ncommands = on\nretain = on\nbacklog = {tmp_path / 'backlog.sqlite'}\n"
-    house.configure(mosquitto.port, mqtt=options)
-    try:
-        house.simulate()
-        house("start")
-        subscriber.until(topic("online"), "1")
-        real = json.loads(house("status", "--json").stdout)
-    finally:
-        house.end()
+    house.configure(house.port, mqtt=options)
+    house.simulate()
+    house("start")
+    subscriber.until(topic("online"), "1")
+    real = json.loads(house("status", "--json").stdout)
     now_and_then = {".losses[].", ".dropped[].", ".inverters.*.waits_to_be_believed.", ".outputs.web"}
     expected = {path for path in keys(golden()) if not path.startswith(tuple(now_and_then))}
     assert keys(real) == expected
