@@ -287,7 +287,9 @@ def _local_broker(machine: Machine, settings: Config) -> str:
         return ShellCommand("sudo service mosquitto restart")
     masked = machine.asked_of_unit("LoadState", "mosquitto") == "masked"
     steps = ["sudo systemctl unmask mosquitto"] if masked else []
-    steps += ["sudo systemctl enable mosquitto", "sudo systemctl restart mosquitto"]
+    if machine.asked_of_unit("UnitFileState", "mosquitto") != "enabled":
+        steps.append("sudo systemctl enable mosquitto")
+    steps.append("sudo systemctl restart mosquitto")
     return ShellCommand(f"{' && '.join(steps)}  # why it is down: sudo journalctl -u mosquitto -n 20")
 
 
