@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 FAREWELL = 3.0
 """Seconds that the end may take: the last words to the broker, a write that is under way."""
 LOSSES_KEPT = 4
+STUCK_AFTER = 600.0
+"""Seconds without any outcome on a wire that must have one: twice the longest poll interval."""
 SHORTEST_PAUSE = 1000
 """Milliseconds between two readings that leave room for another question."""
 
@@ -119,11 +121,13 @@ class App(Timer):
         self._config = config
         self._loop = loop
         self._links: dict[str, Link] = {}
+        self.heard: Callable[[], object] = lambda: None
+        """Called after each event that the outputs were told of."""
         self.fanout = outputs(self)
         self._ledger = Ledger(
             config.inverter.statefile,
             loop=loop,
-            publish=self.fanout.handle,
+            publish=self._publish,
             poll=self.poll,
             wall_clock=wall_clock,
             clock_right=clock_right,
@@ -201,6 +205,18 @@ class App(Timer):
             self._places.clear()
             self._finder = finder
             self._loop.add(finder)
+
+    def stuck(self, now: float) -> str:
+        """Name of a wire whose inverter is not read any more, by a defect of ours; empty for none."""
+        return next((link.name for link in self._links.values() if link.stuck_for(now) >= STUCK_AFTER), "")
+
+    def inverters(self, now: float) -> dict[str, Any]:
+        """Each inverter's state, by serial, as plain values; `now` is on the loop's clock."""
+        return self._ledger.status(now)
+
+    def _publish(self, event: Happening) -> None:
+        self.fanout.handle(event)
+        self.heard()
 
     def introduction(self) -> list[Happening]:
         """How things stand, as events for an output that begins now."""

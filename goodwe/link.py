@@ -102,6 +102,8 @@ class Link:
         self._ended = ended
         self._state = LinkState.PLUGGED
         self._entered_at = clock()
+        self._outcome_at = clock()
+        """When the wire was opened, or something came of it: a reading, a refusal, a registration, a loss."""
 
     def open(self) -> None:
         """Begin: open the wire, which may take its time."""
@@ -176,6 +178,18 @@ class Link:
         self._carry_out(events, now)
         return bool(events)
 
+    def stuck_for(self, now: float) -> float:
+        """Seconds for which nothing came of it though something must have, by whatever the inverter does.
+
+        A registered inverter is read, refused or lost within a poll interval and half a minute, and the bus
+        has something to do every few seconds. Silence before it registers, or a wire that is not open, is
+        none of ours.
+        """
+        if self._state is not LinkState.OPEN:
+            return 0.0
+        without = now - self._outcome_at if self._bus.has_registered else 0.0
+        return max(without, now - self.deadline, 0.0)
+
     def status(self, now: float) -> dict[str, Any]:
         """Plain values: the state for so many seconds, the wire, the bus on it, ladder and traffic."""
         return {
@@ -201,7 +215,7 @@ class Link:
             return
         self._log_step("Opened %s", self.name)
         self._enter(LinkState.OPEN)
-        now = self.opened_at = self._clock()
+        now = self.opened_at = self._outcome_at = self._clock()
         self._tap.note(now, self.name, "opened")
         self._ladder.silent(now)
         self._carry_out(self._bus.start(now), now)
@@ -272,6 +286,8 @@ class Link:
 
     def _carry_out(self, events: list[Event], now: float) -> None:
         for event in events:
+            if not isinstance(event, Send | Entered | Reply):
+                self._outcome_at = now
             match event:
                 case Send(frame):
                     self._send(frame)
@@ -315,6 +331,7 @@ class Link:
         # Not the end: a device that is gone says so to the reader (PROTOCOL 2.6), any other may recover.
         now = self._clock()
         self._tap.note(now, self.name, f"write failed: {_reason(error)}")
+        self._outcome_at = now
         self._refused("write failed", _reason(error), 1, now)
 
     def _refused(self, reason: str, detail: str, times: int, now: float) -> None:

@@ -42,6 +42,8 @@ GROUP = "goodwe"
 """Who may ask at the control socket besides its owner."""
 RELOADED_WITHIN = 25.0
 """Seconds that whoever asks for a reload is kept waiting at most; the reload has deadlines of its own."""
+STATUS_EVERY = 30.0
+"""Seconds between two lines for systemd."""
 LOG_FORMAT = "%(asctime)-15s %(funcName)s(%(lineno)d) - %(levelname)s: %(message)s"
 """The form that users' log readers know (CONTRACT 5)."""
 
@@ -70,18 +72,95 @@ class SignalPart:
 
 
 class WatchdogPart(Timer):
-    """Tells systemd that the loop turns, as often as it wants to hear it."""
+    """Tells systemd that the program makes progress, as often as it wants to hear it.
 
-    def __init__(self, notifier: Notifier, interval: float, now: float) -> None:
-        """`notifier` is told every `interval` seconds, `now` being the time on the loop's clock."""
+    A loop that turns and reads nothing is no sign of life where an inverter answers: a restart mends that.
+    It mends no night, no cable, no broken inverter and no broker that is away.
+    """
+
+    def __init__(
+        self,
+        notifier: Notifier,
+        interval: float,
+        now: float,
+        *,
+        stuck: Callable[[float], str] = lambda now: "",
+    ) -> None:
+        """`notifier` is told every `interval` seconds, `now` being the time on the loop's clock.
+
+        `stuck` names the wire on which there is no progress; empty for none.
+        """
         self.closed = False
         self.deadline = now + interval
         self._notifier = notifier
         self._interval = interval
+        self._stuck = stuck
+        self._was_stuck = ""
+        self._told = ""
+        """The wire that the log has named."""
 
     def tick(self, now: float) -> None:
-        self._notifier.watchdog()
         self.deadline = now + self._interval
+        before, self._was_stuck = self._was_stuck, self._stuck(now)
+        stuck = self._was_stuck
+        # Twice in a row: once everything is late, when the whole process had been stopped for long.
+        if not (stuck and before):
+            self._notifier.watchdog()
+            self._told = ""
+        elif self._told != stuck:
+            log.error("%s is not read any more, by a defect; systemd is to start the program anew", stuck)
+            self._told = stuck
+
+
+class StatusLine:
+    """The line that `systemctl status` shows: power, and when the last reading was."""
+
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        inverters: Callable[[float], Mapping[str, Any]],
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """`tell` takes a line, `inverters` gives their state on the loop's `clock`.
+
+        `wall_clock` gives seconds since 1970.
+        """
+        self._tell = tell
+        self._inverters = inverters
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._next = -NEVER
+        self._told = ""
+
+    def renew(self) -> None:
+        """Tell it if it has changed, seldom enough; to be called whenever something happened anyway."""
+        now = self._clock()
+        if now < self._next:
+            return
+        text = status_line(self._inverters(now), self._wall_clock())
+        if text != self._told:
+            self._next = now + STATUS_EVERY
+            self._told = text
+            self._tell(text)
+
+
+def status_line(inverters: Mapping[str, Any], epoch: float) -> str:
+    """Power and the time of the last reading, in words; empty without any. `epoch` is now.
+
+    The time and not the age, which would be wrong while nothing happens.
+    """
+    ages = [one["last_reading_seconds"] for one in inverters.values()]
+    known = [age for age in ages if age is not None]
+    if not known:
+        return ""
+    read = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch - min(known)))
+    online = [one for one in inverters.values() if one["online"]]
+    if not online:
+        return f"no inverter online, last reading at {read}"
+    power = f"{sum(one['values']['pac'] for one in online)} W, last reading at {read}"
+    return power if len(inverters) == 1 else f"{len(online)} of {len(inverters)} inverters online, {power}"
 
 
 class GoodWe(Daemon):
@@ -132,8 +211,12 @@ class GoodWe(Daemon):
             log.error("%s", error)
             raise DaemonStartError(str(error)) from error
         loop.add(SignalPart(self._actions(app, loop)))
-        if self.notifier.watchdog_interval is not None:
-            loop.add(WatchdogPart(self.notifier, self.notifier.watchdog_interval, loop.clock()))
+        interval = self.notifier.watchdog_interval
+        if interval is not None:
+            loop.add(WatchdogPart(self.notifier, interval, loop.clock(), stuck=app.stuck))
+        if self.notifier.is_heard:
+            tell = self.notifier.status
+            app.heard = StatusLine(tell, app.inverters, clock=loop.clock, wall_clock=time.time).renew
         log.info("GoodWeUSBLogger %s started, pid %d", __version__, os.getpid())
         for warning in self._warnings:
             log.warning("%s", warning)

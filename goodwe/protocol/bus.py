@@ -230,6 +230,11 @@ class Bus:
             events += self._next(now)
         return events
 
+    @property
+    def has_registered(self) -> bool:
+        """True while an inverter is registered here, and queried."""
+        return any(one.state is BusState.REGISTERED for one in self._registrations.values())
+
     def change_interval(self, interval: float, now: float) -> None:
         """From now on this is the time in seconds between two queries of one inverter."""
         self._interval = interval

@@ -258,9 +258,9 @@ class Ledger(Timer):
             case Trusted(trusted):
                 self._log_believed(inverter, verdict, now.elapsed)
                 inverter.latest = trusted
+                inverter.online, inverter.said_away = True, False
                 self._publish(trusted)
                 self._keep(inverter, now)
-                inverter.online, inverter.said_away = True, False
                 inverter.repeat, inverter.doubt = NEVER, now.elapsed + self._doubt_after
                 if self._ask is not None:
                     power = fields.number(reading.values, "pac")
