@@ -35,6 +35,7 @@ DEFAULTS = {
     ("inverter", "modelid"): 0x0041,
     ("inverter", "logfile"): "/var/log/goodwe.log",
     ("inverter", "device"): "",
+    ("inverter", "user"): "",
     ("mqtt", "server"): ("localhost",),
     ("mqtt", "port"): 1883,
     ("mqtt", "topic"): "goodwe",

@@ -27,13 +27,6 @@ class InverterSettings(Section):
     loglevel: int = option(
         "INFO", parsers.level, "How much is logged: DEBUG (each frame and report), INFO, WARNING, ERROR."
     )
-    user: str = option(
-        "",
-        parsers.user,
-        "User to go on as after a start by root, once log, pid file and socket are there, such as goodwe."
-        " Empty to stay root. For systemd the unit has User=.",
-        takes_restart=True,
-    )
     pollinterval: int = option(
         "2500",
         parsers.poll_interval,
@@ -55,6 +48,13 @@ class InverterSettings(Section):
         device,
         "Empty: every inverter that is plugged in. /dev/hidrawN: only that node."
         " unix:/path: a simulated inverter's socket.",
+    )
+    user: str = option(
+        "",
+        parsers.user,
+        "User to go on as after a start by root, once log, pid file and socket are there, such as goodwe."
+        " Empty to stay root. With systemd the unit names it.",
+        takes_restart=True,
     )
     plausibility: bool = option(
         "on",
