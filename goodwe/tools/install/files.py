@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 USER = "goodwe"
 """The user and group of the unit, who may open the inverter."""
+CLASSIC = "/opt/goodweusblogger/GoodWe.py"
+"""The program in the unit as it is in etc/."""
 UNIT = "/etc/systemd/system/goodwe.service"
 CONFIGURATION = "/etc/goodwe.conf"
 RULE = "/etc/udev/rules.d/99-goodwe.rules"
@@ -129,7 +131,9 @@ def judge(file: ShippedFile, there: bytes | None, wanted: bytes, known: Collecti
 
 def unit_for(text: str, executable: str, readme: str) -> str:
     """The unit for a program that lies elsewhere than in /opt/goodweusblogger."""
-    text = re.sub(r"(?m)^ExecStart=.*$", lambda _: f"ExecStart={quoted(executable)} foreground", text)
+    text = re.sub(
+        rf"(?m)^(Exec\w+=){re.escape(CLASSIC)}\b", lambda found: found[1] + quoted(executable), text
+    )
     text = re.sub(r"(?m)^Documentation=.*$", lambda _: f"Documentation=file://{readme}", text)
     return re.sub(r"(?m)\A(#.*\n)+", "# GoodWeUSBLogger under systemd; `uninstall` takes it away.\n", text)
 
