@@ -79,6 +79,12 @@ def test_scripts_move_and_take_the_files_that_the_program_has(script):
     assert "#DEBHELPER#" in text
 
 
+def test_rule_that_was_copied_by_hand_is_read_anew_with_the_group_that_now_exists():
+    before, _, after = recipe(f"{NAME}.postinst").partition(f"touch -c {RULE} ")
+    assert "systemd-sysusers" in before
+    assert after.index("udevadm control --reload") < after.index("udevadm trigger")
+
+
 def test_purge_takes_totals_log_and_user():
     text = recipe(f"{NAME}.postrm")
     assert f"rm -rf {steps.STATE} /var/lib/{NAME}\n" in text

@@ -133,7 +133,7 @@ def test_unit_starts_the_program_where_it_is(room):
     assert f"ExecStart={ROOT}/GoodWe.py foreground\n" in unit
     assert f"Documentation=file://{ROOT}/README.md\n" in unit
     assert "/opt/goodweusblogger" not in unit
-    rest = {line for line in unit.splitlines() if not line.startswith(("#", "ExecStart", "Documentation"))}
+    rest = {line for line in unit.splitlines() if not line.startswith(("#", "Exec", "Documentation"))}
     assert rest < set((ROOT / "etc/goodwe.service").read_text().splitlines())
 
 
@@ -283,6 +283,16 @@ def test_user_that_is_there_with_another_number_is_taken_and_never_removed(room)
     room("uninstall", "--purge")
     assert "goodwe:x:1000" in room.text("/etc/passwd")
     assert "stays: it was there before" in room.said
+
+
+def test_rule_that_was_there_before_its_group_is_read_anew(room):
+    """udev 257 remembers that it did not find the group, and reads a file again only when that has changed."""
+    room.put(RULE, (ROOT / "etc/99-goodwe.rules").read_text())
+    os.utime(room.at(RULE), (1_000_000_000, 1_000_000_000))
+    room("install", "--dry-run")
+    assert room.at(RULE).stat().st_mtime == 1_000_000_000
+    room("install")
+    assert room.at(RULE).stat().st_mtime > 1_000_000_000
 
 
 def test_totals_of_a_daemon_that_ran_as_root_become_the_units(room, tmp_path):

@@ -119,6 +119,8 @@ def make_group(plan: Plan) -> str:
         return "is there already"
     system.command("groupadd", *_prefix(system), "--system", USER)
     system.note_made("group")
+    # A rule from before names a group that udev did not find; that of Debian 13 reads only what changed.
+    system.touch(RULE)
     return "made"
 
 

@@ -185,6 +185,15 @@ class System:
         except OSError as error:
             raise _told(path, error) from error
 
+    def touch(self, path: str) -> None:
+        """Make a file look changed, if there is one. Raises InstallError."""
+        if self.dry or not self.exists(path):
+            return
+        try:
+            os.utime(self.at(path), follow_symlinks=False)
+        except OSError as error:
+            raise _told(path, error) from error
+
     def rename(self, path: str, to: str) -> None:
         if self.dry:
             return
