@@ -163,6 +163,12 @@ def _discovery(call: Call) -> int:
     return discovery.main(call.rest, call.load()[0])
 
 
+def _history(call: Call) -> int:
+    from .tools import history
+
+    return history.main(call.rest, lambda: call.load(to_run=False)[0])
+
+
 def _doctor(call: Call) -> int:
     from .tools import doctor
 
@@ -365,6 +371,32 @@ VERBS = (
             ),
         ),
         parser=_parser_of("capture"),
+    ),
+    Verb(
+        "history",
+        "what was made and what happened, as [history] keeps it; imports and corrections",
+        _history,
+        (
+            Usage(
+                "day [DATE]",
+                "shows what was made, as a table with bars; `month`, `year` and `all` likewise; `--csv` and"
+                " `--json` for programs",
+                "0; 1; 2 wrong arguments",
+            ),
+            Usage("events", "shows faults and what else has happened, with times", "0; 1; 2"),
+            Usage(
+                "import FILE.csv",
+                "takes days out of a spreadsheet, of PVOutput or of its own `export`; says how it understands"
+                " them, refuses what it does not; `--dry-run`",
+                "0; 1; 2",
+            ),
+            Usage("correct DATE KWH", "sets the energy of a day; `none` takes that back", "0; 1; 2"),
+            Usage("replace OLD NEW", "lets the totals of a replaced inverter go on", "0; 1; 2"),
+            Usage("name SERIAL NAME", "gives an inverter a name", "0; 1; 2"),
+            Usage("export [WHAT]", "gives days, slots or events as CSV", "0; 1; 2"),
+            Usage("check", "is the file whole, do its sums agree, what is missing", "0; 1 if not; 2"),
+        ),
+        parser=_parser_of("history"),
     ),
     Verb(
         "decode",

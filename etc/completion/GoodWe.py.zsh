@@ -18,6 +18,7 @@ _shtab_GoodWe_py_commands() {
     discovery:'clear: take back what Home Assistant was told, and all that the broker keeps of ours'
     doctor:'find out what is wrong, and say what mends it'
     foreground:'run here, until Ctrl-C; for systemd'
+    history:'what was made and what happened, as [history] keeps it; imports and corrections'
     install:'put udev rule, unit, user, configuration and log rotation in place, and start it'
     reload:'have the running one read its configuration again'
     replay:'be an inverter out of a capture, on a socket'
@@ -29,6 +30,23 @@ _shtab_GoodWe_py_commands() {
     uninstall:'take away what install has put there'
   )
   _describe 'GoodWe.py commands' _commands
+}
+
+_shtab_GoodWe_py_history_commands() {
+  local _commands=(
+    all:'the years of all years'
+    check:'is the file whole, do its sums agree, what is missing'
+    correct:'set the energy of a day, or take that back with none'
+    day:'the hours of a day'
+    events:'faults, absences and what else has happened'
+    export:'all of it as CSV'
+    import:'days out of a CSV file of another program'
+    month:'the days of a month'
+    name:'give an inverter a name'
+    replace:'let the totals of an inverter go on as another'"'"'s'
+    year:'the months of a year'
+  )
+  _describe 'GoodWe.py history commands' _commands
 }
 
 _shtab_GoodWe_py_options=(
@@ -114,6 +132,129 @@ _shtab_GoodWe_py_foreground_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_GoodWe_py_foreground_defaults_added=0
+
+_shtab_GoodWe_py_history_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--file[of the history, in place of the one in the configuration]:file:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_history_defaults_added=0
+
+_shtab_GoodWe_py_history_all_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--serial[of one inverter, with those that it has replaced]:serial:"
+  "--json[for programs]"
+  "--csv[for spreadsheets]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_history_all_defaults_added=0
+
+_shtab_GoodWe_py_history_check_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_history_check_defaults_added=0
+
+_shtab_GoodWe_py_history_correct_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--serial[of the inverter\; needed if there are several]:serial:"
+  ":DATE:"
+  ":none takes a correction back:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_history_correct_defaults_added=0
+
+_shtab_GoodWe_py_history_day_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--serial[of one inverter, with those that it has replaced]:serial:"
+  "--json[for programs]"
+  "--csv[for spreadsheets]"
+  ":in it\; today if left out:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_history_day_defaults_added=0
+
+_shtab_GoodWe_py_history_events_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--from[the first day]:DATE:"
+  "--to[the last day]:DATE:"
+  "*--kind[such as fault_on, away, limit\; may be repeated]:KIND:(fault_on fault_off mode away back refused limit started stopped replaced corrected)"
+  "--serial[of one inverter, with those that it has replaced]:serial:"
+  "--json[for programs]"
+  "--csv[for spreadsheets]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_history_events_defaults_added=0
+
+_shtab_GoodWe_py_history_export_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--from[the first day]:DATE:"
+  "--to[the last day]:DATE:"
+  "--serial[of one inverter, with those that it has replaced]:serial:"
+  ":days if left out:(days slots events)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_history_export_defaults_added=0
+
+_shtab_GoodWe_py_history_import_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--serial[of the inverter that made it\; needed if there are several]:serial:"
+  "--dry-run[only say what would be done]"
+  "--skip[leave out the lines that are not understood]"
+  "--unit[of the energies, if the file does not say]:unit:(Wh kWh)"
+  "--order[of its dates, if they leave it open]:order:(dmy mdy)"
+  ":- for standard input:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_history_import_defaults_added=0
+
+_shtab_GoodWe_py_history_month_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--serial[of one inverter, with those that it has replaced]:serial:"
+  "--json[for programs]"
+  "--csv[for spreadsheets]"
+  ":in it\; today if left out:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_history_month_defaults_added=0
+
+_shtab_GoodWe_py_history_name_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  ":SERIAL:"
+  ":\"\" takes it away:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_history_name_defaults_added=0
+
+_shtab_GoodWe_py_history_replace_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  ":OLD-SERIAL:"
+  ":none takes it back:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_history_replace_defaults_added=0
+
+_shtab_GoodWe_py_history_year_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--serial[of one inverter, with those that it has replaced]:serial:"
+  "--json[for programs]"
+  "--csv[for spreadsheets]"
+  ":in it\; today if left out:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_history_year_defaults_added=0
 
 _shtab_GoodWe_py_install_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -238,6 +379,7 @@ _shtab_GoodWe_py() {
         discovery) _arguments -C -s $_shtab_GoodWe_py_discovery_options ;;
         doctor) _arguments -C -s $_shtab_GoodWe_py_doctor_options ;;
         foreground) _arguments -C -s $_shtab_GoodWe_py_foreground_options ;;
+        history) _shtab_GoodWe_py_history ;;
         install) _arguments -C -s $_shtab_GoodWe_py_install_options ;;
         reload) _arguments -C -s $_shtab_GoodWe_py_reload_options ;;
         replay) _arguments -C -s $_shtab_GoodWe_py_replay_options ;;
@@ -247,6 +389,39 @@ _shtab_GoodWe_py() {
         status) _arguments -C -s $_shtab_GoodWe_py_status_options ;;
         stop) _arguments -C -s $_shtab_GoodWe_py_stop_options ;;
         uninstall) _arguments -C -s $_shtab_GoodWe_py_uninstall_options ;;
+      esac
+  esac
+}
+
+_shtab_GoodWe_py_history() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->history'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_GoodWe_py_history_defaults_added )); then
+    if (( ${_shtab_GoodWe_py_history_options[(I)${(q)one_or_more}*]} +          ${_shtab_GoodWe_py_history_options[(I)${(q)remainder}*]} +          ${_shtab_GoodWe_py_history_options[(I)${(q)default}]} == 0 )); then
+      _shtab_GoodWe_py_history_options+=(': :_shtab_GoodWe_py_history_commands' '*::: :->history')
+    fi
+    _shtab_GoodWe_py_history_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_GoodWe_py_history_options
+
+  case $state in
+    history)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_GoodWe_py_history-$line[1]:"
+      case $line[1] in
+        all) _arguments -C -s $_shtab_GoodWe_py_history_all_options ;;
+        check) _arguments -C -s $_shtab_GoodWe_py_history_check_options ;;
+        correct) _arguments -C -s $_shtab_GoodWe_py_history_correct_options ;;
+        day) _arguments -C -s $_shtab_GoodWe_py_history_day_options ;;
+        events) _arguments -C -s $_shtab_GoodWe_py_history_events_options ;;
+        export) _arguments -C -s $_shtab_GoodWe_py_history_export_options ;;
+        import) _arguments -C -s $_shtab_GoodWe_py_history_import_options ;;
+        month) _arguments -C -s $_shtab_GoodWe_py_history_month_options ;;
+        name) _arguments -C -s $_shtab_GoodWe_py_history_name_options ;;
+        replace) _arguments -C -s $_shtab_GoodWe_py_history_replace_options ;;
+        year) _arguments -C -s $_shtab_GoodWe_py_history_year_options ;;
       esac
   esac
 }

@@ -33,7 +33,7 @@ MOST_ASIDE = 9
 FAULTS_LOOKED_AT = 2000
 
 _NAMES = ", ".join(column.name for column in COLUMNS)
-_PUT_SLOT = (
+PUT_SLOT = (
     f"INSERT OR REPLACE INTO slots (inverter, start, day, readings, energy, {_NAMES})"
     f" VALUES ({', '.join('?' * (5 + len(COLUMNS)))})"
 )
@@ -242,7 +242,7 @@ class _Writing:
         energy = round(gathered.watt_hours * schema.WATT_HOURS)
         new = (gathered.readings, energy, *gathered.row())
         row = new if old is None else merged_rows(old, new)
-        self._connection.execute(_PUT_SLOT, (inverter, gathered.start, day, *row))
+        self._connection.execute(PUT_SLOT, (inverter, gathered.start, day, *row))
         self._add_to_day(inverter, day, days.of_slot(gathered))
 
     def _add_to_day(self, inverter: int, day: int, facts: DayFacts) -> None:

@@ -272,17 +272,34 @@ class Reader:
     def total_kwh(self, serial: str) -> float | None:
         """The energy that it and its predecessors have made since they were installed; None if not known.
 
-        The counter when each was first read, and its days since: a counter that was reset takes nothing away.
+        By their counters: one that was reset takes nothing away, and a corrected day counts as corrected.
         """
         serials = self.chain(serial)
         rows = self._rows(
-            "WITH begun AS (SELECT inverter, min(day) AS day FROM days WHERE total IS NOT NULL GROUP BY 1)"
-            " SELECT sum(coalesce(corrected, energy) + iif(days.day = begun.day, total - energy, 0))"
-            " FROM days JOIN begun USING (inverter) JOIN inverters ON inverters.number = days.inverter"
-            f" WHERE days.day >= begun.day AND serial IN ({', '.join('?' * len(serials))})",
+            "SELECT sum(iif(total < before, total, total - before) + coalesce(corrected - energy, 0)) FROM"
+            " (SELECT corrected, energy, total, lag(total, 1, 0) OVER (PARTITION BY inverter ORDER BY day)"
+            " AS before FROM days JOIN inverters ON inverters.number = days.inverter"
+            f" WHERE total IS NOT NULL AND serial IN ({', '.join('?' * len(serials))}))",
             serials,
         )
         return None if rows[0][0] is None else _kwh(rows[0][0])
+
+    def curves(self) -> list[tuple[str, datetime.date, float]]:
+        """Serial, day and kWh of each day that was seen wholly: the integral of its power, as it was."""
+        rows = self._rows(
+            "SELECT inverter, day, sum(energy) FROM slots GROUP BY inverter, day HAVING min(readings) > 0"
+        )
+        found = [(self._serial(row[0]), _date(row[1]), _int(row[2])) for row in rows]
+        return [
+            (serial, date, made / schema.WATT_HOURS / 1000)
+            for serial, date, made in found
+            if serial and date is not None
+        ]
+
+    def damages(self, most: int = 10) -> list[str]:
+        """All that SQLite finds wrong in the file, read to its last byte; nothing if it is whole."""
+        found = [_text(row[0]) for row in self._rows(f"PRAGMA integrity_check({most})")]
+        return [] if found == ["ok"] else found
 
     # rows to values
 

@@ -42,7 +42,7 @@ class HistorySettings(OutputSection):
     file: str = option(
         "/var/lib/goodwe/history.db",
         parsers.own_file("/var/lib/goodwe/history.db"),
-        "File that keeps what was made and what happened, for ever, some 10 MB a year and inverter.",
+        "File that keeps what was made and what happened, for ever, some 7 MB a year and inverter.",
     )
 
     def check(self, config: Config) -> Iterator[Complaint]:

@@ -77,11 +77,22 @@ def _verb(verb: cli.Verb) -> Iterator[str]:
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    for action in _actions(parser):
+    for action in _with_options(parser):
         if action.option_strings:
             names = ", ".join(rf"\fB{roff(name)}\fR" for name in action.option_strings)
             value = rf" \fI{roff(_value(action))}\fR" if _value(action) else ""
             yield from (".TP", names + value, roff(_help(action)))
+
+
+def _with_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Its actions, and those of the parsers below it; an option that several have is there once."""
+    found = _actions(parser)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in dict.fromkeys(action.choices.values()):
+                known = {name for one in found for name in one.option_strings}
+                found += [one for one in _with_options(below) if known.isdisjoint(one.option_strings)]
+    return found
 
 
 def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
