@@ -431,7 +431,8 @@ def test_a_person_is_asked(answer, code, place, tmp_path):
     assert bundle.main([str(path)], place.machine(), out=out, ask=lambda question: answer) == code
     assert path.exists() == (code == 0)
     assert ("Nothing was written." in out.getvalue()) == (code == 1)
-    assert f"In {path} will be:" in out.getvalue().replace("\n    ", " ")
+    # a long path is cut where the line ends, in the middle of a word too
+    assert "".join(f"In {path} will be:".split()) in "".join(out.getvalue().split())
 
 
 def test_file_is_for_its_owner_only_and_named_by_date_and_serial(place, tmp_path, monkeypatch):
