@@ -290,7 +290,7 @@ def test_client_may_go_and_come_back_but_two_at_once_may_not(simulated):
     assert second.recv(10) == b""
     register(first)
     first.close()
-    wait_for(lambda: running.simulation._cable.closed, "the first has gone")
+    wait_for(lambda: not running.simulation._outlet.taken, "the first has gone")
     again = running.connect()
     ask(again, "query_running_info", 0x0B)
     assert hear(again).name == "running_info"

@@ -155,11 +155,8 @@ class DeafBus:
         return [Send(frame("query_running_info", 0x80, 0x0B))]
 
 
-@pytest.mark.parametrize(("has_registered", "stuck"), [(True, 600.0), (False, 0.0)])
-def test_frames_that_arrive_and_become_nothing_are_no_progress(has_registered, stuck):
-    """Of one that is not registered nobody knows what it wants to say: a look-alike talks, too."""
-    clock, wire, bus, place = Clock(), Wire(), DeafBus(), Place(reset_allowed=False)
-    bus.has_registered = has_registered
+def opened(wire, bus, place, clock):
+    """A link with its node open, whose events nobody wants."""
     link = Link(
         wire,
         bus,
@@ -171,6 +168,15 @@ def test_frames_that_arrive_and_become_nothing_are_no_progress(has_registered, s
         ended=lambda link, reason: None,
     )
     link.open()
+    return link
+
+
+@pytest.mark.parametrize(("has_registered", "stuck"), [(True, 600.0), (False, 0.0)])
+def test_frames_that_arrive_and_become_nothing_are_no_progress(has_registered, stuck):
+    """Of one that is not registered nobody knows what it wants to say: a look-alike talks, too."""
+    clock, wire, bus, place = Clock(), Wire(), DeafBus(), Place(reset_allowed=False)
+    bus.has_registered = has_registered
+    link = opened(wire, bus, place, clock)
     place.ladder.heard()  # it was read once: nobody opens it again
     while clock.now < 600.0:
         link.tick(clock.now)
@@ -185,17 +191,7 @@ def test_write_that_fails_is_an_outcome():
     """The kernel takes no frame: that is the device's affair."""
     clock, wire, bus, place = Clock(), Wire(), DeafBus(), Place(reset_allowed=False)
     wire.write_error = OSError(5, "Input/output error")
-    link = Link(
-        wire,
-        bus,
-        place=place,
-        publish=lambda event: None,
-        clock=clock,
-        wall_clock=lambda: 0.0,
-        lost=lambda reason, traffic: None,
-        ended=lambda link, reason: None,
-    )
-    link.open()
+    link = opened(wire, bus, place, clock)
     place.ladder.heard()
     clock.now = 600.0
     link.tick(600.0)

@@ -8,7 +8,6 @@ readings are left out where that is faster. Where a capture began after the regi
 
 import argparse
 import heapq
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from ..protocol.frame import KINDS, REGISTER, Frame, Splitter, to_the_ap, to_the
 from ..protocol.simulator import ENVELOPE, REPORT_SIZE, Inverter
 from ..traffic import NOTED, READ, WRITTEN
 from .captures import CaptureFileError, CaptureReader, Record, lines_of, opened
-from .simulate import SERIALS, UNPLUGGED_FOR, Cable, Socket, above_zero, listen_path
+from .simulate import SERIALS, UNPLUGGED_FOR, Outlet, above_zero, listen_path
 
 MOST_RECORDS = 2_000_000
 """Lines that are played; a day of one inverter has some 400,000."""
@@ -201,10 +200,7 @@ class Replay(Timer):
         self.closed = False
         self._plug_in_again = NEVER
         self._player = player
-        self._loop = loop
-        self._cable: Cable | None = None
-        self._socket = Socket(path, self._plugged)
-        loop.add(self._socket)
+        self._outlet = Outlet(path, player, lambda now: True, loop)
 
     @property
     def finished(self) -> bool:
@@ -219,27 +215,15 @@ class Replay(Timer):
         """Pull the cable where it was pulled, or plug it in again."""
         if self._player.pulled:
             self._player.pulled = False
-            self._pull()
+            self._outlet.pull()
             self._plug_in_again = now + UNPLUGGED_FOR
         else:
             self._plug_in_again = NEVER
-            self._socket.open()
+            self._outlet.open()
 
     def stop(self) -> None:
         """The end: the cable is out and the socket's file is gone."""
-        self._pull()
-
-    def _pull(self) -> None:
-        self._socket.close()
-        if self._cable is not None:
-            self._cable.pull()
-
-    def _plugged(self, connection: socket.socket) -> None:
-        if self._cable is not None and not self._cable.closed:
-            connection.close()  # a cable has one end; whoever was first keeps it
-            return
-        self._cable = Cable(connection, self._player, lambda now: True)
-        self._loop.add(self._cable)
+        self._outlet.pull()
 
 
 def taken_apart(

@@ -179,6 +179,41 @@ class Cable:
         self.closed = True
 
 
+class Outlet:
+    """A socket and the one cable that is in it."""
+
+    def __init__(self, path: str, port: CablePort, is_awake: Callable[[float], bool], loop: Loop) -> None:
+        """`path` is where to listen; `port`, `is_awake` as of a Cable; `loop` runs it. Raises ListenError."""
+        self._port = port
+        self._is_awake = is_awake
+        self._loop = loop
+        self._cable: Cable | None = None
+        self._socket = Socket(path, self._plugged)
+        loop.add(self._socket)
+
+    @property
+    def taken(self) -> bool:
+        """True while a cable is in it."""
+        return self._cable is not None and not self._cable.closed
+
+    def open(self) -> None:
+        """Let the cable be plugged in."""
+        self._socket.open()
+
+    def pull(self) -> None:
+        """The cable is out, and the socket's file is gone."""
+        self._socket.close()
+        if self._cable is not None:
+            self._cable.pull()
+
+    def _plugged(self, connection: socket.socket) -> None:
+        if self.taken:
+            connection.close()  # a cable has one end; whoever was first keeps it
+            return
+        self._cable = Cable(connection, self._port, self._is_awake)
+        self._loop.add(self._cable)
+
+
 class Simulation(Timer):
     """One inverter on one roof: joins day, inverter, port and socket, and plays what happens to them."""
 
@@ -186,19 +221,16 @@ class Simulation(Timer):
         """`options` are those of `parse`, `loop` runs it. Raises ListenError."""
         self.closed = False
         self._options = options
-        self._loop = loop
         self._began = loop.clock()
         self._day = Day(options.phases, seed=options.seed)
         self._script = SCRIPTS[options.script].play
         self._inverter = Inverter(options.serial, length=options.length)
         self._port = Port(self._inverter, self._measure, _habits(options), Random(options.seed))
-        self._cable: Cable | None = None
         self._booted = True
         self._replug = self._began + options.replug if options.replug else NEVER
         self._plug_in_again = NEVER
         self._reboot = self._began + options.reboot if options.reboot else NEVER
-        self._socket = Socket(options.listen, self._plugged)
-        loop.add(self._socket)
+        self._outlet = Outlet(options.listen, self._port, self._is_awake, loop)
         loop.add(self)
         self.tick(self._began)
 
@@ -211,7 +243,7 @@ class Simulation(Timer):
         if now >= self._replug:
             self._replug = now + UNPLUGGED_FOR + self._options.replug
             self._plug_in_again = now + UNPLUGGED_FOR
-            self._pull()
+            self._outlet.pull()
         if now >= self._plug_in_again:
             self._plug_in_again = NEVER
         if now >= self._reboot:
@@ -222,26 +254,14 @@ class Simulation(Timer):
         if not awake:
             self._inverter.forget()
         if not awake and self._options.night == "gone":
-            self._pull()
+            self._outlet.pull()
         elif self._plug_in_again == NEVER:
-            self._socket.open()
+            self._outlet.open()
         self._sun_deadline = self._next_dusk_or_dawn(now)
 
     def stop(self) -> None:
         """The end: the cable is out and the socket's file is gone."""
-        self._pull()
-
-    def _pull(self) -> None:
-        self._socket.close()
-        if self._cable is not None:
-            self._cable.pull()
-
-    def _plugged(self, connection: socket.socket) -> None:
-        if self._cable is not None and not self._cable.closed:
-            connection.close()  # a cable has one end; whoever was first keeps it
-            return
-        self._cable = Cable(connection, self._port, self._is_awake)
-        self._loop.add(self._cable)
+        self._outlet.pull()
 
     def _time(self, now: float) -> float:
         """Simulated seconds since midnight of day 0."""
