@@ -412,8 +412,8 @@ def file(tmp_path):
 def connected(path):
     client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client.settimeout(PATIENCE)
-    wait_for(lambda: os.path.exists(path), "the socket")
-    client.connect(path)
+    # The file is there a moment before anybody listens at it.
+    wait_for(lambda: client.connect_ex(path) == 0, "the socket")
     return client
 
 
