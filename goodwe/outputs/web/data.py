@@ -25,8 +25,6 @@ from .latest import Seen
 
 FRESH = 180.0
 """Seconds after which a reading of an inverter that is said to be there is told to be old."""
-NIGHT_LENGTH = 86_400.0
-FLOW = {row.key for row in fields.RUNNING if row.flows}
 
 JsonObject = Mapping[str, Any]
 """A JSON object."""

@@ -216,17 +216,12 @@ def _legend(lines: Sequence[charts.Curve]) -> Html:
 def day(
     told: JsonObject, quantity: Quantity, names: Mapping[str, str], choice: JsonObject, words: Words
 ) -> Html:
-    """The page of one day. `choice` has `serial`, `serials` and `span`, the first and last day there are."""
+    """The page of one day. `choice` has `serial`, `serials`, `names` and `span`, first and last day."""
     date = datetime.date.fromisoformat(told["date"])
     chosen = {"serial": choice["serial"], "show": "" if quantity is QUANTITIES[0] else quantity.name}
     forms = tag(
         "form",
-        _select(
-            "serial",
-            [("", words["all inverters"]), *((one, names.get(one, one)) for one in choice["serials"])],
-            choice["serial"],
-            words["inverter"],
-        ),
+        _which_inverter(choice, words),
         _select("show", [(one.name, words[one.name]) for one in QUANTITIES], quantity.name, words["show"]),
         tag("input", type="date", name="date", value=told["date"], aria_label=words["day"]),
         tag("button", words["show"]),
@@ -300,6 +295,12 @@ def _select(name: str, choices: Sequence[tuple[str, str]], chosen: str, label: s
     return tag("select", *options, name=name, aria_label=label)
 
 
+def _which_inverter(choice: JsonObject, words: Words) -> Html:
+    """One of `serials` by its name in `names`, or all; `serial` is the one that is shown now."""
+    named = [(one, choice["names"].get(one, one)) for one in choice["serials"]]
+    return _select("serial", [("", words["all inverters"]), *named], choice["serial"], words["inverter"])
+
+
 def address(path: str, query: Mapping[str, str]) -> str:
     """A relative address; what is empty is left out of the query."""
     said = urlencode({key: value for key, value in query.items() if value})
@@ -365,15 +366,11 @@ def _bar(row: JsonObject, kind: str, serial: str, words: Words) -> charts.Bar:
 
 
 def _around(kind: str, date: datetime.date, choice: JsonObject, words: Words) -> list[Html]:
-    serials = [
-        ("", words["all inverters"]),
-        *((one, choice["names"].get(one, one)) for one in choice["serials"]),
-    ]
     shown = tag("input", type="hidden", name="date", value=date.isoformat()) if kind != BY_YEAR else None
     form = tag(
         "form",
         shown,
-        _select("serial", serials, choice["serial"], words["inverter"]),
+        _which_inverter(choice, words),
         tag("button", words["show"]),
         action=PAGE_OF[kind],
     )
@@ -418,7 +415,7 @@ def _energy(value: float | None, words: Words) -> str | None:
 
 
 def events(rows: Sequence[JsonObject], chosen: JsonObject, names: Mapping[str, str], words: Words) -> Html:
-    """The page of what happened. `chosen` has `kind`, `serial` and `serials`."""
+    """The page of what happened. `chosen` has `kind`, `serial`, `serials`, `names`."""
     form = tag(
         "form",
         _select(
@@ -427,12 +424,7 @@ def events(rows: Sequence[JsonObject], chosen: JsonObject, names: Mapping[str, s
             chosen["kind"],
             words["event"],
         ),
-        _select(
-            "serial",
-            [("", words["all inverters"]), *((one, names.get(one, one)) for one in chosen["serials"])],
-            chosen["serial"],
-            words["inverter"],
-        ),
+        _which_inverter(chosen, words),
         tag("button", words["show"]),
         action="events",
     )

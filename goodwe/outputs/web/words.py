@@ -109,7 +109,6 @@ _WORDS: dict[str, tuple[str, str, str, str, str]] = {
         "Esta página não existe.",
     ),
     "corrected": ("gecorrigeerd", "korrigiert", "corrigé", "corregido", "corrigido"),
-    "ago": ("geleden", "her", "écoulé", "atrás", "atrás"),
     "live": ("live", "live", "en direct", "en vivo", "em direto"),
     "data as": ("gegevens als", "Daten als", "données en", "datos como", "dados como"),
     "peak": ("piek", "Spitze", "pointe", "pico", "pico"),
