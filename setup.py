@@ -90,7 +90,7 @@ setup(
     packages=[NAME, *(f"{NAME}.{package}" for package in PACKAGES)],
     package_dir={NAME: "."},
     script_name="setup.py",  # a module beside GoodWe.py that is not installed
-    package_data={NAME: ["etc/*"], "": ["*.md", "static/*"]},
+    package_data={NAME: ["etc/*", "etc/doc/*"], "": ["*.md", "static/*"]},
     zip_safe=False,
     install_requires=[
         "paho-mqtt>=1.6.1,<3",

@@ -1,4 +1,4 @@
-"""The command line: every verb is a row, and help, usage and the README's table come from the rows."""
+"""The command line: every verb is a row; help, usage and the table in etc/doc come from the rows."""
 
 import contextlib
 import errno
@@ -59,7 +59,7 @@ class Call(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """One way to call a verb: a row of the README's table."""
+    """One way to call a verb: a row of the table in etc/doc/commands.md."""
 
     arguments: str
     """Behind the verb, as a person types them."""
@@ -460,7 +460,14 @@ VERBS = (
         "demo",
         "show it all: simulated inverter, broker, values; nothing is installed",
         _demo,
-        (Usage("", "see above", "0"),),
+        (
+            Usage(
+                "",
+                "shows the whole way: a simulated inverter, a broker, the program between them,"
+                " and a line for each message",
+                "0",
+            ),
+        ),
         parser=_parser_of("demo"),
     ),
     Verb(
@@ -495,7 +502,7 @@ VERBS = (
 
 
 def table() -> str:
-    """The table of the verbs in the README, in Markdown."""
+    """The table of the verbs in etc/doc/commands.md."""
     from . import program
 
     rows = ["| command | what it does | exit code |", "|---|---|---|"]

@@ -37,8 +37,8 @@ def configuration(tmp_path) -> Path:
     return path
 
 
-def test_readme_has_the_table_of_the_verbs():
-    written = documents.part((ROOT / "README.md").read_text("utf-8"), "verbs")
+def test_documents_have_the_table_of_the_verbs():
+    written = documents.part((ROOT / "etc" / "doc" / "commands.md").read_text("utf-8"), "verbs")
     assert written == cli.table(), "write it anew: python3 -m goodwe.tools.documents"
 
 

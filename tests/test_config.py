@@ -1058,8 +1058,8 @@ def test_shipped_file_is_the_rows_and_means_the_defaults():
         assert others[name] == parse(f"[{name}]\n").sections[name]
 
 
-def test_readme_has_the_table_of_the_rows():
-    assert config.table() in (ROOT / "README.md").read_text("utf-8"), (
+def test_documents_have_the_table_of_the_rows():
+    assert config.table() in (ROOT / "etc" / "doc" / "configuration.md").read_text("utf-8"), (
         "write it anew: python3 -m goodwe.tools.documents"
     )
 

@@ -16,7 +16,7 @@ from goodwe.outputs.mqtt.payload import data_json
 from .test_outputs import reading
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text("utf-8")
+MQTT = (ROOT / "etc" / "doc" / "mqtt.md").read_text("utf-8")
 SAMPLES = (ROOT / "goodwe" / "outputs" / "mqtt" / "SAMPLES.md").read_text("utf-8")
 FEATURES = (ROOT / "tests" / "FEATURES.md").read_text("utf-8")
 SCENARIOS = re.compile(r"`tests/(system|neighbours)` ((?:s\d\d(?:, | to )?)+)")
@@ -76,7 +76,7 @@ def message(event: Reading | Resting) -> dict:
 
 
 def test_example_of_the_json_is_what_is_sent():
-    shown = json.loads(block("json", "The JSON of a three-phase inverter", README))
+    shown = json.loads(block("json", "The JSON of a three-phase inverter", MQTT))
     sent, _ = last_words()
     assert sent["time"] == shown["time"]
     assert sent["lastSeen"] == shown["lastSeen"]
@@ -116,8 +116,23 @@ def test_telegraf_sample_stores_under_the_moment_that_the_message_speaks_of():
 
 
 @pytest.mark.parametrize(
-    "document", [*ROOT.glob("*.md"), *ROOT.glob("goodwe/**/*.md")], ids=lambda path: path.name
+    "document",
+    [path for folder in (".", "goodwe/**", "etc/**") for path in ROOT.glob(f"{folder}/*.md")],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
 )
 def test_each_link_to_a_file_of_ours_leads_somewhere(document):
-    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text("utf-8")):
+    for target, _, heading in re.findall(r"\]\(([^)#]+)(#([^)]+))?\)", document.read_text("utf-8")):
         assert "://" in target or (document.parent / target).exists(), target
+        if heading:
+            assert heading in anchors(document.parent / target)
+
+
+def anchors(document: Path) -> set[str]:
+    """The words behind # that lead to its headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings}
+
+
+def test_readme_fits_on_two_screens():
+    """For who has never seen it; what is longer is behind a link."""
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 100

@@ -1,4 +1,4 @@
-"""The documents made of the options: the sample file, the README's table, the settings in force."""
+"""The documents made of the options: the sample file, the table of the options, the settings in force."""
 
 import logging
 from typing import Any
@@ -24,7 +24,7 @@ def sample() -> str:
 
 
 def table() -> str:
-    """The table of the README, in Markdown."""
+    """The table of etc/doc/configuration.md."""
     rows = ["| section | key | default | meaning |", "|---|---|---|---|"]
     for name, kind in all_kinds().items():
         for option in listed(kind.options()):

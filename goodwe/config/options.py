@@ -8,7 +8,7 @@
 
         port: int = option("8080", whole(1, 65535), "Port to listen on.")
 
-Parsing, defaults, messages, the sample file and the README's table follow from that line. A secret has
+Parsing, defaults, messages, the sample file and the documents' table follow from that line. A secret has
 `secret=True`; with a further option named like it and `file` behind (parser `password_file`) it may stand
 in a file of its own. `tls`, `cafile`, `certfile` and `keyfile` are checked together wherever they are.
 """

@@ -12,11 +12,12 @@ def main(root: Path) -> None:
         path = root / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
-    readme = root / "README.md"
-    text = readme.read_text("utf-8")
-    for name, table in (("verbs", cli.table()), ("configuration", config.table())):
-        text = _replaced(text, name, table)
-    readme.write_text(text, "utf-8")
+    for name, mark, table in (
+        ("commands.md", "verbs", cli.table()),
+        ("configuration.md", "configuration", config.table()),
+    ):
+        path = root / "etc" / "doc" / name
+        path.write_text(_replaced(path.read_text("utf-8"), mark, table), "utf-8")
 
 
 def generated() -> dict[str, str]:

@@ -321,11 +321,9 @@ def alive(pid: int) -> bool:
 
 
 def steps(heading: str) -> Iterator[str]:
-    """The shell blocks of one section of the README, in order."""
-    section = (INSTALLED / "README.md").read_text("utf-8").partition(f"\n{heading}\n")[2]
-    body = section.partition("\n#")[0] if not heading.startswith("## ") else section.partition("\n## ")[0]
-    if heading.startswith("## "):
-        body = body.partition("\n### ")[0]
+    """The shell blocks of one section of etc/doc/install.md, in order."""
+    text = (INSTALLED / "etc" / "doc" / "install.md").read_text("utf-8")
+    body = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     for at, block in enumerate(body.split("```")):
         if at % 2:
             yield block.strip("\n")
