@@ -44,6 +44,15 @@ def end_all(word: str) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
+def unmeasured() -> dict[str, str]:
+    """The environment for a child that coverage leaves alone: it loads modules, and writes files beside our sources.
+
+    Given to the child as `env`: where Python code runs between fork and exec (`preexec_fn`), coverage puts itself
+    into the environment that a child without one of its own inherits.
+    """
+    return {name: text for name, text in os.environ.items() if "COVERAGE" not in name}
+
+
 @contextlib.contextmanager
 def none_left() -> Iterator[str]:
     """End all that is started in here; gives the word that marks it. A run within a run has both marks."""

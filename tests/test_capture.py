@@ -28,6 +28,7 @@ from goodwe.traffic import Line, Tap, packed, unpacked
 
 from .broker import PATIENCE, free_port, wait_for
 from .captures import FILES
+from .children import unmeasured
 from .test_link import SERIAL, Plugged
 from .test_program import GOODWE, House
 from .test_replay import simulated
@@ -567,14 +568,19 @@ def test_capturer_that_stands_still_delays_no_reading_and_goes_on_later(house):
     wait_for(lambda: os.path.exists(path), "it runs")
     one = Capturing(house, house.folder / "one.capture")
     one.holds("running_info")
-    wait_for(lambda: client.ask(path, "status", within=PATIENCE)["inverters"], "a reading")
+
+    def last_reading():
+        """Seconds that it is old; None before the first one is believed."""
+        inverters = client.ask(path, "status", within=PATIENCE)["inverters"].values()
+        return next((inverter["last_reading_seconds"] for inverter in inverters), None)
+
+    wait_for(lambda: last_reading() is not None, "a reading")
     one.process.send_signal(signal.SIGSTOP)
 
     def last_readings():
         ages = []
         for _ in range(10):
-            (inverter,) = client.ask(path, "status", within=PATIENCE)["inverters"].values()
-            ages.append(inverter["last_reading_seconds"])
+            ages.append(last_reading())
             time.sleep(0.2)  # a process that stands still is the subject
         return ages
 
@@ -655,7 +661,7 @@ def test_disk_that_is_full_in_the_middle_leaves_whole_lines(house):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 
-    one = Capturing(house, house.folder / "one.capture", preexec_fn=limit)
+    one = Capturing(house, house.folder / "one.capture", env=unmeasured(), preexec_fn=limit)
     said, code = one.end()
     assert code == 1
     assert re.search(rf"cannot write {one.file}: File too large; \d+ lines are in it\n$", said)

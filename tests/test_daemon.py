@@ -24,6 +24,7 @@ from DaemonPy.pidfile import AlreadyRunning, PidFileError
 from DaemonPy.signals import Wakeup
 
 from .broker import PATIENCE, wait_for
+from .children import unmeasured
 
 ROOT = Path(__file__).parents[1]
 
@@ -92,9 +93,8 @@ class Example:
     def __call__(self, verb: str, mode: str = "", *, pidfile: Path | None = None, uid: int | None = None):
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         if uid is not None:
-            # Not measured: another user may not write the coverage data beside our sources.
-            environment = {key: text for key, text in environment.items() if "COVERAGE" not in key}
-            environment["BECOME"] = str(uid)
+            # Another user may not write the coverage data beside our sources.
+            environment = {**unmeasured(), "PYTHONPATH": str(ROOT), "BECOME": str(uid)}
         return subprocess.run(
             [sys.executable, str(self.script), str(pidfile or self.pidfile), verb, mode],
             env=environment,

@@ -1,6 +1,5 @@
 """The modules that verbs and the daemon load, by name: what nobody uses costs every start, and memory for months."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from .broker import PATIENCE
+from .children import unmeasured
 from .test_program import GOODWE, ROOT, House, topic
 
 LISTING = """
@@ -86,13 +86,6 @@ def ours(modules: set[str]) -> set[str]:
     return {name for name in modules if name.partition(".")[0] in PACKAGES}
 
 
-@pytest.fixture(autouse=True)
-def not_measured(monkeypatch):
-    """Coverage loads modules of its own."""
-    for name in [name for name in os.environ if "COVERAGE" in name]:
-        monkeypatch.delenv(name)
-
-
 @pytest.fixture
 def bare(tmp_path) -> set[str]:
     """The modules of an interpreter that does nothing: an environment may have some of its own."""
@@ -103,7 +96,7 @@ def bare(tmp_path) -> set[str]:
 def loaded(folder: Path, *arguments: str) -> set[str]:
     """The modules that Python has loaded in the end with these arguments."""
     command = [*listing(folder / "modules"), sys.executable, *arguments]
-    subprocess.run(command, capture_output=True, timeout=60)
+    subprocess.run(command, env=unmeasured(), capture_output=True, timeout=60)
     return set((folder / "modules").read_text().split())
 
 
@@ -135,7 +128,7 @@ def test_daemon_loads_what_it_needs(mosquitto, subscriber, tmp_path, bare):
     house = House(tmp_path, mosquitto.port)
     try:
         house.simulate()
-        program = house.foreground(*listing(tmp_path / "modules"))
+        program = house.foreground(*listing(tmp_path / "modules"), env=unmeasured())
         subscriber.until(topic("online"), "1")
         program.send_signal(signal.SIGTERM)
         assert program.wait(PATIENCE) == 0

@@ -1,7 +1,6 @@
 """All that is switched on around the readings, on real brokers: discovery, values, sum, commands, backlog."""
 
 import json
-import os
 import queue
 import re
 import signal
@@ -21,6 +20,7 @@ from goodwe.protocol import fields
 from goodwe.protocol.simulator import Day
 
 from .broker import PATIENCE, Amqtt, Mosquitto, Subscriber, free_port, needs_amqtt, wait_for
+from .children import unmeasured
 from .mqtt import DATA, ONLINE, OTHER, SERIAL, VALUES, feature, reading, serving
 from .proxy import Proxy
 
@@ -158,10 +158,8 @@ def test_without_discovery_nothing_of_it_is_imported(mosquitto):
         "features = ('homeassistant', 'discovery', 'values', 'sums', 'backlog', 'store', 'commands', 'retained')\n"
         "print([name for name in features if f'goodwe.outputs.mqtt.{name}' in sys.modules], 'sqlite3' in sys.modules)"
     )
-    # Not measured: coverage loads sqlite3 itself.
-    environment = {key: text for key, text in os.environ.items() if "COVERAGE" not in key}
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=unmeasured())
     assert (done.stdout, done.stderr) == ("[] False\n", "")
 
 

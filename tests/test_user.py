@@ -18,6 +18,7 @@ from goodwe.config import parse
 from goodwe.errors import ConfigError
 
 from .broker import let_pass, wait_for
+from .children import unmeasured
 from .test_program import GOODWE, House, topic
 
 NOBODY = pwd.getpwuid(65534)
@@ -118,9 +119,12 @@ def python() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Not measured: another user may not write the coverage data beside our sources."""
-    kept = {name: text for name, text in os.environ.items() if "COVERAGE" not in name}
-    return {**kept, "PYTHONPATH": os.pathsep.join(site.getsitepackages()), "PYTHONDONTWRITEBYTECODE": "1"}
+    """Another user may not write the coverage data beside our sources."""
+    return {
+        **unmeasured(),
+        "PYTHONPATH": os.pathsep.join(site.getsitepackages()),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 class UserHouse(House):
