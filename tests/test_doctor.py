@@ -188,6 +188,22 @@ def test_configuration_that_the_units_user_cannot_read(patient):
     check(patient("service-user"), Grade.OK, "can read")
 
 
+@pytest.mark.parametrize("key", ["passwordfile", "cafile"])
+def test_file_of_the_broker_that_the_units_user_cannot_read(patient, tmp_path, key):
+    """Root, who starts nothing, may read it; each connection does so again, as the user."""
+    file = tmp_path / "file"
+    file.touch(mode=0o600)
+    more = {"passwordfile": "username = me\n", "cafile": "tls = on\n"}[key]
+    patient.put({**UNIT, **USER, CONF: f"[mqtt]\n{more}{key} = {file}\n", str(file): ""})
+    patient.commands["systemctl"] = "active\n"
+    patient.mode(CONF, 0o644)
+    patient.mode(str(file), 0o600)
+    command = f"sudo chown root:goodwe {file} && sudo chmod 640 {file} && sudo systemctl restart"
+    check(patient("service-user"), Grade.FAIL, f"cannot read {file}", command)
+    patient.mode(str(file), 0o644)
+    check(patient("service-user"), Grade.OK, "can read")
+
+
 # the machine
 
 

@@ -64,7 +64,7 @@ def parse(content: str, path: str, *, to_run: bool = True) -> tuple[Config, list
     for name in kinds:
         config, about = parsing.checked(config, name)
         warnings += about
-    for section, complaint in rules.files_apart(config, path):
+    for section, complaint in (*rules.files_apart(config, path), *rules.out_of_reach_of_user(config)):
         warnings += parsing.told(section, [complaint])
     on = [name for name in kinds if getattr(config.sections[name], "enabled", False)]
     if not on and not broken:

@@ -1,16 +1,30 @@
 """Rules for any section that has such options: secrets and their files, TLS and its files."""
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 from .options import Complaint, Config, Option, Section
-from .parsers import COMMENT, OF_FILES, QUOTES, WRITTEN, OutOfReach, Secret, log_file, read_password
+from .parsers import (
+    COMMENT,
+    OF_FILES,
+    QUOTES,
+    WRITTEN,
+    OutOfReach,
+    Secret,
+    existing_file,
+    log_file,
+    password_file,
+    read_password,
+)
 
 OUT_OF_REACH = "is not known here; to run, it"
 """Words of the warning about a secret that only the daemon can read."""
+ANSWER_WITHIN = 5.0
+"""Seconds for the kernel to say who may read a file, which can be on a network."""
 
 
 class SecretRow(NamedTuple):
@@ -94,6 +108,57 @@ def files_apart(config: Config, path: str) -> Iterator[tuple[Section, Complaint]
             )
             if other != option.key and (is_written or option.parse in WRITTEN):
                 yield section, Complaint(option.key, f"{option.key} and {other} are one file; name another")
+
+
+def out_of_reach_of_user(config: Config) -> Iterator[tuple[Section, Complaint]]:
+    """Yield a warning for each file that `user` may not read when it is read anew, though root may.
+
+    Only root can find that out.
+    """
+    name = config.inverter.user
+    if not name or os.geteuid() != 0:
+        return
+    for section in config.sections.values():
+        for option in section.options():
+            path = _value(section, option)
+            if option.parse in (existing_file, password_file) and path and not _may(name, "-r", path):
+                why = f"{name}, as whom the program goes on, may not read {path}"
+                yield section, Complaint(option.key, f"{why}; {_opening(name, path)}", is_warning=True)
+
+
+def _opening(name: str, path: str) -> str:
+    """The commands that let the user read the file, and nobody else."""
+    import grp
+    import pwd
+
+    group = grp.getgrgid(pwd.getpwnam(name).pw_gid).gr_name
+    folder = os.path.dirname(os.path.realpath(path))
+    if not _may(name, "-x", folder):
+        return f"put it into a folder that {name} may enter: not {folder}"
+    file = shlex.quote(path)
+    return f"sudo chgrp {group} {file} && sudo chmod 640 {file}"
+
+
+def _may(name: str, right: str, path: str) -> bool:
+    """True if the user has a right of test(1); the kernel knows, with all groups and lists. For root."""
+    import pwd  # here, as the next one, since few have the option
+    import subprocess
+
+    user = pwd.getpwnam(name)
+    groups = os.getgrouplist(name, user.pw_gid)
+    try:
+        done = subprocess.run(
+            ["test", right, path],
+            user=user.pw_uid,
+            group=user.pw_gid,
+            extra_groups=groups,
+            cwd="/",
+            timeout=ANSWER_WITHIN,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):  # nobody can say
+        return True
+    return done.returncode == 0
 
 
 def check(section: Section) -> Iterator[Complaint]:

@@ -148,12 +148,11 @@ def quoted_name(name: str) -> str:
 def quoted(raw: str, *, is_path: bool = False) -> str:
     """The first line of a value as a message may show it."""
     text = raw.partition("\n")[0]
-    if "@" in text:
-        text = "***" + text[text.rindex("@") :]
     comment = COMMENT.search(text)
-    value, behind = (text[: comment.start()], text[comment.start() :]) if comment else (text, "")
-    if comment and TELLING.search(behind):
-        behind = f"{comment[0]} ***"
+    # Whatever stands in a comment: a password of before, or what somebody was told on the telephone.
+    value, behind = (text[: comment.start()], f"{comment[0]} ...") if comment else (text, "")
+    if "@" in value:
+        value = "***" + value[value.rindex("@") :]
     if not is_path:
         telling = TELLING.search(value)
         value = value[: telling.start()] + "***" if telling else value

@@ -67,19 +67,37 @@ def configuration_of_the_service(machine: Machine) -> Result:
             f"there is no user {SERVICE_USER}, as which the unit runs",
             ShellCommand(f"{add} && sudo systemctl restart {UNIT}"),
         )
-    mode = _mode(machine, machine.config_path)
-    if mode is None:
+    if _mode(machine, machine.config_path) is None:
         return skip(f"{machine.config_path} is not there, or cannot be seen")
-    owner = os.stat(machine.at(machine.config_path))
-    in_group = machine.group(owner.st_gid) == SERVICE_USER and mode & stat.S_IRGRP
-    if mode & stat.S_IROTH or in_group or machine.user(owner.st_uid) == SERVICE_USER:
+    files = [machine.config_path, *_files_of_the_broker(machine)]
+    closed = [path for path in files if not _is_open_to_the_unit(machine, path)]
+    if not closed:
         return ok(f"the user {SERVICE_USER} can read {machine.config_path}")
     if not machine.is_of_systemd:
         return skip("systemd does not run it")
     return fail(
-        f"the user {SERVICE_USER}, as which the unit runs, cannot read {machine.config_path}",
-        ShellCommand(f"{_for_the_unit_alone([machine.config_path])} && sudo systemctl restart {UNIT}"),
+        f"the user {SERVICE_USER}, as which the unit runs, cannot read {', '.join(closed)}",
+        ShellCommand(f"{_for_the_unit_alone(closed)} && sudo systemctl restart {UNIT}"),
     )
+
+
+def _files_of_the_broker(machine: Machine) -> list[str]:
+    """The files that the program reads again at each connection; a credential comes from systemd."""
+    if machine.settings is None:
+        return []
+    mqtt = machine.settings.mqtt
+    named = (mqtt.passwordfile, mqtt.cafile, mqtt.certfile, mqtt.keyfile)
+    return [path for path in named if path.startswith("/")]
+
+
+def _is_open_to_the_unit(machine: Machine, path: str) -> bool:
+    """True if the unit's user can read it by its mode; also where it cannot be seen."""
+    mode = _mode(machine, path)
+    if mode is None:
+        return True
+    found = os.stat(machine.at(path))
+    in_group = machine.group(found.st_gid) == SERVICE_USER and mode & stat.S_IRGRP
+    return bool(mode & stat.S_IROTH or in_group or machine.user(found.st_uid) == SERVICE_USER)
 
 
 def _right(machine: Machine, problem: ConfigError) -> str:
