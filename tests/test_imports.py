@@ -64,7 +64,7 @@ DAEMON = (
             for name in (
                 *("advice", "attempt", "backoff", "client", "connection", "discovery", "feature"),
                 *("homeassistant", "message", "output", "payload", "pool", "probe", "suspects", "terms"),
-                "tls",
+                *("retained", "tls"),
             )
         ),
     }

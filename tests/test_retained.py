@@ -9,13 +9,14 @@ from goodwe.config import parse
 from goodwe.events import Resting
 from goodwe.outputs.mqtt.retained import Retained, is_kept, load, optional_topics, path_beside
 
-from .broker import Subscriber
+from .broker import Subscriber, wait_for
 from .mqtt import ONLINE, feature, reading
 from .test_tools import kept_at
 
 SERIAL, OTHER = "1006KDTU13500023", "53600DSN201W0051"
 DATA, PAC = f"goodwe/{SERIAL}/data", f"goodwe/{SERIAL}/pac"
 LIMIT = f"goodwe-command/{SERIAL}/limit/state"
+ANNOUNCED = f"homeassistant/device/goodwe_{SERIAL}/config"
 SUM = "goodwe/sum/data"
 
 
@@ -67,21 +68,64 @@ def path(tmp_path):
     return path_beside(str(tmp_path / "deep" / "state.json"))
 
 
-def begin(path, broker, *lines, do=at_once) -> Retained:
-    return Retained(path, options(*lines), publish=broker.publish, worker=SimpleNamespace(do=do))
+def begin(path, broker, *lines, do=at_once, prefix="") -> Retained:
+    worker = SimpleNamespace(do=do)
+    return Retained(path, options(*lines), prefix=prefix, publish=broker.publish, worker=worker)
 
 
-def test_without_options_nothing_is_noted_and_there_is_no_file(path):
+def test_without_options_online_is_noted_and_nothing_taken_back(path):
     broker = Broker()
     retained = begin(path, broker)
     retained.note(SERIAL, 3)
     retained.take_back()
-    assert (broker.got, retained.left, Path(path).exists()) == ([], 0, False)
+    assert (broker.got, retained.left, load(path)) == ([], 0, {ONLINE})
+
+
+@pytest.mark.parametrize(
+    ("lines", "prefix", "taken_back"),
+    [
+        (["topic = roof"], "homeassistant", {ONLINE}),
+        (["topic = goodwe/roof"], "homeassistant", {ONLINE}),
+        (["topic = goodwe/"], "homeassistant", {ONLINE}),
+        ([], "ha", {ANNOUNCED}),
+        ([], "homeassistant/device", {ANNOUNCED}),
+        ([], "", {ANNOUNCED}),
+        (["topic = roof"], "", {ONLINE, ANNOUNCED}),
+        ([], "homeassistant", set()),
+    ],
+)
+def test_what_stands_under_an_earlier_name_is_taken_back_once(path, lines, prefix, taken_back):
+    begin(path, Broker(), prefix="homeassistant").note(SERIAL, 3)
+    assert load(path) == {ONLINE, ANNOUNCED}
+    broker = Broker()
+    retained = begin(path, broker, *lines, prefix=prefix)
+    retained.take_back()
+    assert set(broker.got) == taken_back
+    broker.answer()
+    again = Broker()
+    begin(path, again, *lines, prefix=prefix).take_back()
+    assert again.got == []
+
+
+def test_names_of_two_moves_ago_are_not_forgotten_while_no_broker_is_there(path):
+    begin(path, Broker()).note(SERIAL, 3)
+    begin(path, Broker(), "topic = roof").note(SERIAL, 3)
+    broker = Broker()
+    begin(path, broker, "topic = barn").take_back()
+    assert broker.got == [ONLINE, f"roof/{SERIAL}/online"]
+
+
+def test_name_that_is_in_force_again_is_not_taken_back(path):
+    begin(path, Broker()).note(SERIAL, 3)
+    begin(path, Broker(), "topic = roof").note(SERIAL, 3)
+    broker = Broker()
+    begin(path, broker).take_back()
+    assert broker.got == [f"roof/{SERIAL}/online"]
 
 
 def test_options_that_are_off_again_are_taken_back_once(path):
     begin(path, Broker(), *EVERYTHING).note(SERIAL, 3)
-    assert load(path) == {*optional_topics("goodwe", "goodwe-command", SERIAL), SUM}
+    assert load(path) == {*optional_topics("goodwe", "goodwe-command", SERIAL), SUM, ONLINE}
     broker = Broker()
     retained = begin(path, broker)
     retained.take_back()
@@ -89,7 +133,7 @@ def test_options_that_are_off_again_are_taken_back_once(path):
     assert f"goodwe/{SERIAL}/online" not in broker.got
     assert Path(path).exists(), "nobody has acknowledged it"
     broker.answer()
-    assert (retained.left, Path(path).exists()) == (0, False)
+    assert (retained.left, load(path)) == (0, {ONLINE})
     again = Broker()
     begin(path, again).take_back()
     assert again.got == []
@@ -129,7 +173,7 @@ def test_lost_connection_and_little_room_take_it_back_later(path):
     while retained.left:
         broker.answer()
     assert broker.got[3:] == sorted({*optional_topics("goodwe", "goodwe-command", SERIAL), SUM})
-    assert not Path(path).exists()
+    assert load(path) == {ONLINE}
 
 
 def test_what_was_acknowledged_before_a_crash_is_not_taken_back_again(path):
@@ -163,7 +207,8 @@ def test_inverters_of_earlier_starts_stay_in_the_file(path):
     retained = begin(path, Broker(), "retain = on")
     retained.note(OTHER, 1)
     retained.note(OTHER, 1)
-    assert load(path) == {DATA, f"goodwe/{OTHER}/data"}
+    both = {f"goodwe/{OTHER}/data", f"goodwe/{OTHER}/online"}
+    assert load(path) == {DATA, ONLINE, *both}
 
 
 def test_disk_is_written_to_once_for_an_inverter_not_at_each_reading(path, caplog):
@@ -193,6 +238,7 @@ def test_damaged_file_takes_back_nothing_of_others(path):
     with open(path, "ab") as file:
         file.write(
             b"other/things\n#\ngoodwe/+/data\ngoodwe//data\n\xff/x/data\na/b/c/state\nhomeassistant/status\n"
+            b"homeassistant/device/other/config\ndevice/goodwe_x/config\nx//online\n"
         )
     broker = Broker()
     begin(path, broker).take_back()
@@ -243,15 +289,33 @@ def test_option_that_is_off_again_leaves_no_old_reading_to_newcomers(run, mosqui
     assert said[0] == "" != said[1], "taken back before anything new is said"
     listener.close()
     off.stop()
-    assert not (tmp_path / "state.json.retained").exists()
+    assert load(str(tmp_path / "state.json.retained")) == {ONLINE}
     later = Subscriber(mosquitto.port)
     again = run(mosquitto.port, sum=True, values=True, **beside)
-    with pytest.raises(KeyError):
-        feature(again, "retained")
     again.tell(reading(pac=4713))
     later.until(ONLINE, "1")
     assert all(payload for _, payload, _ in later.seen), "no empty message but that once"
     later.close()
+
+
+def test_earlier_topic_and_prefix_keep_nothing_once_others_are_in_force(run, mosquitto, tmp_path):
+    beside = {"statefile": str(tmp_path / "state.json"), "discovery": True}
+    first = run(mosquitto.port, retain=True, options=beside)
+    first.tell(reading())
+    listener = Subscriber(mosquitto.port)
+    listener.until_all({(ONLINE, "1")})
+    wait_for(lambda: ANNOUNCED in kept_at(mosquitto.port), "announced")
+    listener.close()
+    first.stop()
+    second = run(mosquitto.port, retain=True, topic="roof", options={**beside, "prefix": "ha"})
+    second.tell(reading())
+    names = [
+        ANNOUNCED.replace("homeassistant", "ha"),
+        DATA.replace("goodwe/", "roof/"),
+        f"roof/{SERIAL}/online",
+    ]
+    wait_for(lambda: sorted(kept_at(mosquitto.port)) == sorted(names), "only what is in force is kept")
+    second.stop()
 
 
 def test_inverter_that_is_away_is_taken_back_with_the_connection_of_another(run, mosquitto, tmp_path):

@@ -726,6 +726,20 @@ def test_discovery_clear_without_announcements_knows_the_state_file_and_the_argu
     assert kept_at(mosquitto.port) == [f"goodwe/{SERIAL}/online"]
 
 
+@pytest.mark.parametrize("serials", [[], [SERIAL]])
+def test_discovery_clear_takes_back_what_stands_under_earlier_names(announced, mosquitto, tmp_path, serials):
+    here = [f"roof/{SERIAL}/online", f"roof/{SERIAL}/data", f"ha/device/goodwe_{SERIAL}/config"]
+    there = [f"roof/{OTHER}/online"]
+    (tmp_path / "state.json.retained").write_text("\n".join([*here, *there]) + "\n")
+    for topic in (*here, *there):
+        announce(mosquitto.port, topic, "0")
+    out = io.StringIO()
+    discovery.main(["clear", *serials], announced, out=out)
+    for topic in here:
+        assert f"cleared {topic}\n" in out.getvalue()
+    assert set(kept_at(mosquitto.port)) & {*here, *there} == (set(there) if serials else set())
+
+
 def test_discovery_clear_names_what_it_knows_from_two_places_once(announced, mosquitto, monkeypatch):
     monkeypatch.setattr(discovery.retained, "load", lambda path: {"goodwe/sum/data", f"roof/{SERIAL}/data"})
     for topic in ("goodwe/sum/data", f"roof/{SERIAL}/data"):

@@ -52,10 +52,12 @@ def main(arguments: list[str], settings: Config, *, out: TextIO = sys.stdout) ->
     if not options.serial:
         known += [serial for topic in announced if (serial := _serial(topic, announced[topic]))]
     topics = _kept_topics(settings, known)
-    if not options.serial:
-        earlier = retained.load(retained.path_beside(settings.inverter.statefile))
+    earlier = retained.load(retained.path_beside(settings.inverter.statefile))
+    if options.serial:
+        earlier = {topic for topic in earlier if any(retained.is_of(serial, topic) for serial in known)}
+    else:
         topics.append(retained.sum_topic(settings.mqtt.topic))
-        topics += sorted(earlier - set(topics))
+    topics += sorted(earlier - {*topics, *announced})
     kept = _kept(client, topics)
     for topic in (*sorted(announced), *kept):
         _publish(client, topic)

@@ -3,7 +3,6 @@
 Light: what is off is not even imported.
 """
 
-import os
 from typing import TYPE_CHECKING
 
 from ...on_demand import load_on_demand
@@ -28,12 +27,8 @@ def make(settings: MqttSettings, context: Context) -> "MqttOutput":
 
 def features(settings: MqttSettings, context: Context) -> list[str]:
     """Names of the modules of the features that are on, in the order in which they have their say."""
-    from .message import KEPT_TOPICS
-
-    keeps = settings.retain or settings.valuesretain or settings.control
-    statefile = context.config.inverter.statefile
     is_on = {
-        "retained": bool(statefile) and (keeps or os.path.exists(f"{statefile}{KEPT_TOPICS}")),
+        "retained": bool(context.config.inverter.statefile),
         "discovery": context.config.homeassistant.discovery,
         "values": settings.values,
         "sums": settings.sum,

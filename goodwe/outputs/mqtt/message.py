@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 KEPT_TOPICS = ".retained"
-"""Ends the name of the file, beside the state, with the topics that brokers keep because of an option."""
+"""Ends the name of the file, beside the state, with the topics on which brokers keep something."""
 
 
 class Message(NamedTuple):

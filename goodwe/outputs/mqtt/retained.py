@@ -1,4 +1,6 @@
-"""Takes back, once, what a broker keeps of ours because of an option that is off again.
+"""Takes back, once, what a broker keeps of ours and is not to keep any more.
+
+That is because an option is off again, or because a topic has another name now: `online` as well then.
 
 The topics stand in a file beside the state, one a line: to ask the broker at each start what it keeps would
 need the right to read there. Taking back is an empty retained message, which also reaches whoever listens
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...loop import Worker
 from ...protocol import fields
+from ...readings.state import remedy
 from .feature import ALL, Feature, Hub, PublishedInverter
 from .message import KEPT_TOPICS, Message
 
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from .settings import MqttSettings
 
 log = logging.getLogger(__name__)
+
+ANNOUNCED = "config"
+"""Last level of the topic on which Home Assistant is told of an inverter."""
 
 Publish = Callable[[Message, Callable[[bool], None]], bool]
 """Hand a message to the broker; the callback gets whether it was acknowledged. False if it cannot be now."""
@@ -32,7 +38,7 @@ def path_beside(statefile: str) -> str:
 
 
 def optional_topics(topic: str, commandtopic: str, serial: str, phases: int = 3) -> list[str]:
-    """Where a broker may keep something of an inverter beside `online`, which it always keeps."""
+    """Where a broker may keep something of an inverter by an option; `online` it always keeps."""
     values = [f"{topic}/{serial}/{row.key}" for row in fields.sent_rows(fields.RUNNING, phases)]
     return [f"{topic}/{serial}/data", *values, f"{commandtopic}/{serial}/limit/state"]
 
@@ -42,14 +48,34 @@ def sum_topic(topic: str) -> str:
     return f"{topic}/sum/data"
 
 
-def is_kept(settings: "MqttSettings", topic: str) -> bool:
-    """True when a broker is to keep what is said there, as the options are now."""
+def announcement_topic(prefix: str, serial: str) -> str:
+    """Where Home Assistant is told of an inverter."""
+    from .homeassistant import discovery_topic  # here, since only discovery needs it
+
+    return discovery_topic(prefix, serial)
+
+
+def is_of(serial: str, topic: str) -> bool:
+    """True for a topic of this inverter, whatever its other levels were called then."""
+    levels = topic.split("/")
+    return serial in levels or topic == announcement_topic("/".join(levels[:-3]), serial)
+
+
+def is_kept(settings: "MqttSettings", topic: str, prefix: str = "") -> bool:
+    """True when a broker is to keep what is said there, as the options are now.
+
+    `prefix` is that of the announcements; empty when there are none.
+    """
     above, _, leaf = topic.rpartition("/")
+    if leaf == ANNOUNCED:
+        return bool(prefix) and topic.startswith(f"{prefix}/device/")
     if leaf == "state":
         is_ours = topic.startswith(f"{settings.commandtopic}/")
         return is_ours and settings.commands and settings.control
     if above.rpartition("/")[0] != settings.topic:  # it has another name now
         return False
+    if leaf == "online":
+        return True
     if leaf != "data":
         return settings.values and settings.valuesretain
     return settings.retain and (settings.sum or topic != sum_topic(settings.topic))
@@ -58,17 +84,20 @@ def is_kept(settings: "MqttSettings", topic: str) -> bool:
 class Retained:
     """The topics of the file: those that are to be kept, and those that are to be taken back."""
 
-    def __init__(self, path: str, settings: "MqttSettings", *, publish: Publish, worker: Worker) -> None:
-        """`path` is the file's; by `settings` it is known what is to be kept.
+    def __init__(
+        self, path: str, settings: "MqttSettings", *, prefix: str = "", publish: Publish, worker: Worker
+    ) -> None:
+        """`path` is the file's; by `settings`, and the `prefix` as in `is_kept`, it is known what is kept.
 
         `publish` sends on any connection; the file is written in `worker`.
         """
         self._path = path
         self._settings = settings
+        self._prefix = prefix
         self._publish = publish
         self._worker = worker
         self._topics = load(path)
-        self._stale = {topic for topic in self._topics if not is_kept(settings, topic)}
+        self._stale = {topic for topic in self._topics if not is_kept(settings, topic, prefix)}
         self._under_way: set[str] = set()
         self._noted: set[str] = set()
         """Serials whose topics are in the file."""
@@ -94,7 +123,10 @@ class Retained:
         self._noted.add(serial)
         settings = self._settings
         topics = optional_topics(settings.topic, settings.commandtopic, serial, phases)
-        kept = {topic for topic in (*topics, sum_topic(settings.topic)) if is_kept(settings, topic)}
+        topics += [f"{settings.topic}/{serial}/online", sum_topic(settings.topic)]
+        if self._prefix:
+            topics.append(announcement_topic(self._prefix, serial))
+        kept = {topic for topic in topics if is_kept(settings, topic, self._prefix)}
         if not kept <= self._topics:
             self._topics |= kept
             self._save()
@@ -129,7 +161,7 @@ class Retained:
             outcome()
         except OSError as error:
             if self._trouble != str(error):
-                log.warning("cannot save %s: %s; going on without", self._path, error.strerror)
+                log.warning("cannot save %s: %s; going on without", self._path, remedy(self._path, error))
             self._trouble = str(error)
         else:
             self._trouble = ""
@@ -147,12 +179,12 @@ def load(path: str) -> set[str]:
 
 def _can_be_ours(topic: str) -> bool:
     levels = topic.split("/")
-    leaves = {"data", *(row.key for row in fields.RUNNING)}
+    leaves = {"data", "online", *(row.key for row in fields.RUNNING)}
     if not topic.isprintable() or set(topic) & set("+#\ufffd") or "" in levels[-3:]:
         return False
-    return len(levels) > 2 and (
-        levels[-1] in leaves or (len(levels) > 3 and levels[-2:] == ["limit", "state"])
-    )
+    is_announcement = levels[-3::2] == ["device", ANNOUNCED] and levels[-2].startswith("goodwe_")
+    is_longer = levels[-2:] == ["limit", "state"] or is_announcement
+    return len(levels) > 2 and (levels[-1] in leaves or (len(levels) > 3 and is_longer))
 
 
 def _save(path: str, topics: Iterable[str]) -> None:
@@ -177,9 +209,11 @@ class TakingBack(Feature):
     def __init__(self, hub: Hub) -> None:
         """`hub` is what surrounds the feature."""
         self._worker = Worker(hub.context.loop.post, "retained")
+        announced = hub.context.config.homeassistant
         self._retained = Retained(
             path_beside(hub.context.config.inverter.statefile),
             hub.settings,
+            prefix=announced.prefix if announced.discovery else "",
             publish=lambda message, done: hub.publish(ALL, message, done),
             worker=self._worker,
         )
@@ -203,5 +237,5 @@ class TakingBack(Feature):
 
 
 def make(hub: Hub) -> TakingBack:
-    """The feature; on as long as an option has the broker keep something, or had it do so."""
+    """The feature; on wherever the program remembers something."""
     return TakingBack(hub)
