@@ -507,9 +507,24 @@ def test_message_that_is_answered_with_a_reason_is_named_and_does_not_stay(run, 
     wait_for(lambda: sum(publish.topic == DATA for publish in broker.published) > 20, "and more are sent")
 
 
-def test_subscriptions_are_told_apart(run, fake, caplog):
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (128, "Unspecified error"),
+        (131, "Implementation specific error"),
+        (135, "Not authorized"),
+        (143, "Topic Filter invalid"),
+        (145, "Packet identifier in use"),
+        (151, "Quota exceeded"),
+        (158, "Shared Subscriptions not supported"),
+        (161, "Subscription Identifiers not supported"),
+        (162, "Wildcard Subscriptions not supported"),
+        (199, "reason 199"),
+    ],
+)
+def test_subscriptions_are_told_apart(run, fake, caplog, reason, said):
     def on_subscribe(talk: Talk, topics: list[str]) -> bool:
-        reasons = bytes(0x87 if "all" in topic else 0 for topic in topics)
+        reasons = bytes(reason if "all" in topic else 0 for topic in topics)
         body = (1).to_bytes(2) + properties(reason_string="read only") + reasons
         talk.send(packet(SUBACK, body))
         return True
@@ -517,7 +532,7 @@ def test_subscriptions_are_told_apart(run, fake, caplog):
     broker = fake(obliging(on_subscribe=on_subscribe))
     run(broker.port, {"actions": object()}, protocol="5", commands=True)
     wait_for(lambda: "it does not let us subscribe to goodwe-command/all/" in caplog.text, "said")
-    assert "(it says: read only)" in caplog.text
+    assert f"goodwe-command/all/+: {said} (it says: read only)" in caplog.text
 
 
 # rubbish, and what comes unasked

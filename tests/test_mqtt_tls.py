@@ -5,6 +5,7 @@ Each case that `connects` was tried with mosquitto_sub as well: it connects ther
 
 import io
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -55,34 +56,8 @@ def authority(folder: Path, name: str = "ca", extensions: str = "") -> None:
     (folder / "config").write_text(
         BARE + (f"x509_extensions = own\n[own]\n{extensions}\n" if extensions else "")
     )
-    if not extensions:  # an authority of version 1: openssl x509 -req -signkey
-        openssl(
-            "req",
-            "-new",
-            *NEW,
-            "-keyout",
-            f"{name}.key",
-            "-out",
-            "r",
-            "-subj",
-            f"/CN={name}",
-            "-config",
-            "config",
-            folder=folder,
-        )
-        openssl(
-            "x509",
-            "-req",
-            "-in",
-            "r",
-            "-signkey",
-            f"{name}.key",
-            "-out",
-            f"{name}.pem",
-            "-days",
-            "30",
-            folder=folder,
-        )
+    if not extensions:
+        version_1(folder, name)
         return
     text = BARE.replace("[name]", f"x509_extensions = own\n[own]\n{extensions}\n[name]")
     (folder / "config").write_text(text)
@@ -102,6 +77,23 @@ def authority(folder: Path, name: str = "ca", extensions: str = "") -> None:
         "config",
         folder=folder,
     )
+
+
+def version_1(folder: Path, name: str) -> None:
+    """An authority without any extension: openssl x509 -req -signkey, which since OpenSSL 3.2 adds some."""
+    new = ["req", "-new", *NEW, "-keyout", f"{name}.key", "-subj", f"/CN={name}", "-config", "config"]
+    days = ["-days", "30", "-out", f"{name}.pem"]
+    openssl(*new, "-out", "r", folder=folder)
+    openssl("x509", "-req", "-in", "r", "-signkey", f"{name}.key", *days, folder=folder)
+    if version_of(folder / f"{name}.pem") != 1:
+        openssl(*new, "-x509", "-x509v1", *days, folder=folder)
+    assert version_of(folder / f"{name}.pem") == 1
+
+
+def version_of(certificate: Path) -> int:
+    command = ["openssl", "x509", "-in", str(certificate), "-noout", "-text"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    return int(text.partition("Version: ")[2].split()[0])
 
 
 def issue(
@@ -151,6 +143,16 @@ CA_OF_RECIPES = {
 }
 
 
+def looks_among_addresses_only() -> bool:
+    """True for a mosquitto_sub that is newer than 2.0: an address that stands there as a name is none to it."""
+    program = shutil.which("mosquitto_sub")
+    if program is None:
+        return False
+    # It has no option for its version alone.
+    said = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=30, check=False).stdout
+    return not re.search(r"version 2\.0\.", said)
+
+
 def mosquitto_sub_takes(port: int, host: str, folder: Path, cafile: str) -> bool:
     """True when the program of Debian's mosquitto-clients connects with the same files."""
     program = shutil.which("mosquitto_sub")
@@ -161,9 +163,17 @@ def mosquitto_sub_takes(port: int, host: str, folder: Path, cafile: str) -> bool
 
 
 def connects(
-    run, folder: Path, mosquitto: Mosquitto, host: str = "127.0.0.1", cafile: str = "ca.pem"
+    run,
+    folder: Path,
+    mosquitto: Mosquitto,
+    host: str = "127.0.0.1",
+    cafile: str = "ca.pem",
+    *,
+    as_a_name: bool = False,
 ) -> None:
-    assert mosquitto_sub_takes(mosquitto.port, host, folder, cafile)
+    """`as_a_name`: the certificate has the address as a name, which mosquitto_sub took until 2.0."""
+    takes = mosquitto_sub_takes(mosquitto.port, host, folder, cafile)
+    assert takes != (as_a_name and looks_among_addresses_only())
     running = run(mosquitto.port, server=(host,), tls=True, cafile=f"{folder}/{cafile}")
     running.tell(Found(SERIAL, 11))
     serving(running)
@@ -195,7 +205,31 @@ def test_authority_made_by_hand_is_trusted(run, tmp_path, recipe):
 def test_name_is_found_where_recipes_put_it(run, tmp_path, host, subject, san):
     authority(tmp_path, extensions="basicConstraints = CA:TRUE")
     issue(tmp_path, subject, san)
-    connects(run, tmp_path, tls_mosquitto(tmp_path), host)
+    as_a_name = host == "127.0.0.1" and "IP:127.0.0.1" not in san
+    connects(run, tmp_path, tls_mosquitto(tmp_path), host, as_a_name=as_a_name)
+
+
+def test_authority_that_is_none_is_refused_as_mosquitto_sub_does_and_the_remedy_is_named(
+    run, tmp_path, caplog
+):
+    """Version 3 without basicConstraints: so the recipe of above ends with a newer OpenSSL."""
+    (tmp_path / "config").write_text(BARE)
+    new = ["-keyout", "ca.key", "-subj", "/CN=ca", "-config", "config", "-out", "r"]
+    openssl("req", "-new", *NEW, *new, folder=tmp_path)
+    (tmp_path / "more").write_text("subjectKeyIdentifier = hash\n")
+    signed = ["-signkey", "ca.key", "-days", "30", "-extfile", "more", "-out", "ca.pem"]
+    openssl("x509", "-req", "-in", "r", *signed, folder=tmp_path)
+    issue(tmp_path, "broker", "IP:127.0.0.1")
+    mosquitto = tls_mosquitto(tmp_path)
+    if shutil.which("mosquitto_sub"):
+        assert not mosquitto_sub_takes(mosquitto.port, "127.0.0.1", tmp_path, "ca.pem")
+    run(mosquitto.port, tls=True, cafile=f"{tmp_path}/ca.pem")
+    wait_for(
+        lambda: "its certificate is not trusted: invalid CA certificate; what is in cafile" in caplog.text,
+        "said",
+    )
+    assert "openssl req -x509 -addext basicConstraints=critical,CA:TRUE" in caplog.text
+    mosquitto.stop()
 
 
 def test_verbs_that_log_in_take_the_certificate_that_the_program_takes(tmp_path):
@@ -330,6 +364,7 @@ def test_certificates_that_are_renewed_are_used_without_a_restart(run, tmp_path,
 
 def test_password_that_is_renewed_is_used_without_a_restart(run, tmp_path, caplog):
     def users(password: str) -> None:
+        (tmp_path / "users").unlink(missing_ok=True)  # 2.1 makes none where one is
         command = ["mosquitto_passwd", "-b", "-c", str(tmp_path / "users"), "me", password]
         subprocess.run(command, check=True, timeout=30)
 

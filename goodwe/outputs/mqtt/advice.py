@@ -82,6 +82,18 @@ UNPUBLISHED = {
     153: "Payload format invalid",
 }
 """Reason of a PUBACK or PUBREC (MQTT 5, 3.4.2.1), in the words of the specification."""
+UNSUBSCRIBED = {
+    128: "Unspecified error",
+    131: "Implementation specific error",
+    135: "Not authorized",
+    143: "Topic Filter invalid",
+    145: "Packet identifier in use",
+    151: "Quota exceeded",
+    158: "Shared Subscriptions not supported",
+    161: "Subscription Identifiers not supported",
+    162: "Wildcard Subscriptions not supported",
+}
+"""Reason of a SUBACK (MQTT 5, 3.9.3), in the words of the specification."""
 SESSION_TAKEN_OVER = 142
 ABOUT_A_MESSAGE = frozenset({128, 129, 130, 131, 135, 143, 144, 149, 153, 154, 155, 158, 162})
 """Reasons of a DISCONNECT that may be those of a single message."""
@@ -93,6 +105,10 @@ CONTESTED = (
 )
 CLIENT_CERTIFICATE_WANTED = (
     "it wants a certificate of ours, and there is none; set certfile and keyfile in [mqtt]"
+)
+NO_AUTHORITY = (
+    "what is in cafile, or stands between it and the broker, is no authority: to be made with"
+    " openssl req -x509 -addext basicConstraints=critical,CA:TRUE"
 )
 NETWORK = "has this machine a network that leads there?"
 MEMORY = "this machine has no memory or threads left for it; end what takes them"
@@ -214,4 +230,6 @@ def _why_not_trusted(error: ssl.SSLCertVerificationError) -> str:
             return f"its certificate is not trusted: {why}; renew it, or set this machine's clock"
         case 23:
             return f"its certificate is not trusted: {why}; the broker needs a new one"
+        case _ if "invalid CA" in why:  # its number differs with the version of OpenSSL
+            return f"its certificate is not trusted: {why}; {NO_AUTHORITY}"
     return f"its certificate is not trusted: {why}; check cafile in [mqtt]"

@@ -40,6 +40,7 @@ from .advice import (
     NONSENSE,
     SESSION_TAKEN_OVER,
     UNPUBLISHED,
+    UNSUBSCRIBED,
     quoted,
     why_ended,
     why_not,
@@ -48,7 +49,7 @@ from .advice import (
 )
 from .attempt import Attempt
 from .backoff import Backoff, Failure
-from .client import keepalive_seconds
+from .client import MQTT5, keepalive_seconds
 from .message import Message, Received, Will
 from .probe import answers
 from .suspects import Suspects, Treatment
@@ -715,6 +716,8 @@ class Connection:
             self._counts["refused"] += 1
             if is_subscription:
                 text = f"it does not let us subscribe to {topic}"
+                if self._settings.protocol == MQTT5:  # else there is but one reason, which says nothing
+                    text += f": {UNSUBSCRIBED.get(reason, f'reason {reason}')}"
             else:
                 text = f"it refuses what we publish: {UNPUBLISHED.get(reason, f'reason {reason}')}"
             self._log.once(self._where(), with_own_words(text, properties))
