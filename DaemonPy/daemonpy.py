@@ -75,6 +75,10 @@ class Daemon:
         self.notifier.ready()
         self._tell_parent(READY)
 
+    def keep_pidfile(self) -> None:
+        """Make our pid file anew, if it was removed; to be called now and then, since `stop` needs it."""
+        self._pidfile.keep(os.getpid())
+
     def start(self) -> int:
         """Become a daemon. Returns the shell's exit code; in the daemon it ends with SystemExit."""
         _occupy_standard_streams()

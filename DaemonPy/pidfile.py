@@ -93,6 +93,16 @@ class PidFile:
                 f"cannot write {self.path}: {error.strerror}; choose another with --pidfile"
             ) from error
 
+    def keep(self, pid: int) -> None:
+        """Make the file anew, with the number in it, if somebody has removed it; where that is possible."""
+        held = self._descriptor
+        if held < 0 or os.path.lexists(self.path):
+            return
+        with contextlib.suppress(PidFileError):  # who took the place meanwhile, or a folder that is not ours
+            self.lock()
+            os.close(held)
+            self.write(pid)
+
     def release(self) -> None:
         """Remove the file while it is still ours, or empty it where that is not allowed."""
         if self._descriptor < 0:

@@ -318,7 +318,7 @@ VERBS = (
         (
             Usage(
                 "",
-                "runs here, logs to the terminal, and does not notice a daemon: `stop` that one first",
+                "runs here, logs to the terminal; not while another one has its state file",
                 "0 ended; 1 could not start; 2 bad configuration",
             ),
         ),

@@ -109,6 +109,19 @@ class ControlSocket:
     def tick(self, now: float) -> None:
         self.deadline = NEVER
 
+    def renew(self) -> bool:
+        """Listen anew if somebody has removed the socket; True if that was done."""
+        if self.closed or os.path.lexists(self._path):
+            return False
+        try:
+            listener = listen(self._path)
+        except OSError:  # in a folder that is not ours, or not there
+            return False
+        self._listener.close()
+        self._listener = listener
+        self._inode = os.stat(self._path).st_ino
+        return True
+
     def close(self) -> None:
         """Let nobody in any more, send everybody away, and remove the file while it is ours."""
         if self.closed:

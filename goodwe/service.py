@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import simplejson
 
-from DaemonPy import Daemon, DaemonStartError, Notifier
+from DaemonPy import AlreadyRunning, Daemon, DaemonStartError, Notifier, PidFile, PidFileError
 from DaemonPy.logfile import LogFile
 from DaemonPy.memory import give_back, keep_one_heap
 from DaemonPy.signals import Wakeup
@@ -44,6 +44,10 @@ RELOADED_WITHIN = 25.0
 """Seconds that whoever asks for a reload is kept waiting at most; the reload has deadlines of its own."""
 STATUS_EVERY = 30.0
 """Seconds between two lines for systemd."""
+LOOK_EVERY = 60.0
+"""Seconds between two looks whether pid file and control socket are still there."""
+LOCK = ".lock"
+"""Behind the name of the state file: the file that one program has locked."""
 LOG_FORMAT = "%(asctime)-15s %(funcName)s(%(lineno)d) - %(levelname)s: %(message)s"
 """The form that users' log readers know (CONTRACT 5)."""
 
@@ -110,6 +114,21 @@ class WatchdogPart(Timer):
         elif self._told != stuck:
             log.error("%s is not read any more, by a defect; systemd is to start the program anew", stuck)
             self._told = stuck
+
+
+class Caretaker(Timer):
+    """Looks after the files by which others find the program: they may be removed while it runs."""
+
+    def __init__(self, now: float, *looks: Callable[[], object]) -> None:
+        """`looks` are called every LOOK_EVERY seconds, `now` being the time on the loop's clock."""
+        self.closed = False
+        self.deadline = now + LOOK_EVERY
+        self._looks = looks
+
+    def tick(self, now: float) -> None:
+        self.deadline = now + LOOK_EVERY
+        for look in self._looks:
+            look()
 
 
 class StatusLine:
@@ -192,6 +211,8 @@ class GoodWe(Daemon):
         self._was_there = os.path.exists(configuration)
         self._load = load or partial(config.load, self._configuration, required=True)
         self._log_file: LogFile | None = None
+        self._state_lock: PidFile | None = None
+        """Held as long as the state file is ours."""
         self._listener: socket.socket | None = None
         """That of the control socket, where it was made before we became another user."""
         self._reloader: Reloader | None = None
@@ -200,11 +221,19 @@ class GoodWe(Daemon):
         """Each optional part of ours that has failed, with its error."""
 
     def run(self) -> int:
+        try:
+            return self._run_program()
+        finally:
+            if self._state_lock is not None:
+                self._state_lock.release()
+
+    def _run_program(self) -> int:
         keep_one_heap()
         self._open_log()
         loop = Loop(time.monotonic)
         try:
             self._become_user()
+            self._state_lock = lock_state(self._settings.inverter.statefile)
             make_outputs = partial(outputs, self._settings, loop, Random())
             app = App(self._settings, loop, make_outputs, wall_clock=time.time)
         except GoodWeError as error:
@@ -217,6 +246,8 @@ class GoodWe(Daemon):
         if self.notifier.is_heard:
             tell = self.notifier.status
             app.heard = StatusLine(tell, app.inverters, clock=loop.clock, wall_clock=time.time).renew
+        if self.detached:
+            loop.add(Caretaker(loop.clock(), self.keep_pidfile))
         log.info("GoodWeUSBLogger %s started, pid %d", __version__, os.getpid())
         for warning in self._warnings:
             log.warning("%s", warning)
@@ -323,13 +354,21 @@ class GoodWe(Daemon):
             self._log_file.reopen()
 
     def follow(self, config: Config) -> None:
+        held, statefile = self._state_lock, config.inverter.statefile
+        moves = held is None or held.path != f"{statefile}{LOCK}"
+        taken = lock_state(statefile) if moves else held
         path = config.inverter.logfile
         if self._log_file is not None and path != self._log_file.baseFilename:
             try:
                 make_log_folder(path)
                 self._log_file.move(path)
             except OSError as error:
+                if moves and taken is not None:
+                    taken.release()
                 raise StartError(_cannot_log(path, error)) from error
+        if moves and held is not None:
+            held.release()
+        self._state_lock = taken
 
     def in_force(self, config: Config, warnings: list[str]) -> None:
         if config.inverter.loglevel != self._settings.inverter.loglevel:  # else a command may have set it
@@ -364,14 +403,26 @@ class GoodWe(Daemon):
                 self._control_path, answers, loop=group, listener=self._listener
             )
         except OSError as error:
-            log.info("status cannot be asked at %s: %s", self._control_path, error.strerror or error)
+            log.info("status cannot be asked at %s: %s", self._control_path, self._why_no_control(error))
             return lambda: None
         except Exception as error:  # a defect in it is no reason to end
             self._control_dropped(error)
             return lambda: None
         group.add(listening)
         self._give_socket(-1)
+        group.add(Caretaker(began, partial(self._renew_control, listening)))
         return partial(group.call, listening.close)
+
+    def _renew_control(self, listening: control.ControlSocket) -> None:
+        if listening.renew():
+            self._give_socket(-1)
+
+    def _why_no_control(self, error: OSError) -> str:
+        reason = error.strerror or str(error)
+        if not isinstance(error, PermissionError):
+            return reason
+        folder = os.path.dirname(self._control_path)
+        return f"{reason}; let its user write to {folder}, or choose another folder with --pidfile"
 
     def _give_socket(self, owner: int) -> None:
         """Let the group ask at it; -1 for the owner that it has."""
@@ -443,6 +494,45 @@ class GoodWe(Daemon):
                 raise DaemonStartError(_cannot_log(path, error)) from error
         handler.setFormatter(logging.Formatter(LOG_FORMAT))
         logging.basicConfig(level=self._settings.inverter.loglevel, handlers=[handler])
+
+
+def lock_state(statefile: str) -> PidFile | None:
+    """The lock of that state file, ours from now on; None without one, or where none can be made.
+
+    Whatever is removed or given another name of pid files and sockets: two programs that keep one state read
+    the same inverters. Raises StartError when another one has it.
+    """
+    if not statefile:
+        return None
+    lock = PidFile(f"{statefile}{LOCK}")
+    try:
+        os.makedirs(os.path.dirname(statefile), exist_ok=True)
+        try:
+            lock.lock()
+        except PidFileError as error:
+            if isinstance(error, AlreadyRunning) or not lock.holder().exists:
+                raise
+            _take_from_another_user(lock)
+        lock.write(os.getpid())
+    except AlreadyRunning as error:
+        remedy = f"end that one (sudo kill {error.pid}, or with its unit of systemd)"
+        raise StartError(
+            f"it is {error}, with the same statefile = {statefile}; {remedy}, or name another statefile here"
+        ) from error
+    except (PidFileError, OSError) as error:  # nor can the state be saved there, which is said elsewhere
+        log.debug("no lock of %s: %s", statefile, error)
+        return None
+    return lock
+
+
+def _take_from_another_user(lock: PidFile) -> None:
+    """Lock anew a file that we may not write. Raises AlreadyRunning while its owner runs, or PidFileError."""
+    holder = lock.holder()
+    if holder.locked:
+        raise AlreadyRunning(holder.pid)
+    with contextlib.suppress(OSError):
+        os.unlink(lock.path)
+    lock.lock()
 
 
 def _cannot_log(path: str, error: OSError) -> str:

@@ -379,3 +379,47 @@ def test_control_socket_that_raises_is_told_once_in_full_and_the_program_goes_on
     assert record.getMessage() == "The control socket failed and is left out until the next start"
     assert program._dropped == [{"part": "control socket", "error": "ZeroDivisionError: a defect"}]
     loop.close()
+
+
+def renewed(served: Served) -> bool:
+    """As the program does it: in the thread of the loop."""
+    outcome = []
+    served.loop.post(lambda: outcome.append(served.control.renew()))
+    wait_for(lambda: outcome, "it was tried")
+    return outcome[0]
+
+
+def test_socket_that_was_removed_is_made_anew(tmp_path):
+    served = Served(tmp_path / "control.sock")
+    try:
+        assert not renewed(served)
+        os.unlink(served.path)
+        assert renewed(served)
+        assert ask(served.path, "status", within=WITHIN) == {"asked": 1}
+        assert stat.S_IMODE(os.stat(served.path).st_mode) == control.MODE
+    finally:
+        served.end()
+    assert not os.path.exists(served.path)
+    assert not served.control.renew(), "it is closed"
+
+
+def test_socket_that_another_one_has_made_in_the_meantime_stays_his(tmp_path):
+    served = Served(tmp_path / "control.sock")
+    os.unlink(served.path)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(served.path)
+        assert not renewed(served)
+        served.end()
+        assert os.path.exists(served.path)
+
+
+def test_socket_whose_folder_is_gone_is_tried_again_later(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    served = Served(folder / "control.sock")
+    os.unlink(served.path)
+    folder.rmdir()
+    assert not renewed(served)
+    folder.mkdir()
+    assert renewed(served)
+    served.end()

@@ -487,6 +487,40 @@ def test_file_in_a_directory_that_became_read_only_is_emptied(tmp_path):
     assert file.holder() == (False, None, False)
 
 
+def test_pid_file_that_was_removed_is_made_anew_by_whom_it_is_of(tmp_path):
+    path = tmp_path / "example.pid"
+    file = PidFile(str(path))
+    file.keep(7)
+    assert not path.exists(), "it was never ours"
+    file.lock()
+    file.write(7)
+    path.unlink()
+    file.keep(7)
+    assert path.read_text() == "7\n"
+    assert PidFile(str(path)).holder().locked
+    file.release()
+    assert not path.exists()
+
+
+def test_pid_file_in_whose_place_there_is_another_stays_away(tmp_path):
+    path = tmp_path / "example.pid"
+    file, other = PidFile(str(path)), PidFile(str(path))
+    file.lock()
+    path.unlink()
+    other.lock()
+    other.write(8)
+    file.keep(7)
+    assert path.read_text() == "8\n"
+    path.unlink()
+    path.mkdir()
+    file.keep(7)
+    path.rmdir()
+    tmp_path.joinpath("gone").mkdir()
+    os.rename(tmp_path / "gone", path)
+    file.keep(7)
+    assert path.is_dir()
+
+
 def test_full_disk_is_told(tmp_path):
     file = PidFile(str(tmp_path / "x.pid"))
     file.lock()

@@ -265,6 +265,43 @@ def test_restart_and_second_start(house):
     assert house.pid != first
 
 
+@pytest.mark.parametrize("how", ["start", "foreground", "another pid file"])
+def test_second_program_is_refused_though_pid_file_and_socket_are_gone(house, subscriber, how):
+    """A folder that was tidied, a tmpfs that was emptied, another --pidfile, systemd beside /opt."""
+    house.simulate()
+    assert house("start").returncode == 0
+    pid = house.pid
+    subscriber.until(topic("online"), "1")
+    if how == "another pid file":
+        arguments = ["--config", house.config, "--pidfile", house.folder / "other.pid", "start"]
+    else:
+        house.pidfile.unlink()
+        house.pidfile.with_suffix(".sock").unlink()
+        arguments = ["--config", house.config, "--pidfile", house.pidfile, how]
+    second = goodwe(*arguments)
+    assert second.returncode == 1
+    assert f"already running, pid {pid}, with the same statefile = {house.folder}/state.json" in second.stderr
+    assert f"sudo kill {pid}" in second.stderr
+    assert not (house.folder / "other.pid").exists()
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not (house.folder / "state.json.lock").exists(), "it has ended, and left no lock")
+    wait_for(lambda: house("start").returncode == 0, "and another one may start")
+
+
+def test_pid_file_and_socket_that_were_removed_come_back(house):
+    house.simulate()
+    hasty = "import sys; from goodwe import cli, service; service.LOOK_EVERY = 0.1; sys.exit(cli.main())"
+    command = ["-c", hasty, "--config", house.config, "--pidfile", house.pidfile, "start"]
+    subprocess.run([sys.executable, *map(str, command)], check=True, timeout=60, cwd=ROOT)
+    pid, control = house.pid, house.pidfile.with_suffix(".sock")
+    house.pidfile.unlink()
+    control.unlink()
+    wait_for(lambda: house.pidfile.exists() and control.exists(), "both are there again")
+    assert f"running, pid {pid}" in house("status").stdout
+    assert house("stop").stdout == "GoodWe stopped\n"
+    assert not house.pidfile.exists()
+
+
 def test_kill_9_is_offline_for_everybody_and_it_starts_again(house, subscriber):
     house.simulate()
     house("start")

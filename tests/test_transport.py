@@ -135,7 +135,28 @@ def test_node_is_opened_non_blocking_and_old_reports_are_thrown_away(tmp_path):
 
 
 def test_endless_old_reports_do_not_hold_it():
-    assert open_node("/dev/zero", IDS, fake_ioctl(), lambda number: "hidraw") >= 0
+    nothing = lambda descriptor, operation: None  # noqa: E731 (it is everybody's)
+    assert open_node("/dev/zero", IDS, fake_ioctl(), lambda number: "hidraw", nothing) >= 0
+
+
+def test_node_that_another_program_reads_is_refused_until_that_one_ends(tmp_path):
+    """Two take each other's answers; whatever became of pid files, and under whatever name it is opened."""
+    (tmp_path / "node").touch()
+    (tmp_path / "inverter").symlink_to(tmp_path / "node")
+    descriptor = open_node(str(tmp_path / "node"), IDS, fake_ioctl())
+    with pytest.raises(DeviceError, match="inverter is read by another program already; end that one"):
+        open_node(str(tmp_path / "inverter"), IDS, fake_ioctl())
+    os.close(descriptor)
+    os.close(open_node(str(tmp_path / "node"), IDS, fake_ioctl()))
+
+
+def test_node_that_is_just_being_closed_by_ourselves_is_waited_for(tmp_path):
+    (tmp_path / "node").touch()
+    descriptor = open_node(str(tmp_path / "node"), IDS, fake_ioctl())
+    closing = threading.Timer(0.2, os.close, [descriptor])
+    closing.start()
+    os.close(open_node(str(tmp_path / "node"), IDS, fake_ioctl()))
+    closing.join()
 
 
 def test_empty_read_ends_the_throwing_away(tmp_path):

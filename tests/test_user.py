@@ -1,6 +1,7 @@
 """Started by root, the daemon goes on as another user: `user` in [inverter]."""
 
 import contextlib
+import fcntl
 import os
 import pwd
 import shutil
@@ -253,6 +254,54 @@ def test_folder_of_the_state_that_is_root_s_is_said_with_the_remedy(house, subsc
     subscriber.until(topic("online"), "1")
     folder = house.folder / "lib"
     assert f"nobody may not write to {folder}; sudo chown -R nobody {folder}" in house.log.read_text()
+
+
+@as_root
+def test_second_program_is_refused_whoever_the_first_has_become(reading):
+    """The lock is that of a user here and of root there."""
+    mine = reading.config.read_text()
+    refused = f"already running, pid {reading.pid}, with the same statefile"
+    other = ["--pidfile", reading.folder / "other.pid"]
+    assert refused in reading(*other, "start").stderr
+    reading.config.write_text(mine.replace("user = nobody\n", ""))
+    assert refused in reading(*other, "start").stderr
+    assert reading("stop").returncode == 0
+    lock = reading.folder / "lib" / "state.json.lock"
+    with lock.open("w") as held:
+        lock.chmod(0o644)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write("123\n")
+        held.flush()
+        reading.config.write_text(mine)
+        assert "already running, pid 123, with the same statefile" in reading("start").stderr
+    assert reading("start").returncode == 0, "root's lock remains, and nobody holds it"
+    assert lock.stat().st_uid == 65534
+
+
+@as_root
+@pytest.mark.parametrize("key", ["cafile", "passwordfile", "keyfile"])
+@pytest.mark.parametrize("obstacle", ["", "file", "folder"])
+def test_file_that_the_user_may_not_read_is_a_warning_with_the_remedy(house, key, obstacle):
+    """Root reads it at the start; the user reads it again at each connection."""
+    folder = house.folder / "secret"
+    folder.mkdir(mode=0o700 if obstacle == "folder" else 0o755)
+    file = folder / "file"
+    file.touch(mode=0o600)
+    if not obstacle:
+        os.chown(file, 65534, 65534)
+    text = {"passwordfile": "username = me\n", "keyfile": f"tls = on\ncertfile = {GOODWE}\n"}.get(
+        key, "tls = on\n"
+    )
+    _, warnings = parse(f"[inverter]\nuser = nobody\n[mqtt]\n{text}{key} = {file}\n", "x")
+    about = [warning for warning in warnings if "may not read" in warning]
+    remedy = {
+        "file": f"sudo chgrp nogroup {file} && sudo chmod 640 {file}",
+        "folder": f"put it into a folder that nobody may enter: not {folder}",
+    }
+    wanted = f"x: nobody, as whom the program goes on, may not read {file}; {remedy.get(obstacle)}"
+    assert about == ([wanted] if obstacle else [])
+    _, warnings = parse(f"[inverter]\nuser = root\n[mqtt]\n{text}{key} = {file}\n", "x")
+    assert not [warning for warning in warnings if "may not read" in warning]
 
 
 @as_root

@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import stat
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -33,6 +34,8 @@ MOST_FAILURES = 10
 KERNEL_QUEUE = 64
 """Reports that hidraw keeps for a reader (PROTOCOL 2.6)."""
 READ_SIZE = 4096
+CLOSED_WITHIN = 1.0
+"""Seconds that a node may still be ours from before: it is closed in a thread of that wire."""
 
 
 def wrap(frame: bytes) -> bytes:
@@ -81,10 +84,12 @@ def open_node(
     ids: Ids,
     ioctl: Callable[..., int] = fcntl.ioctl,
     subsystem: Callable[[int], str | None] = subsystem,
+    lock: Callable[[int, int], None] = fcntl.flock,
 ) -> int:
-    """A descriptor of the node at `path`, non-blocking, checked, with no old reports in it.
+    """A descriptor of the node at `path`, non-blocking, checked, locked, with no old reports in it.
 
-    Raises OSError when it cannot be opened, DeviceError when it is not the inverter's. May block.
+    Raises OSError when it cannot be opened, DeviceError when it is not the inverter's, or another
+    program has it. May block.
     """
     try:
         _refuse_other_files(path, subsystem)
@@ -93,11 +98,28 @@ def open_node(
         raise DeviceError(f"cannot open {path}: {_DENIED[error.errno or errno.EACCES]}") from error
     try:
         _check(descriptor, path, ids, ioctl)
+        _take(descriptor, path, lock)
         _discard_old_reports(descriptor)
     except BaseException:  # whatever it is goes on; the descriptor would stay open for ever
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _take(descriptor: int, path: str, lock: Callable[[int, int], None]) -> None:
+    """Keep others of our kind away: two that read one inverter take each other's answers."""
+    end = time.monotonic() + CLOSED_WITHIN
+    while True:
+        try:
+            lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise DeviceError(
+                    f"{path} is read by another program already; end that one: sudo fuser -v {path}"
+                ) from None
+            select.select([], [], [], CLOSED_WITHIN / 20)
+        else:
+            return
 
 
 def _refuse_other_files(path: str, subsystem: Callable[[int], str | None]) -> None:
