@@ -208,10 +208,10 @@ class Recorder:
         """How many slots that have ended, and events, are to be given out."""
         return len(self._slots) + len(self._events)
 
-    @staticmethod
-    def until_slot_ends(now: float) -> float:
-        """Seconds."""
-        return slot(now) + SLOT - now
+    def until_slot_ends(self, now: float) -> float:
+        """Seconds until the oldest slot that is open has ended; negative if the clock has gone past that."""
+        oldest = min((start for _, start in self._open), default=slot(now))
+        return oldest + SLOT - now
 
     @property
     def news(self) -> bool:

@@ -176,8 +176,7 @@ class HistoryOutput(Timer, Output):
         if self._stopping or not self._recorder.waits:
             return
         now = self._clock()
-        if self._due == NEVER:
-            self._due = now + self._recorder.until_slot_ends(self._moment()) + AFTER
+        self._due = min(self._due, now + self._recorder.until_slot_ends(self._moment()) + AFTER)
         if self._recorder.news and self._dated and not self._trouble:
             self._due = min(self._due, now + NEWS_WITHIN)
 
