@@ -83,16 +83,23 @@ class Guard(Generic[T]):
         """The answer of each by its name; of one that fails, none."""
         answers: dict[str, V] = {}
         for name in list(self._kept):
-            answers |= self.ask_one(name, question)
+            self._ask(name, question, answers)
         return answers
 
     def ask_one(self, name: str, question: Callable[[T], V]) -> dict[str, V]:
         """The answer of one, by its name; nothing if it is not kept, or fails."""
         answers: dict[str, V] = {}
-        if name in self._kept:
-            group, thing = self._kept[name]
-            group.call(partial(_ask, question, name, thing, answers))
+        self._ask(name, question, answers)
         return answers
+
+    def _ask(self, name: str, question: Callable[[T], V], answers: dict[str, V]) -> None:
+        if name in self._kept:  # still, after what the one before it has done
+            group, thing = self._kept[name]
+            if not group.closed:
+                try:
+                    answers[name] = question(thing)
+                except Exception as error:  # as in Group.call; in one piece, since each turn of the loop asks
+                    group.fail(error)
 
     def _failed(self, name: str, error: Exception) -> None:
         log.error(
@@ -119,7 +126,3 @@ def missing(name: str, error: Exception) -> str:
         if is_ours or not library
         else f"{library} is not installed; run pip install 'goodwe-usb-logger[{name}]'"
     )
-
-
-def _ask(question: Callable[[T], V], name: str, thing: T, answers: dict[str, V]) -> None:
-    answers[name] = question(thing)

@@ -10,7 +10,7 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import NoReturn, Protocol, TypeVar
 
@@ -117,7 +117,10 @@ class Group:
 
 
 class _Optional:
-    """A part of a group: it raises nothing."""
+    """A part of a group: it raises nothing.
+
+    The loop asks each part several times in a turn: each answer is made in one piece, without further calls.
+    """
 
     def __init__(self, part: Part, group: Group) -> None:
         """`group` is told what `part` raises, and falls by it."""
@@ -126,37 +129,41 @@ class _Optional:
 
     @property
     def closed(self) -> bool:
-        return self._ask(lambda: self._part.closed, otherwise=True)
+        if not self._group.closed:
+            try:
+                return self._part.closed
+            except Exception as error:  # as in Group.call, and so below
+                self._group.fail(error)
+        return True
 
     @property
     def deadline(self) -> float:
-        return self._ask(lambda: float(self._part.deadline), otherwise=NEVER)
+        if not self._group.closed:
+            try:
+                return float(self._part.deadline)
+            except Exception as error:
+                self._group.fail(error)
+        return NEVER
 
     def poll_for(self) -> tuple[int, int] | None:
-        return self._ask(self._checked_poll_for, otherwise=None)
+        if not self._group.closed:
+            try:
+                wanted = self._part.poll_for()
+                if wanted is not None:
+                    descriptor, events = wanted
+                    # Else poll() would raise, in the loop.
+                    if descriptor < 0 or not 0 <= events <= MOST_EVENTS:
+                        raise ValueError(f"nothing that poll() can wait for: {wanted}")
+                return wanted
+            except Exception as error:
+                self._group.fail(error)
+        return None
 
     def ready(self, now: float) -> None:
         self._group.call(lambda: self._part.ready(now))
 
     def tick(self, now: float) -> None:
         self._group.call(lambda: self._part.tick(now))
-
-    def _checked_poll_for(self) -> tuple[int, int] | None:
-        wanted = self._part.poll_for()
-        if wanted is not None:
-            descriptor, events = wanted
-            if descriptor < 0 or not 0 <= events <= MOST_EVENTS:  # else poll() would raise, in the loop
-                raise ValueError(f"nothing that poll() can wait for: {wanted}")
-        return wanted
-
-    def _ask(self, question: Callable[[], T], *, otherwise: T) -> T:
-        """The answer of the part; `otherwise` once the group is closed."""
-        if not self._group.closed:
-            try:
-                return question()
-            except Exception as error:  # as in Group.call
-                self._group.fail(error)
-        return otherwise
 
 
 class Loop:
@@ -170,7 +177,7 @@ class Loop:
         self.clock = clock
         self._parts: list[Part] = []
         self._called: Part | None = None
-        """The part that is being called."""
+        """The part that is being called: one that raises is dropped."""
         self.wake_ups = 0
         """Sleeps that have ended since the start."""
         self._posted: deque[Callable[[], None]] = deque()
@@ -211,12 +218,14 @@ class Loop:
         poll.register(self._bell, select.POLLIN)
         waiting: dict[int, Part] = {}
         deadline = NEVER
-        for part in self._calling(self._parts):
+        for part in list(self._parts):
+            self._called = part
             deadline = min(deadline, part.deadline)
             wanted = part.poll_for()
             if wanted is not None:
                 poll.register(*wanted)
                 waiting[wanted[0]] = part
+        self._called = None
         seconds = deadline - self.clock()
         ready = poll.poll(None if seconds == NEVER else max(0.0, min(seconds, LONGEST_SLEEP) * 1000))
         self.wake_ups += 1
@@ -225,20 +234,19 @@ class Loop:
             if descriptor == self._bell:
                 self._answer_bell()
                 continue
-            for part in self._calling([waiting[descriptor]]):
-                if _still_waits(part, descriptor):
-                    part.ready(now)
+            self._called = part = waiting[descriptor]
+            if _still_waits(part, descriptor):
+                part.ready(now)
+            self._called = None
         if now >= deadline:  # what became due just now is for the next turn, which does not sleep then
-            for part in self._calling(self._parts):
+            for part in list(self._parts):
+                self._called = part
                 if not part.closed and part.deadline <= now:
                     part.tick(now)
-        self._parts = [part for part in self._calling(self._parts) if not part.closed]
-
-    def _calling(self, parts: list[Part]) -> Iterator[Part]:
-        """Each of `parts`, noted while it is called: one that raises is dropped."""
-        for part in list(parts):
+        for part in list(self._parts):
             self._called = part
-            yield part
+            if part.closed:
+                self._parts.remove(part)
         self._called = None
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from random import Random
 from typing import Any
 
 from ...events import Resting
+from ...protocol.fields import Values
 from ...times import NEVER
 from .feature import ALL, Feature, Hub, PublishedInverter
 from .homeassistant import Announcer
@@ -26,6 +27,8 @@ class Discovery(Feature):
         self._random = random
         self._announced: dict[str, Message] = {}
         """Serial to its announcement that subscribers know."""
+        self._made: dict[str, tuple[tuple[int, dict[str, Values]], Message]] = {}
+        """Serial to its announcement, behind what that was made of."""
         self._due: dict[str, float] = {}
         """Serial to when it is announced again to a Home Assistant that has started."""
         self._repeat: dict[str, float] = {}
@@ -53,14 +56,23 @@ class Discovery(Feature):
     def prepare(self, inverter: PublishedInverter) -> None:
         if not inverter.phases or self._hub.pool.of(inverter.serial) is None:
             return
-        message = self._announcer.message(inverter.serial, inverter.phases, inverter.infos)
+        message = self._message(inverter)
         known = self._announced.get(inverter.serial)
         if message != known and self._hub.pool.publish(inverter.serial, message):
             self._announced[inverter.serial] = message
             self._repeat[inverter.serial] = self._clock() + REPEAT_AFTER
 
+    def _message(self, inverter: PublishedInverter) -> Message:
+        """The announcement; it is asked for at each reading, and hardly ever another one than before."""
+        of = inverter.phases, dict(inverter.infos)
+        made = self._made.get(inverter.serial)
+        if made is None or made[0] != of:
+            message = self._announcer.message(inverter.serial, inverter.phases, inverter.infos)
+            made = self._made[inverter.serial] = of, message
+        return made[1]
+
     def forget(self, inverter: PublishedInverter) -> None:
-        for by_serial in (self._announced, self._due, self._repeat):
+        for by_serial in (self._announced, self._made, self._due, self._repeat):
             by_serial.pop(inverter.serial, None)
 
     def tick(self, now: float) -> None:
