@@ -84,8 +84,10 @@ def test_home_assistant_that_starts_gets_all_again(run, broker, monkeypatch):
     running = run(broker.port, {"discovery": True})
     running.tell(Found(SERIAL, 11))
     serving(running)
-    running.tell(reading(), Offline(SERIAL, 11, "unplugged"), resting())
     subscriber = Subscriber(broker.port)
+    running.tell(reading(), Offline(SERIAL, 11, "unplugged"), resting())
+    for _ in ("read", "away", "said again after the first announcement"):
+        subscriber.until(DATA)
     home = born(broker.port)
     subscriber.until(CONFIG)
     # at night, when the next message would be minutes away

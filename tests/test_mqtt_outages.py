@@ -24,13 +24,18 @@ from .test_mqtt_kinds import authority, both, each_kind  # noqa: F401 (fixtures)
 BACK_WITHIN = 5.0
 """Seconds."""
 SLOW = 2.0
-"""Seconds that a slow broker takes; four times as long as a probe."""
+"""Seconds that a slow broker takes; five times as long as an impatient probe."""
 
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
-    """Probes five times as often; what an attempt may take stays what it is."""
+    """Probes five times as often; what an attempt and a probe may take stays what it is."""
     monkeypatch.setattr(connection_module, "PROBE_EVERY", 0.5)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Probes that give up after a fifth of their time."""
     monkeypatch.setattr(probe_module, "PROBE_WITHIN", 0.4)
 
 
@@ -107,7 +112,7 @@ def test_server_that_is_back_is_found_behind_silent_ones(run, fake):
         wait_for(lambda: DATA in broker.topics(), "the first value", BACK_WITHIN)
 
 
-def test_broker_that_needs_long_to_answer_gets_the_time(run, fake):
+def test_broker_that_needs_long_to_answer_gets_the_time(run, fake, impatient):
     """A machine under load, or one that is slow at TLS: a probe hears nothing in time either."""
 
     def script(talk: Talk) -> None:
@@ -121,7 +126,7 @@ def test_broker_that_needs_long_to_answer_gets_the_time(run, fake):
     assert own_connects(broker) <= 2, "another one with the will, and none given up"
 
 
-def test_broker_that_needs_long_for_a_login_gets_the_time(run, fake):
+def test_broker_that_needs_long_for_a_login_gets_the_time(run, fake, impatient):
     """A probe logs in nowhere and is answered at once; that must not end one attempt after the other."""
 
     def slowly(talk: Talk) -> bytes:
