@@ -480,3 +480,40 @@ def test_timestamp_is_the_time_of_the_house():
     message = json.loads(data_json(reading("usb-running-66", 1_700_000_000.9), time.gmtime))
     assert message["runningInfo"]["timestamp"] == "20231114221320"
     assert message["lastSeen"] == 1_700_000_000_900
+
+
+# a reload makes an output anew when something changed of what it is made of
+
+
+class Noting:
+    """A section that notes which of its options are looked at."""
+
+    def __init__(self, name, section, noted):
+        self._name, self._section, self._noted = name, section, noted
+
+    def __getattr__(self, key):
+        self._noted.add(f"{self._name}.{key}")
+        return getattr(self._section, key)
+
+
+@pytest.mark.parametrize("name", outputs.names())
+def test_output_says_all_of_the_configuration_that_it_is_made_of(name, tmp_path):
+    settings = config.parse(
+        f"[inverter]\nstatefile = {tmp_path}/s.json\n[mqtt]\nvalues = on\nsum = on\ncommands = on\nretain = on\n"
+        f"backlog = {tmp_path}/backlog\n[homeassistant]\ndiscovery = on\n[history]\nfile = {tmp_path}/h.db\n"
+        "[web]\nlisten = 127.0.0.1:8765\nmetrics = on\n",
+        "t.conf",
+    )[0]
+    noted = set()
+    seen = {each: Noting(each, section, noted) for each, section in settings.sections.items()}
+    loop = Loop(time.monotonic)
+    actions = SimpleNamespace(status=lambda now: {})
+    context = Context(loop, Random(1), lambda: 0.0, actions, config.Config(seen), 60.0)
+    made = outputs.load(name).make(settings.sections[name], context)
+    made.stop(0.0)
+    made.close()
+    loop.close()
+    said = outputs.reads(name)
+    assert {what for what in noted if what not in said and what.partition(".")[0] not in said} == set()
+    foreign = [what for what in said if "." in what]
+    assert set(foreign) <= noted, "nothing is made anew for what it does not look at"

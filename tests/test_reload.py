@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from random import Random
 
@@ -23,7 +25,7 @@ from goodwe.outputs.mqtt.settings import HomeAssistantSettings, MqttSettings
 from goodwe.reload import Reloader, Report
 from goodwe.transport.standin import StandInFinder
 
-from .broker import PATIENCE, Mosquitto, Subscriber, let_pass, wait_for
+from .broker import PATIENCE, Mosquitto, Subscriber, free_port, let_pass, wait_for
 from .fakes import Clock
 from .test_program import GOODWE, SERIAL, House, topic
 
@@ -210,6 +212,65 @@ def test_another_inverter_is_opened_and_the_one_before_closed(reading, subscribe
     subscriber.until(topic("online", OTHER), "1")
     status = json.loads(reading("status", "--json").stdout)
     assert [link["name"] for link in status["links"]] == [f"unix:{other}"]
+
+
+def page(port: int, path: str = "/") -> str:
+    """The page at this port of this machine; empty while nobody serves it."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+    except OSError:
+        return ""
+
+
+def test_history_and_web_come_change_and_go(reading, subscriber):
+    before = sockets(reading.pid, reading.socket)
+    first, second = free_port(), free_port()
+    old, new = reading.folder / "old.db", reading.folder / "new.db"
+    text = reading.config.read_text()
+
+    def after(more: str) -> str:
+        reading.config.write_text(text + more)
+        done = reading("reload")
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout
+
+    def status() -> dict:
+        return json.loads(reading("status", "--json").stdout)
+
+    web = f"[web]\nlisten = 127.0.0.1:{first}\n"
+    assert after(web) == f"section [web] is new\n[web] listen = 127.0.0.1:{first}\n"
+    wait_for(lambda: SERIAL in page(first), "the page is served")
+    assert "No history is kept" in page(first, "/events"), "without it, the page says what is missing"
+    assert after(f"{web}[history]\nfile = {old}\n").startswith("section [history] is new\n")
+    assert "history" in status()["outputs"]
+    wait_for(
+        lambda: page(first, "/events") and "No history is kept" not in page(first, "/events"),
+        "the page knows of it",
+    )
+    assert after(f"{web}[history]\nfile = {new}\n") == f"[history] file = {new}, was {old}\n"
+    wait_for(lambda: reading.log.read_text().count("The page is at") == 3, "the page reads that one")
+    moved = f"[web]\nlisten = 127.0.0.1:{second}\n"
+    assert (
+        after(f"{moved}[history]\nfile = {new}\n")
+        == f"[web] listen = 127.0.0.1:{second}, was 127.0.0.1:{first}\n"
+    )
+    wait_for(lambda: SERIAL in page(second), "it is served there")
+    assert page(first) == ""
+    reading.config.write_text(f"{text}[web]\nlisten = nowhere\n")
+    assert ":10: listen = nowhere: " in refused(reading)
+    reading.config.write_text(f"{text}[web]\nlisten = 127.0.0.1:{second}\n[history]\nfile = /proc/h.db\n")
+    assert "/proc/h.db" in refused(reading)
+    assert SERIAL in page(second), "the old one is in force"
+    assert after("") == "section [web] is gone\nsection [history] is gone\n"
+    assert page(second) == ""
+    assert set(status()["outputs"]) == {"mqtt"}
+    subscriber.until(topic("data"))
+    assert before <= sockets(reading.pid, reading.socket), "link and connection were kept all the while"
+    assert set(said(subscriber, topic("online"))) == {"1"}
+    assert "Traceback" not in reading.log.read_text()
 
 
 def test_another_log_file_goes_on_with_the_log(reading):

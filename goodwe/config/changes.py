@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .documents import shown_value
 from .options import Config, Option, Section
@@ -41,13 +41,21 @@ def changes(old: Config, new: Config) -> Changes:
     return Changes(lines, at_restart, Config(kept))
 
 
+def _is_default(option: Option, value: Any) -> bool:
+    """True for the value that the option has without a line in the file, however that is written."""
+    try:
+        return bool(value == option.parse(option.default))
+    except ValueError:  # here it would be refused: what is in force was chosen
+        return False
+
+
 def _changed(name: str, before: Section | None, after: Section) -> Iterator[tuple[Option, str]]:
     """Yield each option that has another value, and its line; of a new section what is no default."""
     for option in after.options():
         was, value = getattr(before, option.attribute, None), getattr(after, option.attribute)
         shown = shown_value(option, value)
         if was is None:
-            if shown != option.default:
+            if not _is_default(option, value):
                 yield option, f"[{name}] {option.key} = {shown}"
         elif was != value:
             before_it = shown_value(option, was)

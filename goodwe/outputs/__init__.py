@@ -4,6 +4,8 @@ An output is a module of this package, a file or a folder, named like its sectio
 
     SECTIONS: tuple[type[Section], ...]       its sections; the first has the module's name
     make(settings, context) -> Output         settings of that first section; StartError ends the start
+    READS: tuple[str, ...]                    what else of the configuration it is made of, if anything:
+                                              another section by its name, an option as section.option
 
 The module is imported only when its section is there, so it loads what it needs in `make`. A library
 that may be missing belongs to an extra of the package with the output's name.
@@ -221,10 +223,6 @@ class Fanout:
 # --- the registry: nothing is imported that is not asked for
 
 
-INVERTER_OPTIONS = ("statefile", "offlinevalues")
-"""Options of [inverter] that an output may find in its context: with others it is made anew."""
-
-
 def names() -> list[str]:
     """The outputs that there are, by the names of their sections."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
@@ -262,12 +260,25 @@ def maker(name: str, config: "Config", context: Context) -> Callable[[Host], Out
 
 def differs(name: str, old: Context, new: Context) -> bool:
     """True if this output, which one of the two at least has on, is another by what it is made of."""
-    before, after = old.config, new.config
-    return (
-        old.silence != new.silence
-        or any(before.sections.get(kind) != after.sections.get(kind) for kind in section_names(name))
-        or any(getattr(before.inverter, key) != getattr(after.inverter, key) for key in INVERTER_OPTIONS)
+    return old.silence != new.silence or any(
+        _value(what, old.config) != _value(what, new.config) for what in reads(name)
     )
+
+
+def reads(name: str) -> list[str]:
+    """All of the configuration that an output is made of: sections by name, options as section.option."""
+    try:
+        more = getattr(load(name), "READS", ())
+    except Exception:  # `make` meets the same error, and says it in full
+        more = ()
+    return [*section_names(name), *more]
+
+
+def _value(what: str, config: "Config") -> Any:
+    """The section, or the section.option; None where there is none."""
+    section, _, key = what.partition(".")
+    found = config.sections.get(section)
+    return getattr(found, key, None) if key else found
 
 
 def section_names(name: str) -> list[str]:

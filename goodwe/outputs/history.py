@@ -51,6 +51,7 @@ class HistorySettings(OutputSection):
 
 
 SECTIONS = (HistorySettings,)
+READS = ("inverter.plausibility", "inverter.pollinterval")
 
 
 class Written(Protocol):

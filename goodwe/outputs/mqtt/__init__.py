@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .output import MqttOutput
 
 SECTIONS = (MqttSettings, HomeAssistantSettings)
+READS = ("inverter.statefile", "inverter.offlinevalues")
 
 
 def make(settings: MqttSettings, context: Context) -> "MqttOutput":

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .output import WebOutput
 
 SECTIONS = (WebSettings,)
+READS = ("history", "mqtt.language", "inverter.pollinterval")
 
 
 def make(settings: WebSettings, context: Context) -> "WebOutput":
