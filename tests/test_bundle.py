@@ -46,6 +46,8 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.journal = None
+        self.journal_told = ...
+        """Said in place of it; ... for nothing else."""
         self.asked = []
         self.status = None
         for folder in ("etc", "var/log", "var/lib", "run", "proc", "sys", "dev"):
@@ -72,15 +74,17 @@ class Place:
         )
 
     def _run(self, command):
-        return self.journal if command[0] == "journalctl" else "active\n" if self.journal else None
+        if command[0] == "journalctl":
+            return self.journal if self.journal_told is ... else self.journal_told
+        return "active\n" if self.journal else None
 
     def _ask(self, path):
         if self.status is None:
             raise FileNotFoundError(path)
         return self.status
 
-    def files(self):
-        found = gathered(self.machine())
+    def files(self, **options):
+        found = gathered(self.machine(**options))
         return {file.name: file.text for file in found.files}, dict(found.left_out)
 
 
@@ -277,7 +281,7 @@ def test_secrets_of_a_text():
 
 def test_bundle_needs_nothing_to_be_there(place):
     files, left_out = place.files()
-    assert set(files) == {"versions.txt", "doctor.json"}
+    assert set(files) == {"summary.txt", "versions.txt", "doctor.txt", "doctor.json"}
     assert left_out == {
         "status": "no program runs, or it does not answer this user",
         "configuration": "No such file or directory",
@@ -310,7 +314,7 @@ def test_one_entry_that_fails_costs_no_other(place, monkeypatch):
 def test_nothing_is_begun_when_no_time_is_left(place):
     times = iter([0.0, 1.0, *[bundle.TIME_LEFT_AT + 1] * 20])
     found = gathered(place.machine(), clock=lambda: next(times))
-    assert [file.name for file in found.files] == ["versions.txt"]
+    assert [file.name for file in found.files] == ["summary.txt", "versions.txt"]
     assert {why for _, why in found.left_out} == {"no time left"}
 
 
@@ -322,6 +326,58 @@ def test_only_the_end_of_a_long_log_in_whole_lines(place, monkeypatch):
     assert len(kept) <= 1000
     assert kept.endswith("line 4998\nline 4999\n")
     assert re.match(r"line \d{4}\n", kept)
+
+
+LOG = "".join(
+    f"2026-11-26 0{n}:00:00,000 tell(1) - {level}: {text}\n"
+    for n, (level, text) in enumerate(
+        [("INFO", "started"), ("WARNING", "broker nas: password = Canary57"), *[("INFO", "well")] * 6]
+    )
+)
+
+
+def test_summary_stands_in_front_and_names_what_is_wrong(place):
+    place.status = json.loads((GOLDEN / "status.json").read_text())
+    place.write("etc/goodwe.conf", "# mine\n[mqtt]\n\nserver = nowhere.invalid\npassword = Canary57\n")
+    place.write("var/log/goodwe.log", LOG)
+    found = gathered(place.machine(uid=0), now=lambda: 1_795_662_000.0)
+    name, about, text, _ = found.files[0]
+    assert (name, about) == ("summary.txt", "read this first: the shortest of all that follows")
+    made, versions, doctor, status, configuration, log, left_out = text.split("\n\n")
+    assert re.fullmatch(r"Made 2026-11-\d\dT\d\d:00:00[+-]\d{4} by root", made)
+    assert versions.startswith("versions.txt, Python, packages, kernel:\nprogram 1.")
+    assert doctor.startswith("doctor.txt, what the doctor finds:\n")
+    assert re.search(r"^FAIL  broker-name +nowhere\.invalid: not known$", doctor, re.MULTILINE)
+    assert not re.search("^(OK|SKIP) ", doctor, re.MULTILINE)
+    assert doctor.endswith("\nIt cannot work like that.")
+    assert (
+        status
+        == "status.txt, how the running program stands:\n" + (GOLDEN / "status-long.txt").read_text().strip()
+    )
+    assert configuration.splitlines()[1:] == ["[mqtt]", "server = nowhere.invalid", "password = ***"]
+    assert log.splitlines()[1:] == [
+        "2026-11-26 01:00:00,000 tell(1) - WARNING: broker nas: password = ***",
+        *(f"2026-11-26 0{n}:00:00,000 tell(1) - INFO: well" for n in range(3, 8)),
+    ]
+    assert left_out.splitlines()[0] == "left out:"
+    assert "unit and rule: neither unit nor rule is installed" in left_out
+    assert_no_canary({"summary.txt": text}, b"Canary57")
+    assert SERIAL not in anonymous(found).files[0].text
+
+
+@pytest.mark.parametrize("journal", [None, "-- No entries --\n"])
+def test_journal_that_this_user_may_not_read_is_left_out_and_said(place, journal):
+    place.journal = "a line\n"
+    place.write("run/systemd/system/here", "")
+    place.write("etc/systemd/system/goodwe.service", "[Service]\n")
+    place.write("var/log/goodwe.log", "an older log\n")
+    files, left_out = place.files(uid=1000)
+    assert files["log/journal.log"] == "a line\n"
+    place.journal_told = journal
+    files, left_out = place.files(uid=1000)
+    assert left_out["log"] == "the unit's journal: this user may not read it; run with sudo"
+    assert "log/goodwe.log" in files
+    assert "log/journal.log" not in files
 
 
 def test_newest_rotated_logs_only_and_nothing_that_only_begins_so(place):

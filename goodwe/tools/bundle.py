@@ -1,8 +1,9 @@
 """`bundle`: one file for a bug report, which says what is in it before it is written.
 
 In it are the findings of the doctor, the status, configuration, log and unit without secrets, and the traffic
-before the last losses; each is a row of `ENTRIES`, and there is nothing else. It needs no running program and
-no right configuration, and is done in less than a minute whatever hangs.
+before the last losses; each is a row of `ENTRIES`. There is nothing else but a summary in front, for who has
+nothing but this file. It needs no running program and no right configuration, and is done in less than a
+minute whatever hangs.
 """
 
 import argparse
@@ -28,7 +29,7 @@ import simplejson
 from .. import capture, program
 from ..config.rules import secrets
 from ..errors import GoodWeError
-from . import captures, client, doctor
+from . import captures, client, doctor, status
 from .doctor.checks import Machine
 from .install.files import FILES, RULE, UNIT
 from .install.steps import shipped
@@ -41,12 +42,20 @@ LOG_BYTES, ROTATED_BYTES = 400_000, 200_000
 """Of the end of the log, and of each rotated one."""
 MOST_ROTATED = 2
 JOURNAL_LINES = 2000
+NO_ENTRIES = "-- No entries --"
 ROTATED = re.compile(r"(?:\.\d{1,3}|-\d{8})(?:\.gz)?")
 """Behind the name of the log."""
 MOST_CONFIGURATION = 1_000_000
 """Bytes."""
 MODE = 0o600
 STDOUT = "-"
+SUMMARY = "summary.txt"
+WELL = ("OK ", "SKIP ")
+"""Begin the doctor's lines about what is well."""
+TROUBLE = re.compile(r" - (?:WARNING|ERROR|CRITICAL): |systemd\[1\]: .*(?:[Ff]ail|[Ww]atchdog)")
+"""Stands in the lines of log and journal that ask for a person."""
+LAST_TROUBLES, LAST_LINES, LONGEST_LINE = 12, 5, 500
+"""Lines of a log in the summary, and characters of each."""
 PACKAGES = ("paho-mqtt", "pyudev", "simplejson", "ioctl-opt", "waitress", "prometheus-client", "amqtt")
 DROP_INS = "/etc/systemd/system/goodwe.service.d/*.conf"
 
@@ -55,12 +64,22 @@ class BundleError(GoodWeError):
     """A bundle that cannot be written; the text says what to do."""
 
 
+def nothing_of(text: str) -> str:
+    return ""
+
+
+def all_of(text: str) -> str:
+    return text
+
+
 class BundleFile(NamedTuple):
     """One file of the bundle."""
 
     name: str
     about: str
     text: str
+    in_short: Callable[[str], str] = nothing_of
+    """Gives the lines for the summary, of the text without secrets."""
 
 
 class Gathered(NamedTuple):
@@ -85,19 +104,35 @@ class BundleEntry(NamedTuple):
 
 
 def _doctor(machine: Machine) -> Iterator[BundleFile]:
-    findings = doctor.as_json(list(doctor.examine(machine)))
-    yield BundleFile("doctor.json", "what the doctor finds", _json(findings))
+    findings = list(doctor.examine(machine))
+    lines = [*(doctor.told(finding, 0) for finding in findings), doctor.summary(findings)]
+    yield BundleFile("doctor.txt", "what the doctor finds", "\n".join(lines) + "\n", _troubles)
+    yield BundleFile("doctor.json", "the same for a program", _json(doctor.as_json(findings)))
+
+
+def _troubles(text: str) -> str:
+    """The doctor's lines without those that say that something is well."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(WELL))
 
 
 def _status(machine: Machine) -> Iterator[BundleFile]:
     if machine.status is None:
         raise ValueError("no program runs, or it does not answer this user")
-    yield BundleFile("status.json", "how the running program stands", _json(machine.status))
+    text = status.shown(machine.status, status.Style(status.UNLIMITED, colours=False))
+    yield BundleFile("status.txt", "how the running program stands", f"{text}\n", all_of)
+    yield BundleFile("status.json", "the same for a program", _json(machine.status))
 
 
 def _configuration(machine: Machine) -> Iterator[BundleFile]:
     raw = _content(machine, machine.config_path, MOST_CONFIGURATION)
-    yield BundleFile("configuration.conf", f"{machine.config_path} without secrets", _text(raw))
+    about = f"{machine.config_path} without secrets"
+    yield BundleFile("configuration.conf", about, _text(raw), _settings)
+
+
+def _settings(text: str) -> str:
+    """The lines of a configuration that are neither empty nor a comment."""
+    lines = (line for line in text.splitlines(keepends=True) if line.strip())
+    return "".join(line for line in lines if line.lstrip()[0] not in "#;")
 
 
 def _log(machine: Machine) -> Iterator[BundleFile]:
@@ -110,16 +145,28 @@ def _log(machine: Machine) -> Iterator[BundleFile]:
         except FileNotFoundError:
             continue
         found = True
-        yield BundleFile(f"log/{os.path.basename(each)}", f"the last lines of {each}", _text(raw))
+        about = f"the last lines of {each}"
+        in_short = _last_troubles if each == path else nothing_of
+        yield BundleFile(f"log/{os.path.basename(each)}", about, _text(raw), in_short)
     if machine.unit_state:
-        journal = machine.run(
-            ["journalctl", "-u", "goodwe", "-n", str(JOURNAL_LINES), "--no-pager", "-o", "short-iso"]
-        )
-        if journal:
-            found = True
-            yield BundleFile("log/journal.log", "the last lines of the unit's journal", journal)
-    if not found:
+        command = ["journalctl", "-u", "goodwe", "-n", str(JOURNAL_LINES), "--no-pager", "-o", "short-iso"]
+        journal = machine.run(command) or ""
+        if not journal or NO_ENTRIES in journal[:100]:  # so some are told who may not read it
+            why = "this user may not read it; run with sudo" if machine.uid else "nothing is in it"
+            raise ValueError(f"the unit's journal: {why}")
+        about = "the last lines of the unit's journal"
+        yield BundleFile("log/journal.log", about, journal, _last_troubles)
+    elif not found:
         raise ValueError(f"there is neither {path} nor a journal of the unit")
+
+
+def _last_troubles(text: str) -> str:
+    """The last warnings and errors of a log, and its very last lines, which tell what is now."""
+    lines = text.splitlines()
+    troubles = [number for number, line in enumerate(lines) if TROUBLE.search(line)]
+    last = range(max(0, len(lines) - LAST_LINES), len(lines))
+    numbers = sorted({*troubles[-LAST_TROUBLES:], *last})
+    return "".join(f"{lines[number][:LONGEST_LINE]}\n" for number in numbers)
 
 
 def _losses(machine: Machine) -> Iterator[BundleFile]:
@@ -151,7 +198,7 @@ def _versions(machine: Machine) -> Iterator[BundleFile]:
         f"kernel {system.system} {system.release} {system.machine}",
         f"system {release[1] if release else 'unknown'}",
     ]
-    yield BundleFile("versions.txt", "Python, packages, kernel", "\n".join(lines) + "\n")
+    yield BundleFile("versions.txt", "Python, packages, kernel", "\n".join(lines) + "\n", all_of)
 
 
 def _installed(machine: Machine) -> Iterator[BundleFile]:
@@ -186,8 +233,13 @@ ENTRIES = (
 )
 
 
-def gathered(machine: Machine, clock: Callable[[], float] = time.monotonic) -> Gathered:
-    """All of the entries that can be had, without a secret in them."""
+def gathered(
+    machine: Machine, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
+) -> Gathered:
+    """All of the entries that can be had, without a secret in them, and the summary in front.
+
+    `clock` and `now` give seconds, the latter since 1970.
+    """
     end = clock() + TIME_LEFT_AT
     masker = masker_for(machine)
     files: list[BundleFile] = []
@@ -200,7 +252,8 @@ def gathered(machine: Machine, clock: Callable[[], float] = time.monotonic) -> G
             for file in entry.gather(machine):
                 is_configuration = file.name.endswith(".conf") and not file.name.startswith("installed")
                 masked = masker.configuration(file.text) if is_configuration else masker(file.text)
-                files.append(BundleFile(masker.known(file.name), masker.known(file.about), masked))
+                name, about = masker.known(file.name), masker.known(file.about)
+                files.append(BundleFile(name, about, masked, file.in_short))
         except PermissionError:
             left_out.append((entry.name, "this user may not read it; run with sudo"))
         except OSError as error:
@@ -208,7 +261,19 @@ def gathered(machine: Machine, clock: Callable[[], float] = time.monotonic) -> G
         except Exception as error:  # one that cannot be had must not cost the others
             told = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
             left_out.append((entry.name, masker(told)))
+    text = _summary(files, left_out, f"Made {_when(now())} by {'root' if not machine.uid else 'no root'}")
+    files = [BundleFile(SUMMARY, "read this first: the shortest of all that follows", text), *files]
     return Gathered(files, left_out, _serials(machine, files), _hosts(machine))
+
+
+def _summary(files: Sequence[BundleFile], left_out: Sequence[tuple[str, str]], made: str) -> str:
+    """The text for who wants to know first what is wrong, and has nothing but the bundle."""
+    parts = [made + "\n"]
+    shown = [(file, file.in_short(file.text)) for file in files]
+    parts += [f"{file.name}, {file.about}:\n{text}" for file, text in shown if text]
+    if left_out:
+        parts.append("left out:\n" + "".join(f"{name}: {why}\n" for name, why in left_out))
+    return "\n".join(parts)
 
 
 def masker_for(machine: Machine) -> Masker:
@@ -254,7 +319,7 @@ def anonymous(found: Gathered) -> Gathered:
         return HOME.sub(lambda one: f"{one[1]}{users.setdefault(one[2], f'user-{len(users) + 1}')}", text)
 
     files = []
-    for name, about, text in found.files:
+    for name, about, text, *_ in found.files:
         text = captures.with_serials(text, serials) if "<" in text else text
         files.append(BundleFile(replaced(name), replaced(about), replaced(text)))
     left_out = [(name, replaced(why)) for name, why in found.left_out]
@@ -382,7 +447,7 @@ def main(
     if not options.yes and ask is None:
         raise BundleError("nobody can be asked here whether what is in it may leave the house; add --yes")
     print("Looking at everything; this takes some seconds.", file=out, flush=True)
-    found = gathered(machine)
+    found = gathered(machine, now=now)
     if options.anonymous:
         found = anonymous(found)
     path = options.file or _name(found, now())
@@ -428,7 +493,7 @@ def listing(found: Gathered, path: str, width: int, *, is_anonymous: bool) -> st
     """All that is in it, for a person, in lines of at most `width` characters."""
     column = max(len(file.name) for file in found.files)
     lines = [f"In {'the bundle' if path == STDOUT else path} will be:"]
-    for name, about, text in found.files:
+    for name, about, text, *_ in found.files:
         size = f"{max(1, round(len(text.encode()) / 1000))} kB"
         lines += (
             [f"  {name:{column}} {size:>7}  {about}"]
@@ -451,7 +516,7 @@ def archive(files: Sequence[BundleFile], path: str, epoch: float) -> bytes:
     folder = os.path.basename(path).removesuffix(".tar.gz") if path != STDOUT else "goodwe-bundle"
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as tar:
-        for name, _, text in files:
+        for name, _, text, *_ in files:
             content = text.encode("utf-8", "backslashreplace")
             member = tarfile.TarInfo(f"{folder}/{name}")
             member.size, member.mode, member.mtime = len(content), MODE, int(epoch)

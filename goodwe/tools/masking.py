@@ -127,7 +127,7 @@ def _settings_masked(lines: Iterable[str], ours: Collection[str]) -> Iterator[st
 def _public_value(value: str) -> str:
     behind = COMMENT.search(value)
     bare, comment = (value[: behind.start()], _comment(value[behind.start() :])) if behind else (value, "")
-    return quoted(bare, is_path=bare.startswith("/")) + comment
+    return quoted(bare, is_path=bare.startswith(("/", "unix:/"))) + comment
 
 
 def _comment(line: str) -> str:

@@ -76,7 +76,7 @@ def main(arguments: list[str], machine: Machine, *, out: TextIO | None = None) -
     if options.json:
         print(simplejson.dumps(as_json(findings)), file=out)
     else:
-        print(_summary(findings), file=out)
+        print(summary(findings), file=out)
     return max((EXIT_CODES[finding.result.grade] for finding in findings), default=0)
 
 
@@ -163,7 +163,7 @@ def _caught(check: Check, machine: Machine) -> Result:
         return fail(f"the check itself failed: {type(error).__name__}: {error}", "please report it")
 
 
-def _summary(findings: Sequence[Finding]) -> str:
+def summary(findings: Sequence[Finding]) -> str:
     """A line for each group, and one for all."""
     lines = []
     for group in dict.fromkeys(finding.group for finding in findings):
