@@ -500,7 +500,25 @@ def test_readings_that_are_far_apart_on_purpose_are_not_late(patient):
 
 def test_device_that_the_running_program_cannot_open_is_named(patient):
     patient.status = {**STATUS, "inverters": {}, "places": [{"trouble": "cannot open /dev/hidraw0"}]}
-    check(patient("readings"), Grade.WARN, "cannot open /dev/hidraw0", "checks above")
+    check(patient("readings"), Grade.FAIL, "cannot open /dev/hidraw0", "checks above")
+
+
+def test_what_comes_and_is_never_whole_is_told_from_silence(patient):
+    places = [{"trouble": "", "refused": {"checksum error": 7, "garbage": 2}}, {"refused": {"garbage": 1}}]
+    patient.status = {**STATUS, "inverters": {}, "places": places}
+    check(patient("readings"), Grade.FAIL, "no reading of it is whole: checksum error 7, garbage 3", "cable")
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ({"history": {"state": "in trouble", "trouble": "disk I/O error"}}, "history: disk I/O error"),
+        ({"web": {"state": "waiting", "why_not": "Address already in use"}}, "web: Address already in use"),
+    ],
+)
+def test_output_that_cannot_work_now_is_named_with_its_reason(patient, output, told):
+    patient.status = {**STATUS, "outputs": {"mqtt": {"connections": {}}, **output}}
+    check(patient("parts"), Grade.WARN, told, "sudo nano /etc/goodwe.conf")
 
 
 def test_part_that_has_failed(patient):

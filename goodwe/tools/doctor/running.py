@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -118,9 +119,17 @@ def readings(machine: Machine) -> Result:
     known: dict[str, dict[str, Any]] = machine.status.get("inverters", {})
     places = machine.status.get("places", [])
     troubles = [str(place["trouble"]) for place in places if place.get("trouble")]
+    damage = _damage(places)
+    if not known and troubles:
+        return fail("; ".join(troubles), "see the checks above")
+    if not known and damage:
+        return fail(
+            f"something answers, and no reading of it is whole: {damage}",
+            "another USB cable, a short one, straight into the machine; it can be another device, too",
+        )
     if not known:
         return warn(
-            "; ".join(troubles) or "it runs, and no inverter has given a reading yet",
+            "it runs, and no inverter has given a reading yet",
             "see the checks above; some inverters answer only after the plug was pulled and put back",
         )
     away = [serial for serial, inverter in known.items() if not inverter.get("online")]
@@ -141,6 +150,14 @@ def readings(machine: Machine) -> Result:
     return ok(f"{len(known)} read")
 
 
+def _damage(places: list[dict[str, Any]]) -> str:
+    """How often what came over the wires was refused, by reason; empty for never."""
+    counts = Counter[str]()
+    for place in places:
+        counts.update(place.get("refused") or {})
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+
+
 def parts(machine: Machine) -> Result:
     """Optional parts of the running program that failed."""
     if machine.status is None:
@@ -154,6 +171,16 @@ def parts(machine: Machine) -> Result:
         return fail(
             f"given up after a failure: {names}",
             f"report it with the log, then restart it: {machine.restart}",
+        )
+    waiting = [
+        f"{name}: {trouble}"
+        for name, output in sorted(machine.status.get("outputs", {}).items())
+        if (trouble := output.get("trouble") or output.get("why_not"))
+    ]
+    if waiting:
+        return warn(
+            f"an output cannot work now, and tries again: {'; '.join(waiting)}",
+            f"mend what it names, or set its section right: sudo nano {shlex.quote(machine.config_path)}",
         )
     return ok("all parts work")
 
