@@ -33,6 +33,12 @@ def ask(path: str, request: str, *, within: float) -> Any:
     return answer
 
 
+def is_snapshot(answer: Any) -> bool:
+    """True for the answer of a program of ours to `status`, whatever its version."""
+    program = answer.get("program") if isinstance(answer, dict) else None
+    return isinstance(program, dict) and isinstance(program.get("pid"), int)
+
+
 def follow(path: str, request: str, *, within: float) -> tuple[Any, socket.socket, bytes]:
     """The answer to a request that lines follow: its head, the connection, and what came of the lines.
 

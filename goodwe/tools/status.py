@@ -134,7 +134,7 @@ def asked(pidfile: str, ask: Callable[[str], Any] | None = None) -> StatusAnswer
     for path in dict.fromkeys((paths.socket_beside(pidfile), paths.SYSTEMD_SOCKET)):
         try:
             snapshot = ask(path)
-            if not _is_of_ours(snapshot):
+            if not client.is_snapshot(snapshot):
                 raise ValueError(client.ANOTHER)
             return StatusAnswer(snapshot, "")
         except (FileNotFoundError, ConnectionRefusedError):
@@ -148,11 +148,6 @@ def asked(pidfile: str, ask: Callable[[str], Any] | None = None) -> StatusAnswer
                 continue
             trouble = trouble or f"no answer at {path}: {error}"
     return StatusAnswer(None, trouble)
-
-
-def _is_of_ours(snapshot: Any) -> bool:
-    program = snapshot.get("program") if isinstance(snapshot, dict) else None
-    return isinstance(program, dict) and isinstance(program.get("pid"), int)
 
 
 def shown(snapshot: Plain, style: Style) -> str:

@@ -262,8 +262,9 @@ class Machine:
             except (OSError, ValueError):
                 continue
             else:
-                if isinstance(answer, dict):
-                    return answer
+                if client.is_snapshot(answer):
+                    snapshot: dict[str, Any] = answer
+                    return snapshot
         return None
 
     @property
