@@ -225,6 +225,12 @@ def _uninstall(call: Call) -> int:
     return install.main("uninstall", call.rest, call.pidfile)
 
 
+def _setup(call: Call) -> int:
+    from .tools import setup
+
+    return setup.main(call.rest, _machine(call))
+
+
 def _machine(call: Call) -> "Machine":
     """The machine as the doctor looks at it."""
     from . import program
@@ -328,6 +334,25 @@ VERBS = (
         "check the configuration and show what is in force",
         _check_config,
         (Usage("", "checks the configuration and shows what is in force", "0; 2"),),
+    ),
+    Verb(
+        "setup",
+        "ask for the broker's host, user and password, try them, and write them down",
+        _setup,
+        (
+            Usage(
+                "",
+                "asks for the broker's host, user and password, tries them as `doctor` does, writes them into"
+                " the configuration, whose other lines stay as they are, and has the running program read it",
+                "0; 1 nothing was written; 2 wrong arguments or configuration",
+            ),
+            Usage(
+                "--server HOST --username NAME --password-stdin",
+                "the same without questions; `--port`; `--no-test` writes what was not tried",
+                "as above",
+            ),
+        ),
+        parser=_parser_of("setup"),
     ),
     Verb(
         "doctor",

@@ -6,7 +6,7 @@
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
 _shtab_GoodWe_py_history_subparsers=(day month year all events import correct replace name export check)
-_shtab_GoodWe_py_subparsers=(start stop restart reload status foreground check-config doctor bundle capture history decode replay simulate discovery demo install uninstall)
+_shtab_GoodWe_py_subparsers=(start stop restart reload status foreground check-config setup doctor bundle capture history decode replay simulate discovery demo install uninstall)
 
 _shtab_GoodWe_py_start_option_strings=(-h --help)
 _shtab_GoodWe_py_stop_option_strings=(-h --help)
@@ -15,6 +15,7 @@ _shtab_GoodWe_py_reload_option_strings=(-h --help)
 _shtab_GoodWe_py_status_option_strings=(-h --help --long --json --watch)
 _shtab_GoodWe_py_foreground_option_strings=(-h --help)
 _shtab_GoodWe_py_check_config_option_strings=(-h --help)
+_shtab_GoodWe_py_setup_option_strings=(-h --help --server --port --username --password-stdin --no-test)
 _shtab_GoodWe_py_doctor_option_strings=(-h --help --json --all --only)
 _shtab_GoodWe_py_bundle_option_strings=(-h --help --yes --anonymous)
 _shtab_GoodWe_py_capture_option_strings=(-h --help --seconds --megabytes)
@@ -52,7 +53,7 @@ _shtab_GoodWe_py_simulate___script_choices=(healthy stale-day-at-dawn day-kept-u
 _shtab_GoodWe_py_simulate___night_choices=(silent gone)
 _shtab_GoodWe_py_discovery_pos_0_choices=(clear)
 _shtab_GoodWe_py_demo___phases_choices=(1 3)
-_shtab_GoodWe_py_pos_0_choices=(start stop restart reload status foreground check-config doctor bundle capture history decode replay simulate discovery demo install uninstall)
+_shtab_GoodWe_py_pos_0_choices=(start stop restart reload status foreground check-config setup doctor bundle capture history decode replay simulate discovery demo install uninstall)
 
 _shtab_GoodWe_py_start__h_nargs=0
 _shtab_GoodWe_py_start___help_nargs=0
@@ -71,6 +72,10 @@ _shtab_GoodWe_py_foreground__h_nargs=0
 _shtab_GoodWe_py_foreground___help_nargs=0
 _shtab_GoodWe_py_check_config__h_nargs=0
 _shtab_GoodWe_py_check_config___help_nargs=0
+_shtab_GoodWe_py_setup__h_nargs=0
+_shtab_GoodWe_py_setup___help_nargs=0
+_shtab_GoodWe_py_setup___password_stdin_nargs=0
+_shtab_GoodWe_py_setup___no_test_nargs=0
 _shtab_GoodWe_py_doctor__h_nargs=0
 _shtab_GoodWe_py_doctor___help_nargs=0
 _shtab_GoodWe_py_doctor___json_nargs=0

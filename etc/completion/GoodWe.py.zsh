@@ -23,6 +23,7 @@ _shtab_GoodWe_py_commands() {
     reload:'have the running one read its configuration again'
     replay:'be an inverter out of a capture, on a socket'
     restart:'stop, then start'
+    setup:'ask for the broker'"'"'s host, user and password, try them, and write them down'
     simulate:'be an inverter, on a socket; or a fleet of programs, for a broker'
     start:'run in the background'
     status:'say whether it runs, and how things stand'
@@ -291,6 +292,18 @@ _shtab_GoodWe_py_restart_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_GoodWe_py_restart_defaults_added=0
 
+_shtab_GoodWe_py_setup_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--server[the broker\'s host\; several separated by commas]:HOST:"
+  "--port[the broker\'s port, which is never asked for]:PORT:"
+  "--username[user at the broker\; \'\' for none]:NAME:"
+  "--password-stdin[the password is the line on the standard input]"
+  "--no-test[write it without trying it]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_GoodWe_py_setup_defaults_added=0
+
 _shtab_GoodWe_py_simulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--listen[the socket]:unix:PATH:"
@@ -384,6 +397,7 @@ _shtab_GoodWe_py() {
         reload) _arguments -C -s $_shtab_GoodWe_py_reload_options ;;
         replay) _arguments -C -s $_shtab_GoodWe_py_replay_options ;;
         restart) _arguments -C -s $_shtab_GoodWe_py_restart_options ;;
+        setup) _arguments -C -s $_shtab_GoodWe_py_setup_options ;;
         simulate) _arguments -C -s $_shtab_GoodWe_py_simulate_options ;;
         start) _arguments -C -s $_shtab_GoodWe_py_start_options ;;
         status) _arguments -C -s $_shtab_GoodWe_py_status_options ;;

@@ -38,17 +38,26 @@ def read(path: str) -> tuple[str, int]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    return normalized(decoded(data, path)), mode
+
+
+def decoded(data: bytes, path: str) -> str:
+    """The text of a file with these bytes. Raises ConfigError for what is none."""
     if found := wide_encoding(data):
         raise ConfigError(f"{path}: not UTF-8 text (byte 0) in line 1: it is {found}; save it as UTF-8")
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = len(re.split(rb"\r\n|\r|\n", data[: error.start]))
         where = f"(byte {error.start}) in line {line}"
         raise ConfigError(f"{path}: not UTF-8 text {where}; save it as UTF-8") from error
+
+
+def normalized(text: str) -> str:
+    """The text of a file with its lines ended by a newline each, and without byte order marks."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     # The mark that Windows puts in front; where files were joined, it is inside.
-    return text.lstrip("\ufeff").replace("\n\ufeff", "\n"), mode
+    return text.lstrip("\ufeff").replace("\n\ufeff", "\n")
 
 
 class Source:
@@ -97,6 +106,24 @@ class Source:
         return next(
             (line for line, within, found in self._settings if (within, found) == (section, wanted)), 0
         )
+
+    def lines_of(self, section: str) -> range:
+        """Numbers of the lines from the section's heading to the next one; none without a heading."""
+        first = self.line_of(section, "")
+        headings = [line for line, _, key in self._settings if key is None and line > first]
+        return range(first, min(headings, default=len(self._lines) + 1)) if first else range(0)
+
+    def indent_below(self, line: int, section: str) -> str:
+        """The blanks before a setting of the section that is to stand below this line.
+
+        As many as the one above has: with more it would go on with that one's value, and with fewer the one
+        below would go on with its.
+        """
+        numbers = [number for number, within, key in self._settings if within == section and key is not None]
+        above = [number for number in numbers if number <= line]
+        nearest = above[-1] if above else min(numbers, default=0)
+        text = self._lines[nearest - 1] if nearest else ""
+        return text[: len(text) - len(text.lstrip())]
 
     def _malformed(self, error: configparser.Error) -> ConfigError:
         """An error about the form of the file; it never shows the line, which may hold a password."""

@@ -1,5 +1,6 @@
 """Is the broker there, does it let the program in, and does it take what the program has to say."""
 
+import contextlib
 import re
 import shlex
 import socket
@@ -7,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -202,6 +204,58 @@ def _withheld(machine: Machine, settings: Config) -> Result | None:
     told = f"it does not give back {', '.join(missing)}: it does not let us publish there, or keep, or read"
     remedy = "give this login the right to write and read there, at the broker; retained messages, too"
     return warn(told, remedy) if kept else fail(told, remedy)
+
+
+def may_publish(machine: Machine) -> Result:
+    """Publish an empty message that nobody keeps. For who sets it up: the doctor itself changes nothing.
+
+    It speaks MQTT 5: with 3.1.1 a broker drops without a word what it does not allow.
+    """
+    from ...outputs.mqtt.advice import UNPUBLISHED
+    from ...outputs.mqtt.client import PUBACK, REFUSED_FROM, Said
+
+    settings = machine.settings
+    if settings is None or not settings.mqtt.enabled:
+        return skip(_why_not(settings))
+    if machine.password_is_out_of_reach or _logged_in(machine).reason != 0:
+        return skip("the broker does not let us look")
+    topic, said = f"{settings.mqtt.topic}/setup/test", list[Said]()
+    # It has let us in a moment ago, but with the version of the file.
+    with contextlib.suppress(OSError, ValueError, StartError):
+        _publish(replace(settings.mqtt, protocol="5"), _logged_in(machine).host, topic, said.append)
+    reasons = [each.reasons[0] for each in said if each.packet == PUBACK]
+    if not reasons:
+        return skip("the broker does not say what it lets us publish")
+    if reasons[0] < REFUSED_FROM:
+        return ok(f"it lets us publish below {settings.mqtt.topic}")
+    why = UNPUBLISHED.get(reasons[0], f"reason {reasons[0]}")
+    return fail(
+        f"it does not let us publish at {topic} ({why})",
+        f"give this login the right to write below {settings.mqtt.topic}, at the broker",
+    )
+
+
+def _publish(mqtt: "MqttSettings", host: str, topic: str, heard: Callable[[Any], None]) -> None:
+    """Publish nothing there, and call `heard` with each answer. Raises OSError, ValueError, StartError."""
+    from ...outputs.mqtt.client import CONNACK, PUBACK, keepalive_seconds, new_client, set_patience
+    from ...outputs.mqtt.tls import tls_for
+
+    answers: dict[int, Any] = {}
+
+    def hear(said: Any) -> None:
+        answers[said.packet] = said
+        heard(said)
+
+    client = new_client(mqtt, f"{mqtt.clientid}-setup", tls_for(mqtt, host))
+    client.on_packet = hear
+    set_patience(client, len(mqtt.server))
+    client.connect(host, mqtt.port, keepalive_seconds(mqtt))
+    _turn(client, WITHIN, lambda: CONNACK in answers)
+    welcome = answers.get(CONNACK)
+    if welcome is not None and not welcome.reasons[0] and welcome.properties.get("MaximumQoS", 2):
+        client.publish(topic, b"", qos=1)
+        _turn(client, WITHIN, lambda: PUBACK in answers)
+    client.disconnect()
 
 
 def client_id(machine: Machine) -> Result:

@@ -140,6 +140,26 @@ class Machine:
         self.remembered: dict[str, object] = {}
         """For checks that share one look."""
 
+    def trying(self, settings: Config) -> "Machine":
+        """The same machine as if these were its settings, and no program ran with others."""
+
+        def nobody(path: str) -> Any:
+            raise FileNotFoundError(path)
+
+        other = Machine(
+            config_file=self.config_file,
+            pidfile=self.pidfile,
+            program=self.program,
+            options=self.options,
+            root=self._root,
+            environ=self.environ,
+            uid=self.uid,
+            run=self.run,
+            ask=nobody,
+        )
+        other.loaded = settings, [], None
+        return other
+
     # --- files
 
     def at(self, path: str) -> str:

@@ -25,6 +25,7 @@ REMEDIES = {
     errno.ENOSPC: "no space is left on its disk: sudo du -xh / | sort -h | tail",
     errno.EDQUOT: "no space is left for this user",
     errno.EACCES: "permission denied; run it with sudo",
+    errno.EBUSY: "it is mounted by itself, as in a container: change it where it comes from",
     errno.EPERM: "it cannot be changed; run it with sudo, and see lsattr",
 }
 
@@ -131,8 +132,8 @@ class System:
         except InstallError:
             return ""
 
-    def write(self, path: str, content: bytes, *, mode: int = 0o644, group: int = 0) -> None:
-        """Put a file of root there, whole or not at all. Raises InstallError."""
+    def write(self, path: str, content: bytes, *, mode: int = 0o644, user: int = 0, group: int = 0) -> None:
+        """Put a file there, of root unless said otherwise, whole or not at all. Raises InstallError."""
         if self.dry:
             return
         target = self.at(path)
@@ -143,7 +144,7 @@ class System:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 with os.fdopen(descriptor, "wb") as file:
-                    self._chown(descriptor, 0, group)
+                    self._chown(descriptor, user, group)
                     os.fchmod(descriptor, mode)
                     file.write(content)
                     file.flush()
