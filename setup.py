@@ -29,7 +29,8 @@ PACKAGES = find_packages(str(HERE), include=["goodwe", "goodwe.*", "DaemonPy"])
 # on a 64-bit kernel calls itself aarch64 too; there only the Python that installs a checkout can tell.
 READY_MADE = 'platform_machine in "x86_64 aarch64 arm64"'
 DEMO = [f"amqtt>=0.11; {READY_MADE}"] if sys.maxsize > 2**32 else []
-WEB = ["prometheus-client>=0.16", "waitress>=2.1"]
+PAGE = ["waitress>=2.1"]
+WEB = ["prometheus-client>=0.16", *PAGE]
 TEST = [
     "build>=1",
     "coverage>=7",
@@ -38,6 +39,7 @@ TEST = [
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-xdist>=3",
+    "selenium>=4.20",
     "shtab==1.13.0",  # what it makes is in the tree, and held by a test
 ]
 CHECK = ["mypy>=1.11", "ruff>=0.6", "types-simplejson", "types-waitress"]
@@ -98,7 +100,7 @@ setup(
         "ioctl-opt>=1.3",
         "simplejson>=3.18",
     ],
-    extras_require={"demo": DEMO, "web": WEB, "test": TEST + DEMO + WEB, "check": CHECK},
+    extras_require={"demo": DEMO + PAGE, "web": WEB, "test": TEST + DEMO + WEB, "check": CHECK},
     entry_points={"console_scripts": [f"goodwe-logger={NAME}.GoodWe:installed"]},
     classifiers=[
         "Environment :: No Input/Output (Daemon)",

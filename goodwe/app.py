@@ -34,16 +34,32 @@ SHORTEST_PAUSE = 1000
 """Milliseconds between two readings that leave room for another question."""
 
 
-def outputs(config: Config, loop: Loop, random: Random, actions: "App") -> Fanout:
+class TimeOfDay(NamedTuple):
+    """The time of day, as whoever runs the program has it."""
+
+    clock: Callable[[], float] = time.time
+    """Seconds since 1970."""
+    is_right: Callable[[], bool] = clock_is_right
+    """True if that is known to be true."""
+
+
+OF_THE_MACHINE = TimeOfDay()
+
+
+def outputs(
+    config: Config, loop: Loop, random: Random, actions: "App", *, time_of_day: TimeOfDay = OF_THE_MACHINE
+) -> Fanout:
     """The outputs that are switched on; what is off is not even imported. Raises StartError."""
-    return make_outputs(config, context_of(config, loop, random, actions))
+    return make_outputs(config, context_of(config, loop, random, actions, time_of_day))
 
 
-def context_of(config: Config, loop: Loop, random: Random, actions: "App") -> Context:
+def context_of(
+    config: Config, loop: Loop, random: Random, actions: "App", time_of_day: TimeOfDay = OF_THE_MACHINE
+) -> Context:
     """The surroundings of the outputs that are made of this configuration."""
     poll = config.inverter.pollinterval / 1000
     silence = 3 * poll if config.inverter.offlinevalues == "keep" else max(REPEAT_EVERY, poll)
-    return Context(loop, random, time.time, actions, config, silence, clock_is_right)
+    return Context(loop, random, time_of_day.clock, actions, config, silence, time_of_day.is_right)
 
 
 def _device(settings: InverterSettings) -> tuple[str, int, int]:

@@ -492,6 +492,7 @@ VERBS = (
                 " and a line for each message",
                 "0",
             ),
+            Usage("--web", "the same with the page, at an address that it says", "0"),
         ),
         parser=_parser_of("demo"),
     ),

@@ -25,7 +25,7 @@ from DaemonPy.memory import give_back, keep_one_heap
 from DaemonPy.signals import Wakeup
 
 from . import __version__, config, control, paths
-from .app import App, context_of, outputs
+from .app import OF_THE_MACHINE, App, TimeOfDay, context_of, outputs
 from .config import Config, make_log_folder
 from .errors import GoodWeError, RestartError, StartError
 from .instance import NAME, OLDER_ONES
@@ -196,11 +196,12 @@ class GoodWe(Daemon):
         *,
         configuration: str = paths.CONFIGURATION,
         load: "Load | None" = None,
+        time_of_day: TimeOfDay = OF_THE_MACHINE,
     ) -> None:
         """`pidfile` is the path of the daemon's pid file.
 
         `configuration` is the path that the `settings` and the `warnings` about them are from; `load` reads
-        them again, whatever the working directory is.
+        them again, whatever the working directory is. `time_of_day` is the machine's, but for the demo.
         """
         super().__init__(pidfile)
         self._control_path = paths.control_socket(os.path.abspath(pidfile), os.environ)
@@ -209,6 +210,7 @@ class GoodWe(Daemon):
         self._configuration = os.path.abspath(configuration)
         self._configuration_read = time.monotonic()
         self._was_there = os.path.exists(configuration)
+        self._time_of_day = time_of_day
         self._load = load or partial(config.load, self._configuration, required=True)
         self._log_file: LogFile | None = None
         self._state_lock: PidFile | None = None
@@ -234,8 +236,9 @@ class GoodWe(Daemon):
         try:
             self._become_user()
             self._state_lock = lock_state(self._settings.inverter.statefile)
-            make_outputs = partial(outputs, self._settings, loop, Random())
-            app = App(self._settings, loop, make_outputs, wall_clock=time.time)
+            clock, is_right = self._time_of_day
+            make_outputs = partial(outputs, self._settings, loop, Random(), time_of_day=self._time_of_day)
+            app = App(self._settings, loop, make_outputs, wall_clock=clock, clock_right=is_right)
         except GoodWeError as error:
             log.error("%s", error)
             raise DaemonStartError(str(error)) from error
@@ -245,7 +248,7 @@ class GoodWe(Daemon):
             loop.add(WatchdogPart(self.notifier, interval, loop.clock(), stuck=app.stuck))
         if self.notifier.is_heard:
             tell = self.notifier.status
-            app.heard = StatusLine(tell, app.inverters, clock=loop.clock, wall_clock=time.time).renew
+            app.heard = StatusLine(tell, app.inverters, clock=loop.clock, wall_clock=clock).renew
         if self.detached:
             loop.add(Caretaker(loop.clock(), self.keep_pidfile))
         log.info("GoodWeUSBLogger %s started, pid %d", __version__, os.getpid())
@@ -342,7 +345,7 @@ class GoodWe(Daemon):
             self._load,
             app=app,
             around=self,
-            context=lambda config: context_of(config, loop, Random(), app),
+            context=lambda config: context_of(config, loop, Random(), app, self._time_of_day),
             loop=loop,
             config=self._settings,
             warnings=self._warnings,
@@ -439,8 +442,8 @@ class GoodWe(Daemon):
         def guarded(listener: HearsLine) -> HearsLine:
             return lambda *line: group.call(partial(listener, *line))
 
-        now = loop.clock()
-        return capture.feed(app.tap, app.status(now), now=now, epoch=time.time(), guarded=guarded)
+        now, epoch = loop.clock(), self._time_of_day.clock()
+        return capture.feed(app.tap, app.status(now), now=now, epoch=epoch, guarded=guarded)
 
     def _control_failed(self, error: Exception, listening: control.ControlSocket) -> None:
         self._control_dropped(error)
@@ -473,7 +476,7 @@ class GoodWe(Daemon):
         return Snapshot(
             {
                 "version": VERSION,
-                "taken_epoch": time.time(),
+                "taken_epoch": self._time_of_day.clock(),
                 "program": program,
                 **status,
                 "dropped": dropped,

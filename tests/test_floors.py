@@ -73,7 +73,7 @@ FLOORS = [
     ["tools.pcapng", "tools.summary", "tools.reload", "tools.tables"],
     ["tools.decode", "tools.status", "tools.fleet", "tools.embedded_broker", "tools.discovery"],
     ["tools.history"],
-    ["tools.simulate"],
+    ["tools.simulate", "tools.demo_history"],
     ["tools.demo", "tools.replay"],
     ["service"],
     ["tools.doctor.checks", "tools.capture"],
@@ -86,6 +86,7 @@ FLOORS = [
     ["tools.masking"],
     ["tools.bundle"],
     ["cli"],
+    ["tools.fast_clock"],
     ["tools.manual"],
     ["tools.documents"],
 ]

@@ -12,8 +12,10 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -778,6 +780,38 @@ def test_demo_ends_by_itself_and_leaves_nothing(tmp_path):
     assert "Program:   GoodWe.py foreground" in shown
     assert list(tmp_path.iterdir()) == []
     assert time.monotonic() - began < 40
+
+
+def test_demo_with_a_page_shows_a_day_that_goes_on_and_the_years_before(tmp_path):
+    def told(name: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{address}api/{name}", timeout=10) as answer:
+            return json.load(answer)
+
+    with demonstrate(tmp_path, "--web", "--seconds", "120", "--start", "11:00") as demo:
+        shown = ""
+        while "/data  " not in shown:
+            line = demo.stdout.readline()
+            assert line, f"it ended after {shown}"
+            shown += line
+        address = re.search(r"^Page: +(http://127\.0\.0\.1:\d+/)", shown, re.MULTILINE)[1]
+        morning = told("day")
+        assert morning["date"][5:] == "06-21"
+        first, *_, last = [slot for slot in morning["slots"] if slot["readings"]]
+        assert (first["time"][11:16], last["time"][11:16]) >= ("06:00", "10:55")
+        wait_for(lambda: told("day")["slots"][-1]["from_epoch"] > last["from_epoch"], "it goes on")
+        now = told("now")
+        assert now["power_watts"] > 1000
+        assert [one["last_reading_seconds"] < 180 for one in now["inverters"]] == [True]
+        years = told("years")
+        assert [row["energy_kwh"] > 1000 for row in years["rows"]] == [True] * 3
+        month = told("month")
+        assert month["before_kwh"] > 100
+        # The counter of the inverter is that of the history: nothing was made twice, nothing in no time.
+        assert now["total_kwh"] == pytest.approx(years["total_kwh"], abs=1.0)
+        demo.send_signal(signal.SIGINT)
+        assert "The demo ends." in demo.communicate(timeout=60)[0]
+    assert demo.returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 # the doctor, beside the real program

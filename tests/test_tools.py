@@ -22,7 +22,7 @@ from goodwe.outputs.mqtt.client import paho_client
 from goodwe.outputs.mqtt.homeassistant import is_ours
 from goodwe.protocol import fields
 from goodwe.protocol.frame import KINDS, Frame, Splitter, frame
-from goodwe.tools import decode, demo, discovery, fleet, simulate
+from goodwe.tools import decode, demo, discovery, fast_clock, fleet, simulate
 from goodwe.transport.hidraw import wrap
 
 from .broker import PATIENCE, Mosquitto, Subscriber, free_port, needs_amqtt, wait_for
@@ -493,6 +493,36 @@ def test_demo_without_any_broker_says_what_to_install(monkeypatch):
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(GoodWeError, match=r"sudo apt-get install mosquitto, or.*pip install -e .\.\[demo\]"):
         demo.main([])
+
+
+def test_demo_without_what_the_page_needs_names_the_extra(monkeypatch):
+    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        GoodWeError, match=r"^the page needs waitress; install it: .*pip install -e .\.\[demo\].$"
+    ):
+        demo.main(["--web"])
+
+
+def test_demo_takes_another_port_where_the_one_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert demo._free_port(port) not in (0, port)
+    assert demo._free_port(port) == port
+
+
+def test_demo_with_a_page_goes_only_as_fast_as_the_history_can_see(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        demo.parse(["--web", "--speed", "241"])
+    assert "with --web, --speed can be 240 at most" in capsys.readouterr().err
+    assert demo.parse(["--speed", "1000"]).speed == 1000
+
+
+def test_fast_clock_goes_as_fast_as_it_is_told():
+    now = [100.0]
+    clock, is_right = fast_clock.fast(5000.0, 90.0, 60.0, lambda: now[0])
+    assert (clock(), is_right()) == (5600.0, True)
+    now[0] += 2
+    assert clock() == 5720.0
 
 
 def test_demo_whose_child_never_comes_gives_up(tmp_path, monkeypatch):

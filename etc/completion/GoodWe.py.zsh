@@ -102,6 +102,7 @@ _shtab_GoodWe_py_demo_options=(
   "--phases[of the inverter]:phases:(1 3)"
   "--speed[simulated seconds in a second]:speed:"
   "--start[simulated time of day]:HH:MM:"
+  "--web[with a page\: this day as it goes on, and a year that is made up]"
   "--seconds[end by itself after so long]:seconds:"
 )
 
@@ -317,6 +318,7 @@ _shtab_GoodWe_py_simulate_options=(
   "--seed[for the weather and the faults]:seed:"
   "--speed[simulated seconds in a second]:speed:"
   "--start[simulated time]:HH:MM:"
+  "--total[on its counter at midnight]:KWH:"
   "--night[what it does without sun]:night:(silent gone)"
   "--lose[lost queries and answers, 0..1]:P:"
   "--corrupt[answers with a wrong byte]:P:"

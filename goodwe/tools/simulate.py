@@ -222,7 +222,7 @@ class Simulation(Timer):
         self.closed = False
         self._options = options
         self._began = loop.clock()
-        self._day = Day(options.phases, seed=options.seed)
+        self._day = Day(options.phases, seed=options.seed, total_before=options.total)
         self._script = SCRIPTS[options.script].play
         self._inverter = Inverter(options.serial, length=options.length)
         self._port = Port(self._inverter, self._measure, _habits(options), Random(options.seed))
@@ -356,6 +356,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--speed", type=above_zero, default=1.0, help="simulated seconds in a second")
     made.add_argument("--start", type=time_of_day, default=12 * 3600, metavar="HH:MM", help="simulated time")
     made.add_argument(
+        "--total", type=_kilowatt_hours, default=4360.0, metavar="KWH", help="on its counter at midnight"
+    )
+    made.add_argument(
         "--night", choices=("silent", "gone"), default="silent", help="what it does without sun"
     )
     made.add_argument(
@@ -419,6 +422,10 @@ def _number(text: str, lowest: float, highest: float) -> float:
 
 def _probability(text: str) -> float:
     return _number(text, 0.0, 1.0)
+
+
+def _kilowatt_hours(text: str) -> float:
+    return _number(text, 0.0, 10_000_000.0)
 
 
 def _seconds(text: str) -> float:
