@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from goodwe.errors import GoodWeError
 from goodwe.events import Found, Info, Offline, Online, Reading, Remembered, Resting
+from goodwe.history.queries import Reader
 from goodwe.outputs.web import documents
 from goodwe.outputs.web.markup import EMPTY, Html, join, tag
 from goodwe.outputs.web.site import NO_HISTORY, STATIC
@@ -103,7 +104,7 @@ def test_every_link_of_every_page_is_answered(page):
     }
     assert len(links) > 35
     for link in links:
-        assert page.ask("/" + link.removeprefix("."))[0] == 200, link
+        assert page.ask_bytes("/" + link.removeprefix("."))[0] == 200, link
 
 
 @pytest.mark.parametrize(
@@ -176,6 +177,36 @@ def test_first_page_stands_while_the_loop_is_busy(path):
     assert page.ask("/")[0] == 200
     assert page.ask("/health")[0] == 503
     assert page.ask("/health")[2] == "The program does not answer now.\n"
+
+
+def test_first_page_opens_the_history_once(page, path, monkeypatch):
+    opened = []
+
+    def history():
+        opened.append(path)
+        return Reader(path)
+
+    monkeypatch.setattr(page.site, "_sources", replace(page.site._sources, history=history))
+    for address in ("/", "/?part=numbers", "/api/now"):
+        opened.clear()
+        page.body(address)
+        assert opened == [path], address
+
+
+def test_numbers_tell_the_broker_and_how_far_the_curve_goes(page):
+    whole, numbers = page.body("/"), page.body("/?part=numbers")
+    last = int(NOW) + 5 * 3600 - 300  # of the slots of the day, which ends at six
+    for body in (whole, numbers):
+        assert f'data-drawn="{DAY} {last}"' in body
+        (broker,) = re.findall(r'<div data-live="broker">.*?</div>', body)
+        assert "127.0.0.1:1883" in broker
+        assert "Waiting messages" in broker
+
+
+def test_page_without_an_inverter_waits_for_one():
+    body = Page(None).body("/")
+    assert 'data-live="broker"' in body
+    assert "<figure" not in body
 
 
 def test_numbers_alone_come_without_the_curve(page):

@@ -110,6 +110,11 @@ def names(inverters: Iterable[InverterRow]) -> dict[str, str]:
     return {one.serial: one.name for one in inverters if one.name}
 
 
+def newest(history: Reader) -> int:
+    """The start of the last slot that was read of any inverter, in seconds since 1970; 0 without one."""
+    return max((row.slot.start for row in history.latest().values() if row.slot is not None), default=0)
+
+
 def day(history: Reader, date: datetime.date, serial: str) -> JsonObject:
     """The slots of a local day, and what the day was for each inverter; of one, with `serial`, or of all."""
     serials = history.chain(serial) if serial else None

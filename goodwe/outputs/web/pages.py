@@ -23,6 +23,8 @@ MENU = (
     ("events", "events"),
     ("health", "health"),
 )
+WRAPPED = ("mode", "strings", "lines")
+"""Cells of an inverter that may be longer than a line."""
 PAGE_OF = {BY_DAY: "month", BY_MONTH: "year", BY_YEAR: "years"}
 """The page that shows a period by these steps."""
 
@@ -41,6 +43,7 @@ def page(here: str, title: str, words: Words, base: str, *body: object) -> Html:
         tag("title", f"{title} - GoodWe"),
         *[tag("link", rel="stylesheet", href=f"static/{sheet}.css") for sheet in ("page", "chart")],
         tag("link", rel="icon", href="static/icon.svg", type="image/svg+xml"),
+        tag("link", rel="apple-touch-icon", href="static/icon-192.png"),
         tag("link", rel="manifest", href="manifest.webmanifest"),
         tag("script", src="static/page.js", defer=True),
     )
@@ -55,8 +58,11 @@ def page(here: str, title: str, words: Words, base: str, *body: object) -> Html:
 # --- now
 
 
-def now(told: JsonObject, today: object, broker: object, words: Words) -> Html:
-    """The page of this moment. `today` is the curve so far, if it is to be there; `broker` lines about it."""
+def now(told: JsonObject, today: object, broker: object, words: Words, drawn: str = "") -> Html:
+    """The page of this moment. `today` is the curve so far, if it is to be there; `broker` lines about it.
+
+    `drawn` changes whenever there is more of the curve.
+    """
     power = tag("div", words.power(told["power_watts"]), class_="big", data_live="power_watts")
     dial = told["rated_watts"] and Html(
         charts.dial(told["power_watts"], told["rated_watts"], title=words["power"], words=words)
@@ -70,10 +76,19 @@ def now(told: JsonObject, today: object, broker: object, words: Words) -> Html:
         for name, key, value in facts
         if value is not None
     ]
+    lines_of_broker = card(tag("div", broker, data_live="broker"))
     if not told["inverters"]:
-        return join(card(tag("p", words.title("no inverter yet"))), broker)
-    head = tag("div", dial and tag("div", dial, data_live="dial"), tag("div", power, *lines), class_="now")
-    return join(card(head), today and card(today), card(_inverters(told["inverters"], words)), card(broker))
+        return join(card(tag("p", words.title("no inverter yet"))), lines_of_broker)
+    head = tag(
+        "div",
+        dial and tag("div", dial, data_live="dial"),
+        tag("div", power, *lines),
+        class_="now",
+        data_drawn=drawn,
+    )
+    return join(
+        card(head), today and card(today), card(_inverters(told["inverters"], words)), lines_of_broker
+    )
 
 
 def card(*body: object) -> Html:
@@ -112,13 +127,17 @@ def _inverter(row: JsonObject, names: Sequence[str], words: Words) -> Html:
         tag("b", row["name"]),
         row["model"] and join(" ", row["model"]),
         scope="row",
-        data_label=words.title(names[0]),
     )
     told = [
-        tag("td", tag("span", cell, data_live=f"{row['serial']} {key}"), data_label=words.title(name))
+        tag("td", _cell(row["serial"], key, cell), data_label=words.title(name))
         for name, key, cell in zip(names[1:], keys, cells, strict=True)
     ]
     return tag("tr", named, *told)
+
+
+def _cell(serial: str, key: str, cell: object) -> Html:
+    """A value that is renewed; a number is not parted from its unit."""
+    return tag("span", cell, data_live=f"{serial} {key}", class_="unbroken" if key not in WRAPPED else None)
 
 
 def _mode(row: JsonObject, words: Words) -> object:
@@ -129,12 +148,15 @@ def _mode(row: JsonObject, words: Words) -> object:
     return row["mode"] or ""
 
 
-def _pairs(pairs: Sequence[JsonObject], words: Words) -> str:
-    return "; ".join(
+def _pairs(pairs: Sequence[JsonObject], words: Words) -> Html:
+    texts = [
         f"{words.number(pair['volts'], 1)} V {words.number(pair['amperes'] or 0, 1)} A"
         for pair in pairs
         if pair["volts"]
-    )
+    ]
+    ends = [";"] * (len(texts) - 1) + [""]
+    spans = [tag("span", text, end, class_="unbroken") for text, end in zip(texts, ends, strict=False)]
+    return join(*[part for span in spans for part in (span, " ")])
 
 
 def _seen(row: JsonObject, words: Words) -> object:
@@ -326,7 +348,7 @@ def period(told: JsonObject, choice: JsonObject, words: Words) -> Html:
     ]
     return join(
         tag("div", *_around(kind, date, choice, words), class_="steps"),
-        card(tag("figure", *drawn), _totals(told, words)),
+        card(tag("figure", *drawn, _legend_of_bars(told, words)), _totals(told, words)),
         downloads(
             name, {"date": date.isoformat() if kind != BY_YEAR else "", "serial": choice["serial"]}, words
         ),
@@ -339,6 +361,21 @@ def bar_chart(told: JsonObject, serial: str, words: Words, size: charts.Size, *,
     if not linked:
         bars = [bar._replace(href="") for bar in bars]
     return charts.bar_chart(bars, unit="kWh", title=period_title(told, words), words=words, size=size)
+
+
+def _legend_of_bars(told: JsonObject, words: Words) -> Html | None:
+    """Which bar is of which year; None where there is one kind alone."""
+    if told["before_kwh"] is None:
+        return None
+    year, month = int(told["period"][:4]), told["period"][5:]
+    names = [words.month_of(one, int(month)) if month else str(one) for one in (year, year - 1)]
+
+    def sample(kind: str) -> Html:
+        bar = tag("rect", x=9, y=0, width=14, height=10, class_=kind)
+        return tag("svg", bar, class_="sample", viewBox="0 0 32 10", aria_hidden="true")
+
+    kinds = zip(("bar", "before"), names, strict=True)
+    return tag("ul", *[tag("li", sample(kind), name) for kind, name in kinds], class_="legend")
 
 
 def period_title(told: JsonObject, words: Words) -> str:

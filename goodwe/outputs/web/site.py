@@ -83,6 +83,17 @@ class Request(NamedTuple):
     """The path of a reverse proxy, without a slash at its end; empty without one."""
 
 
+class _FromHistory(NamedTuple):
+    """The history's share of the page of this moment, which can do without."""
+
+    names: Mapping[str, str] = {}
+    """By serial."""
+    today: object = None
+    """The curve so far, or why there is none."""
+    drawn: str = ""
+    """Changes whenever the curve does."""
+
+
 @dataclass(frozen=True)
 class Sources:
     """Where the values come from; all can be asked in any thread."""
@@ -221,20 +232,25 @@ class WebSite:
     # --- the pages
 
     def _now(self, request: Request) -> Response:
-        words, told = request.words, self._now_told(request.words)
+        words = request.words
+        kept = self._kept(words, curve=request.query.get("part") != "numbers")
         broker = health.broker(self._status_or_nothing(), words)
-        today = None if request.query.get("part") == "numbers" else self._today(words)
-        return self._page(request, "now", words.title("now"), pages.now(told, today, broker, words))
+        body = pages.now(self._now_told(kept.names, words), kept.today, broker, words, kept.drawn)
+        return self._page(request, "now", words.title("now"), body)
 
-    def _today(self, words: Words) -> object:
-        """The curve so far, or why there is none."""
+    def _kept(self, words: Words, *, curve: bool) -> _FromHistory:
+        """The history's share of this moment, with the curve if it is wanted, or with why there is none."""
+        kept = _FromHistory()
         try:
-            with self._history() as history:
-                told = data.day(history, self._date(""), "")
-                names = data.names(history.inverters())
+            with self._history(words) as history:
+                kept = kept._replace(names=data.names(history.inverters()))
+                if curve:
+                    told = data.day(history, self._date(""), "")
+                    kept = kept._replace(today=pages.curve(told, data.POWER, kept.names, words))
+                return kept._replace(drawn=f"{self._date('')} {data.newest(history)}")
         except (Problem, GoodWeError) as error:
-            return tag("p", error if isinstance(error, Problem) else words["no data"], class_="faint")
-        return pages.curve(told, data.POWER, names, words)
+            why = error if isinstance(error, Problem) else words["no data"]
+            return kept._replace(today=tag("p", why, class_="faint") if curve else None)
 
     def _day(self, request: Request) -> Response:
         words, date = request.words, self._date(request.query.get("date", ""))
@@ -297,7 +313,7 @@ class WebSite:
 
     def _told(self, name: str, request: Request) -> Any:
         if name == "now":
-            return self._now_told(request.words)
+            return self._now_told(self._kept(request.words, curve=False).names, request.words)
         if name == "health":
             status = self._sources.status()
             return {"program": dict(self._sources.program()), **health.told(status)}
@@ -357,14 +373,8 @@ class WebSite:
 
     # --- what they are made of
 
-    def _now_told(self, words: Words) -> data.JsonObject:
-        try:
-            with self._history() as history:
-                inverters = history.inverters()
-        except (Problem, GoodWeError):  # the page of this moment needs no history
-            inverters = []
-        live = self._sources.live.inverters
-        return data.now(live, data.names(inverters), self._sources.wall_clock(), words.language)
+    def _now_told(self, names: Mapping[str, str], words: Words) -> data.JsonObject:
+        return data.now(self._sources.live.inverters, names, self._sources.wall_clock(), words.language)
 
     def _status_or_nothing(self) -> Mapping[str, Any]:
         try:

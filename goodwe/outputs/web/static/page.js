@@ -10,9 +10,6 @@ function number(value, digits) {
 
 // --- the first page: the server draws it, this puts its newer self in place
 
-const WHOLE = 60; // of so many times once with the curve
-let times = 0;
-
 async function fetched(address) {
   try {
     const answer = await fetch(new URL(address, document.baseURI), { cache: "no-store" });
@@ -24,15 +21,16 @@ async function fetched(address) {
 
 const live = (where) => [...where.querySelectorAll("[data-live]")];
 
+// What the page is made of: which values, and how far the curve goes.
+const made = (where) =>
+  [where.querySelector(".now")?.dataset.drawn, ...live(where).map((one) => one.dataset.live)].join();
+
 async function renew() {
   if (document.hidden) return;
-  times += 1;
-  const next = await fetched(times % WHOLE ? "?part=numbers" : ".");
+  const next = await fetched("?part=numbers");
   if (next === null) return;
-  const names = (where) => live(where).map((one) => one.dataset.live).join();
-  const whole = times % WHOLE === 0 || names(document) !== names(next);
-  if (whole && !cursorShown) {
-    const page = times % WHOLE ? await fetched(".") : next;
+  if (made(document) !== made(next) && !cursorShown) {
+    const page = await fetched(".");
     if (page === null) return;
     document.querySelector("main").replaceWith(document.adoptNode(page.querySelector("main")));
     cursors();
