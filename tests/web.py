@@ -1,16 +1,21 @@
-"""For tests of the page: a history whose values are known, and the page without a network."""
+"""For tests of the page: histories, one whose values are known and one that is made up; the page, with a network
+and without."""
 
+import contextlib
 import datetime
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from goodwe.history import dates, schema
+from goodwe.history import dates, madeup, schema
+from goodwe.history.madeup import MadeUpRoof
 from goodwe.history.queries import Reader
 from goodwe.outputs.web.latest import Latest
+from goodwe.outputs.web.server import Server, listening
+from goodwe.outputs.web.settings import Address
 from goodwe.outputs.web.site import Sources, WebSite
 
 ROOF, BARN = "15000DTU166W0157", "1010KDTU18<b>&02"
@@ -118,6 +123,31 @@ def _add_events(connection: sqlite3.Connection) -> None:
     )
 
 
+def made_up_history(path: Path) -> str:
+    """A history at `path` as of a home: two inverters, two years until NOW. Its path."""
+    roofs = [
+        MadeUpRoof(ROOF, 1, 3000.0, "GW5000D-NS", "South roof"),
+        MadeUpRoof("1010KDTU18600002", 3, 8000.0, "GW10K-DT", "Barn"),
+    ]
+    madeup.write(str(path), roofs, until=DAY + datetime.timedelta(1), days=800, with_slots=12, seed=3)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM slots WHERE start > ?", (NOW,))
+        connection.execute("DELETE FROM events WHERE at > ?", (NOW,))
+    return str(path)
+
+
+@contextlib.contextmanager
+def served(application: Callable[..., Any]) -> Iterator[str]:
+    """The address, without a slash at its end, at which a real server answers with it."""
+    at = listening(Address("127.0.0.1", 0))
+    server = Server(application, at)
+    try:
+        yield f"http://127.0.0.1:{at.getsockname()[1]}"
+    finally:
+        server.close()
+        server._thread.join(5)
+
+
 class Page:
     """The page of a house, asked without a network."""
 
@@ -128,6 +158,7 @@ class Page:
         status: Mapping[str, Any] | Exception = STATUS,
         metrics: bool = False,
         hosts: Sequence[str] = ("localhost", "raspberrypi"),
+        frame: str = "'none'",
     ) -> None:
         """`history` is the path of its file; `status` that of the app, or why there is none."""
         self.live = Latest(lambda: NOW)
@@ -147,7 +178,7 @@ class Page:
                 metrics=(lambda: b"goodwe_up 1\n") if metrics else None,
             ),
             hosts=lambda: hosts,
-            frame="'none'",
+            frame=frame,
             language="en",
         )
 
