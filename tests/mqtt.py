@@ -32,12 +32,18 @@ def reading(when: float = 1_700_000_000.0, serial: str = SERIAL, **values: Any) 
 
 
 def config(
-    mqtt: MqttSettings, *, discovery: bool = False, statefile: str = "", prefix: str = "homeassistant"
+    mqtt: MqttSettings,
+    *,
+    discovery: bool = False,
+    statefile: str = "",
+    prefix: str = "homeassistant",
+    history: str = "",
 ) -> Config:
     """Of a program with these settings of MQTT."""
     switch = "on" if discovery else "off"
     text = f"[inverter]\nstatefile = {statefile}\n"
     text += f"[homeassistant]\ndiscovery = {switch}\nprefix = {prefix}\n"
+    text += f"[history]\nfile = {history}\n" if history else ""
     return parse(text, "test")[0].having(mqtt)
 
 
@@ -52,10 +58,11 @@ class Running:
         actions: Any = None,
         statefile: str = "",
         prefix: str = "homeassistant",
+        history: str = "",
     ) -> None:
         """`actions` are what commands can do."""
         self.loop = Loop(time.monotonic)
-        settings = config(mqtt, discovery=discovery, statefile=statefile, prefix=prefix)
+        settings = config(mqtt, discovery=discovery, statefile=statefile, prefix=prefix, history=history)
         context = Context(self.loop, Random(1), time.time, actions, settings, 300.0)
         self.output = make(mqtt, context)
         self._stop = False

@@ -26,7 +26,7 @@ FLOORS = [
     ["guard", "databases"],
     ["history", "history.dates", "history.scaling", "history.schema"],
     ["history.gaps", "history.queries", "history.spreadsheets"],
-    ["history.recorder", "history.soundness"],
+    ["history.recorder", "history.soundness", "history.alarms"],
     ["history.days"],
     ["history.archive"],
     ["history.changes", "history.madeup"],
@@ -56,6 +56,7 @@ FLOORS = [
     ["outputs.mqtt.pool"],
     ["outputs.mqtt.feature"],
     [
+        "outputs.mqtt.alarms",
         "outputs.mqtt.backlog",
         "outputs.mqtt.commands",
         "outputs.mqtt.discovery",

@@ -283,6 +283,38 @@ SHEETS = {
     "units in cells": "date;energy\n2026-01-01;1,5 kWh\n2026-01-02;12,3 kWh\n",
     "tabs": "Fecha\tProducción (kWh)\n2026/01/01\t1.5\n2026/01/02\t12.3\n",
     "readings of a day": "time,eDay\n2026-01-01 08:00,0.5\n2026-01-01 21:00,1.5\n2026-01-02T21:00:00,12.3\n",
+    # GetOutput of api.pvoutput.org: records end with a semicolon, the newest first, NaN for what is not known
+    "pvoutput service": "20260102,12300,3.075,0,0,2070,11:00,Fine,6,10,NaN,NaN,NaN,NaN;"
+    "20260101,1500,0.375,0,0,NaN,NaN,Not Sure,NaN,NaN,NaN,NaN,NaN,NaN",
+    # GetStatus with h=1: date, time, energy so far in Wh, efficiency, power, average, ...
+    "pvoutput live service": "20260102,18:30,12300,3.075,0,0,0.000,NaN,NaN,NaN,NaN;"
+    "20260102,12:00,6100,1.525,2070,2050,0.5,NaN,NaN,NaN,NaN;20260101,18:30,1500,0.375,0,0,0,NaN,NaN,NaN,NaN;"
+    "20260101,12:00,700,0.175,300,290,0.1,NaN,NaN,NaN,NaN",
+    # what pvoutput.org takes of daily and of live data
+    "pvoutput loader": "Output Date,Generated,Exported,Peak Power,Peak Time,Conditions\n"
+    "31/12/25,0.0 kWh,0,0,,Rain\n01/01/26,1.5 kWh,0,2070,11:00,Fine\n02/01/26,12.3 kWh,0,2070,11:00,Fine\n",
+    "pvoutput live table": "Date,Time,Energy,Efficiency,Power\n02/01/26,6:30PM,12.300kWh,3.1kWh/kW,0W\n"
+    "02/01/26,12:00PM,6.100kWh,1.5kWh/kW,2070W\n01/01/26,6:30PM,1.500kWh,0.4kWh/kW,0W\n31/12/25,6:30PM,0.000kWh,0,0W\n",
+    # a month of Sunny Explorer, as its manual and SBFspot have it
+    "sunny explorer": "sep=;\r\nVersion CSV1|Tool SE|Linebreaks CR/LF|Delimiter semicolon|Decimalpoint comma|Precision 3\r\n"
+    "\r\n;SN: 2100514862;SN: 2100514862\r\n;SB 5000TL-20;SB 5000TL-20\r\n;2100514862;2100514862\r\n"
+    ";Gesamtertrag;Tagesertrag\r\n;Counter;Analog\r\ndd.MM.yyyy;kWh;kWh\r\n"
+    "01.01.2026;4360,457;1,500\r\n02.01.2026;4372,757;12,300\r\n",
+    "sbfspot with slashes": "sep=,\nVersion CSV1|Tool SBFspot3.9.12 (Linux)|Linebreaks LF|Delimiter comma|Decimalpoint dot|Precision 3\n"
+    "\n,SN: 1,SN: 1\n,SB 5000TL-20,SB 5000TL-20\n,2100514862,2100514862\n,Total yield,Day yield\n,Counter,Analog\n"
+    "MM/dd/yyyy,kWh,kWh\n01/01/2026,4360.457,1.500\n01/02/2026,4372.757,12.300\n",
+    # a month of the SEMS portal: a page about the plant, then the table, then its sum
+    "sems month": "Monthly Report;;;;;;\n"
+    + "".join(f"fact {n};x;;;;;\n" for n in range(19))
+    + "Date;Plant;Classification;Capacity(kW);PV(kWh);Sell(kWh);Buy(kWh);Income(EUR)\n"
+    "01.01.2026;My roof;Residential;4,0;1,5;0,9;8,1;0,2\n02.01.2026;My roof;Residential;4,0;12,3;9,9;2,1;1,5\n"
+    "Total;;;;13,8;10,8;10,2;1,7\n",
+    # GoodWe's EzExplorer: readings, of which the counter of the day counts
+    "ezexplorer": "Time,Vpv1(V),Vpv2(V),Pac(W),E-Day(kWh),E-Total(kWh)\n2026.01.01 08:00:00,300,0,20,0.0,4360.0\n"
+    "2026.01.01 17:00:00,300,0,20,1.5,4361.5\n2026.01.02 17:00:00,300,0,20,12.3,4373.8\n",
+    "power is no energy": "Zeit;Solarproduktion [W];PV-Ertrag [kWh]\n01.01.2026 12:00;700;1,5\n02.01.2026 12:00;2070;12,3\n",
+    "excel says its separator": "sep=|\r\nDatum|Ertrag in kWh, ohne Speicher|kWh\r\n01.01.2026|x;y|1,5\r\n02.01.2026|x;y|12,3\r\n",
+    "no name above the dates": ";PV generation [Wh]\n01.01.2026;1.500\n02.01.2026;12.300\n",
     "heading below a title": "My roof\n\ndate;kWh\n2026-01-01;1,5\n2026-01-02;12,3\n",
 }
 
@@ -335,6 +367,13 @@ def test_import_leaves_alone_what_was_read(path, tmp_path):
         ("date,kWh\n2026-01-01,9999\n", "1 lines are not understood"),
         ("date,kWh\n2026-01-01,5\n2026-01-01,3\n", "1 lines are not understood"),
         ("date,kWh\n", "there is no day in it"),
+        ("Time,PV(W),Load(W)\n2026-01-01 12:00,700,100\n", "is not understood: a heading must name"),
+        (
+            ";Total yield;Power\ndd/MM/yyyy HH:mm:ss;kWh;kW\n01/01/2026 12:00:00;4360.1;0.7\n",
+            "no day's energy in it",
+        ),
+        (";Day yield;Day yield\ndd.MM.yyyy;kWh;kWh\n01.01.2026;1;2\n", "it has 2 inverters in one table"),
+        ("sep=\na;b\n", "is not understood"),
         ("PK\0\0", "it is no text"),
     ],
 )

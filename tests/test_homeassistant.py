@@ -9,7 +9,16 @@ import pytest
 
 from goodwe import __version__
 from goodwe.config import parse
-from goodwe.outputs.mqtt.homeassistant import RETIRED, Announcer, discovery_topic, is_ours, object_id
+from goodwe.outputs.mqtt.alarms import LOOK_EVERY
+from goodwe.outputs.mqtt.homeassistant import (
+    ALARMS,
+    RETIRED,
+    Announcer,
+    discovery_topic,
+    is_ours,
+    object_id,
+)
+from goodwe.outputs.mqtt.message import ALARM_ENTITIES
 from goodwe.protocol import fields
 
 SERIAL = "1006KDTU13500023"
@@ -35,11 +44,11 @@ UNITS = {
 }
 
 
-def announced(phases=3, *, keep=False, control=False, language="en", serial=SERIAL, infos=INFOS):
+def announced(phases=3, *, keep=False, control=False, language="en", serial=SERIAL, infos=INFOS, alarms=None):
     settings, _ = parse("", "test")
     mqtt = replace(settings.mqtt, commands=control, control=control, language=language)
     announcer = Announcer(settings.homeassistant, mqtt, silence=300.0, follows_online=keep)
-    return announcer.message(serial, phases, infos)
+    return announcer.message(serial, phases, infos, alarms)
 
 
 def payload(**options):
@@ -205,6 +214,28 @@ def test_control_is_what_commands_are_made_of():
     assert (limit["min"], limit["max"], limit["step"]) == (0, 100, 1)
     assert payload(control=True)["cmps"]["stop"]["cmd_t"] == f"goodwe-command/{SERIAL}/stop"
     assert payload(control=False)["cmps"]["limit"] == {"p": "number"}
+
+
+def test_alarms_are_components_by_the_rules():
+    components = payload(alarms=dict.fromkeys(ALARMS, True))["cmps"]
+    assert set(components) == set(payload()["cmps"]) | set(ALARMS)
+    assert tuple(ALARMS) == ALARM_ENTITIES
+    for key in ALARMS:
+        component = components[key]
+        assert set(component) <= COMPONENT_KEYS
+        assert component["stat_t"] == f"goodwe/{SERIAL}/alarms"
+        assert component["uniq_id"] == f"goodwe_{SERIAL}_{key}"
+        assert component["exp_aft"] > 3 * LOOK_EVERY, "a message may be late"
+        assert not {"unit_of_meas", "stat_cla", "avty_t"} & set(component)
+    assert components["lowProduction"]["dev_cla"] == "problem"
+    assert {components[key]["dev_cla"] for key in ("faultBegan", "faultEnded")} == {"timestamp"}
+
+
+def test_alarm_that_cannot_be_known_is_taken_back():
+    components = payload(alarms={"faultBegan": True, "lowProduction": False})["cmps"]
+    assert components["lowProduction"] == {"p": "binary_sensor"}
+    assert components["faultBegan"]["p"] == "sensor"
+    assert "faultEnded" not in components
 
 
 def test_component_that_was_retired_is_removed(monkeypatch):

@@ -12,7 +12,9 @@ import pytest
 
 from goodwe.config import parse
 from goodwe.events import Answer, Found, Info, Offline, Reading, Remembered, Resting
-from goodwe.outputs.mqtt import discovery
+from goodwe.history import archive, schema
+from goodwe.history.recorder import Happened
+from goodwe.outputs.mqtt import alarms, discovery
 from goodwe.outputs.mqtt.client import MQTT5, paho_client
 from goodwe.outputs.mqtt.payload import data_json
 from goodwe.outputs.mqtt.store import Store
@@ -25,6 +27,7 @@ from .mqtt import DATA, ONLINE, OTHER, SERIAL, VALUES, feature, reading, serving
 from .proxy import Proxy
 
 CONFIG = f"homeassistant/device/goodwe_{SERIAL}/config"
+ALARMS = f"goodwe/{SERIAL}/alarms"
 BACKLOG = f"goodwe/{SERIAL}/backlog"
 protocols = pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 
@@ -157,7 +160,7 @@ def test_without_discovery_nothing_of_it_is_imported(mosquitto):
         f"text += '[mqtt]\\nserver = 127.0.0.1\\nport = {mosquitto.port}\\n'\n"
         "settings, _ = config.parse(text, 'test'); loop = Loop(time.monotonic)\n"
         "outputs(settings, loop, Random(), None)\n"
-        "features = ('homeassistant', 'discovery', 'values', 'sums', 'backlog', 'store', 'commands', 'retained')\n"
+        "features = ('homeassistant', 'discovery', 'values', 'sums', 'backlog', 'store', 'commands', 'retained', 'alarms')\n"
         "print([name for name in features if f'goodwe.outputs.mqtt.{name}' in sys.modules], 'sqlite3' in sys.modules)"
     )
     command = [sys.executable, "-c", program]
@@ -191,6 +194,38 @@ def test_values_arrive_with_qos_2_exactly_once(run, mosquitto):
     wait_for(lambda: mosquitto.log.count("Received PUBREL") == len(fields.RUNNING), "the second half")
     subscriber.nothing(0.3)
     subscriber.close()
+
+
+def test_alarms_are_announced_said_kept_and_taken_back(run, mosquitto, subscriber, tmp_path, monkeypatch):
+    monkeypatch.setattr(alarms, "NEWS_AFTER", 0.2)
+    path, state = str(tmp_path / "history.db"), str(tmp_path / "state.json")
+    connection = archive.connected(path)
+    inverter = archive.number_of(connection, SERIAL, 1_700_000_000.0)
+    archive.put_event(
+        connection, inverter, Happened(time.time() - 60, SERIAL, schema.FAULT_ON, 9, "utility loss")
+    )
+    connection.close()
+    options = {"discovery": True, "statefile": state}
+    running = run(mosquitto.port, {**options, "history": path}, alarms=True)
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    running.tell(reading())
+    assert "faultBegan" not in json.loads(subscriber.until(CONFIG)[1])["cmps"], "nobody has looked yet"
+    assert json.loads(subscriber.until(ALARMS)[1])["faults"][0]["code"] == 9
+    running.tell(reading())
+    components = json.loads(subscriber.until(CONFIG)[1])["cmps"]
+    assert components["faultBegan"]["stat_t"] == ALARMS
+    assert components["lowProduction"] == {"p": "binary_sensor"}, "there are no years, and no neighbours"
+    late = Subscriber(mosquitto.port, ALARMS)
+    assert late.next()[2] is True
+    running.stop()
+    running = run(mosquitto.port, options)
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    running.tell(reading())
+    assert json.loads(subscriber.until(CONFIG)[1])["cmps"]["faultBegan"] == {"p": "sensor"}
+    assert late.until(ALARMS, "")[1] == ""
+    late.close()
 
 
 def test_sum_of_all(run, mosquitto, subscriber):

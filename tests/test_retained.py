@@ -14,6 +14,7 @@ from .mqtt import ONLINE, feature, reading
 from .test_tools import kept_at
 
 SERIAL, OTHER = "1006KDTU13500023", "53600DSN201W0051"
+ALARMS = f"goodwe/{SERIAL}/alarms"
 DATA, PAC = f"goodwe/{SERIAL}/data", f"goodwe/{SERIAL}/pac"
 LIMIT = f"goodwe-command/{SERIAL}/limit/state"
 ANNOUNCED = f"homeassistant/device/goodwe_{SERIAL}/config"
@@ -21,10 +22,13 @@ SUM = "goodwe/sum/data"
 
 
 def options(*lines: str):
-    return parse("[mqtt]\n" + "\n".join(lines), "test")[0].mqtt
+    return parse("[history]\n[mqtt]\n" + "\n".join(lines), "test")[0].mqtt
 
 
-EVERYTHING = ("retain = on", "sum = on", "values = on", "valuesretain = on", "commands = on", "control = on")
+EVERYTHING = (
+    *("retain = on", "sum = on", "values = on", "valuesretain = on", "alarms = on"),
+    *("commands = on", "control = on"),
+)
 
 
 class Broker:
@@ -129,11 +133,12 @@ def test_options_that_are_off_again_are_taken_back_once(path):
     broker = Broker()
     retained = begin(path, broker)
     retained.take_back()
-    assert {DATA, PAC, LIMIT, SUM} <= set(broker.got)
+    assert {DATA, PAC, LIMIT, SUM, ALARMS} <= set(broker.got)
     assert f"goodwe/{SERIAL}/online" not in broker.got
     assert Path(path).exists(), "nobody has acknowledged it"
     broker.answer()
     assert (retained.left, load(path)) == (0, {ONLINE})
+    assert retained.was_kept(ALARMS), "Home Assistant is to be told"
     again = Broker()
     begin(path, again).take_back()
     assert again.got == []
@@ -142,13 +147,14 @@ def test_options_that_are_off_again_are_taken_back_once(path):
 @pytest.mark.parametrize(
     ("lines", "topics"),
     [
-        (["values = on", "valuesretain = on"], {DATA, SUM}),
-        (["retain = on", "sum = on"], {PAC}),
-        (["retain = on"], {SUM, PAC}),
-        (["sum = on", "values = on"], {DATA, SUM, PAC}),
-        (["valuesretain = on"], {DATA, SUM, PAC}),
+        (["alarms = on"], {DATA, SUM, PAC}),
+        (["values = on", "valuesretain = on"], {DATA, SUM, ALARMS}),
+        (["retain = on", "sum = on"], {PAC, ALARMS}),
+        (["retain = on"], {SUM, PAC, ALARMS}),
+        (["sum = on", "values = on"], {DATA, SUM, PAC, ALARMS}),
+        (["valuesretain = on"], {DATA, SUM, PAC, ALARMS}),
         (list(EVERYTHING), set()),
-        ([*EVERYTHING, "topic = roof"], {DATA, SUM, PAC}),
+        ([*EVERYTHING, "topic = roof"], {DATA, SUM, PAC, ALARMS}),
         ([*EVERYTHING, "commandtopic = orders"], {LIMIT}),
         ([*EVERYTHING[:-1], "control = off"], {LIMIT}),
     ],
@@ -157,7 +163,9 @@ def test_only_what_is_not_to_be_kept_any_more_is_taken_back(path, lines, topics)
     begin(path, Broker(), *EVERYTHING).note(SERIAL, 3)
     broker = Broker()
     begin(path, broker, *lines).take_back()
-    assert set(broker.got) & {DATA, SUM, PAC, *([LIMIT] if "commands = on" in lines else [])} == topics
+    assert (
+        set(broker.got) & {DATA, SUM, PAC, ALARMS, *([LIMIT] if "commands = on" in lines else [])} == topics
+    )
 
 
 def test_lost_connection_and_little_room_take_it_back_later(path):

@@ -14,6 +14,11 @@ from typing import NamedTuple
 from ..errors import HistoryError
 
 MOST_BYTES = 32 * 2**20
+SEPARATOR_LINE = "sep="
+"""Begins the line by which Excel knows the separator."""
+SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
+HEADING_WITHIN = 40
+"""Lines; portals put a page about the plant above their tables."""
 LARGEST_KWH = 4000.0
 """More in a day no inverter on a USB cable makes."""
 FIRST_YEAR = 1980
@@ -24,13 +29,20 @@ DATE_NAMES = "date datum data fecha jour day dag tag giorno dia día time timest
 ENERGY_NAMES = (
     "energy energykwh energywh energie energia energía energygenerated generated generation generatedenergy"
     " kwh wh yield dailyyield production produktion produzione producción produção ertrag tagesertrag"
-    " opbrengst dagopbrengst opgewekt eday energytoday tagesenergie etoday"
+    " opbrengst dagopbrengst opgewekt eday energytoday tagesenergie etoday dayyield pv pvgeneration"
+    " pvproduction pvenergy pvertrag pverzeugung erzeugung solarproduction solarproduktion productie"
 )
+DAY_YIELDS = ("dayyield", "dailyyield", "tagesertrag", "dagopbrengst")
+"""The channel of a day's energy in the files of Sunny Explorer, Sunny Data Control and SBFspot."""
 PEAK_NAMES = "peak peakpower peakw peakwatts spitzenleistung piekvermogen picodepotencia maxpower pmax"
 SERIAL_NAMES = "serial serialnumber seriennummer serienummer inverter"
 SUM_WORDS = ("total", "sum", "summe", "totaal", "totale", "gesamt", "average", "mean", "mittel")
 UNITS = {"wh": 1.0, "kwh": 1000.0, "mwh": 1_000_000.0}
 POWER_UNITS = {"w": 1.0, "kw": 1000.0}
+
+
+DATE_FORM = re.compile(r"(d+[./-]M+[./-]y+|M+[./-]d+[./-]y+|y+[./-]M+[./-]d+)( H+:m+(:s+)?)?")
+"""Stands above the dates in files of SMA, alone or with a time behind it."""
 
 
 class RefusedLine(NamedTuple):
@@ -96,8 +108,9 @@ def read(text: str, *, today: datetime.date, unit: str = "", order: str = "") ->
     `unit` of the energy and `order` of the date (`dmy` or `mdy`) where the file leaves it open. Raises
     HistoryError where it is not to be understood at all.
     """
+    text = _lines(text)
     separator = _separator(text)
-    rows = _rows(text, separator)
+    rows = _rows(text.removeprefix(f"{SEPARATOR_LINE}{separator}"), separator)
     if not rows:
         raise HistoryError("there is nothing in it")
     columns, rows = _columns(rows)
@@ -107,6 +120,8 @@ def read(text: str, *, today: datetime.date, unit: str = "", order: str = "") ->
     if len(kept) < len(rows):
         taken.append(f"lines with sums are left out: {', '.join(str(r.line) for r in rows if r not in kept)}")
     dated = list(_with_dates(kept, columns, order, today, refused))
+    if _is_newest_first(dated, columns):
+        dated.reverse()
     scale, comma_is_thousands = _scale(dated, columns, unit, taken)
     days: dict[tuple[str, datetime.date], ImportedDay] = {}
     for row, date in dated:
@@ -123,10 +138,19 @@ def read(text: str, *, today: datetime.date, unit: str = "", order: str = "") ->
 # --- lines and columns
 
 
+def _lines(text: str) -> str:
+    """The text with a line for each record: what pvoutput.org's service answers has semicolons in between."""
+    records = re.fullmatch(r"\s*(\d{8},[^;\n]*;)+(\d{8},[^;\n]*)?\s*", text)
+    return text.replace(";", "\n") if records else text
+
+
 def _separator(text: str) -> str:
+    said = text.removeprefix(SEPARATOR_LINE)[:1]
+    if said != text[:1] and said in SEPARATORS:
+        return said
     first = [line for line in text.splitlines() if line.strip()][:20]
-    counts = {mark: min((line.count(mark) for line in first), default=0) for mark in ";\t,"}
-    return next((mark for mark in ";\t," if counts[mark]), ";" if ";" in text else ",")
+    counts = {mark: min((line.count(mark) for line in first), default=0) for mark in SEPARATORS}
+    return next((mark for mark in SEPARATORS if counts[mark]), ";" if ";" in text else ",")
 
 
 def _rows(text: str, separator: str) -> list[_Row]:
@@ -145,18 +169,42 @@ def _rows(text: str, separator: str) -> list[_Row]:
 
 def _columns(rows: list[_Row]) -> tuple[_Columns, list[_Row]]:
     """The columns, by a heading within the first lines or by what stands in them; and the lines below."""
-    for at, row in enumerate(rows[:10]):
-        names = [_plain(cell) for cell in row.cells]
-        date, energy = _find(names, DATE_NAMES), _find(names, ENERGY_NAMES)
+    for at, row in enumerate(rows[:HEADING_WITHIN]):
+        names = ["" if _is_power(cell) else _plain(cell) for cell in row.cells]
+        energy, date = _find(names, ENERGY_NAMES), _find(names, DATE_NAMES)
+        if date < 0 and energy > 0 and not names[0] and at + 1 < len(rows) and _parts(_cell(rows[at + 1], 0)):
+            date = 0  # a heading that leaves the first column's name out
         if date >= 0 and energy >= 0:
-            found = _Columns(date, energy, _find(names, PEAK_NAMES), _find(names, SERIAL_NAMES), row.cells)
+            peaks = [_plain(cell) for cell in row.cells]
+            found = _Columns(date, energy, _find(peaks, PEAK_NAMES), _find(names, SERIAL_NAMES), row.cells)
             return found, rows[at + 1 :]
+        if DATE_FORM.fullmatch(row.cells[0]):
+            return _channels(rows[:at], row), rows[at + 1 :]
     cells = rows[0].cells
     if len(cells) >= 2 and _parts(cells[0]) and _number(cells[1], thousands=False) is not None:
         peak = 5 if len(cells) >= 7 else -1  # as pvoutput.org gives it
         return _Columns(0, 1, peak, -1, []), rows
+    if len(cells) >= 3 and _parts(cells[0]) and re.fullmatch(r"\d\d:\d\d", cells[1]):
+        return _Columns(0, 2, -1, -1, []), rows  # its live form: date, time, the day's energy so far
     known = "a date (date, Datum, fecha ...) and an energy (energy, kWh, Ertrag, opbrengst ...)"
     raise HistoryError(f"line {rows[0].line} is not understood: a heading must name {known}")
+
+
+def _channels(above: Sequence[_Row], units: _Row) -> _Columns:
+    """The columns of a table of SMA: a line with the form of the date and with units, above it channels."""
+    for row in reversed(above):
+        found = [at for at, cell in enumerate(row.cells) if _plain(cell) in DAY_YIELDS]
+        if len(found) > 1:
+            raise HistoryError(f"it has {len(found)} inverters in one table; save one for each")
+        if found:
+            heading = [f"{cell} ({_cell(units, at)})" for at, cell in enumerate(row.cells)]
+            return _Columns(0, found[0], -1, -1, [units.cells[0], *heading[1:]])
+    raise HistoryError("there is no day's energy in it (Day yield, Tagesertrag); the table of a month has it")
+
+
+def _is_power(heading: str) -> bool:
+    """True for what is measured in W or kW: no energy, whatever its name."""
+    return re.search(r"(?i)(?<![a-z])k?w(?![a-z])", heading) is not None
 
 
 def _plain(name: str) -> str:
@@ -171,8 +219,7 @@ def _find(names: Sequence[str], known: str) -> int:
 
 
 def _described(columns: _Columns, separator: str) -> Iterator[str]:
-    name = {";": "semicolons", ",": "commas", "\t": "tabs"}[separator]
-    yield f"columns are separated by {name}"
+    yield f"columns are separated by {SEPARATORS[separator]}"
     if not columns.heading:
         yield "no heading: taken as pvoutput.org has it, the date first, the energy second"
         return
@@ -207,7 +254,7 @@ def _with_dates(
 ) -> Iterator[tuple[_Row, datetime.date]]:
     parts = {row.line: _parts(_cell(row, columns.date)) for row in rows}
     known = [one for one in parts.values() if one is not None]
-    chosen = order or _order(known)
+    chosen = order or _order_of_form(columns) or _order(known)
     for row in rows:
         one = parts[row.line]
         try:
@@ -221,6 +268,12 @@ def _with_dates(
             refused.append(RefusedLine(row.line, f"{date} cannot be: it is in the future, or too long ago"))
         else:
             yield row, date
+
+
+def _order_of_form(columns: _Columns) -> str:
+    """The order that a form of the date above it says, as dd/MM/yyyy; empty without one."""
+    form = columns.heading[columns.date] if columns.heading else ""
+    return {"d": "dmy", "M": "mdy"}.get(form[:1], "") if DATE_FORM.fullmatch(form) else ""
 
 
 def _order(parts: Sequence[tuple[int, int, int, str]]) -> str:
@@ -256,6 +309,18 @@ def _date(one: tuple[int, int, int, str], order: str) -> datetime.date:
     year = third if third >= 100 else 2000 + third
     day, month = (first, second) if order == "dmy" else (second, first)
     return datetime.date(year, month, day)
+
+
+def _is_newest_first(dated: Sequence[tuple[_Row, datetime.date]], columns: _Columns) -> bool:
+    if len(dated) < 2:
+        return False
+    (first, began), (last, ended) = dated[0], dated[-1]
+    if began != ended:
+        return began > ended
+    if not any(":" in cell for cell in first.cells[columns.date : columns.date + 2]):
+        return False  # one day twice, without a time: nobody knows which is right
+    made, in_the_end = (_number(_cell(row, columns.energy), thousands=False) or 0.0 for row in (first, last))
+    return made > in_the_end
 
 
 # --- energies

@@ -1,11 +1,16 @@
 """Our side of it: the simulated inverter and the real program between it and a broker."""
 
+import datetime
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+
+from goodwe.history import archive, madeup, schema
+from goodwe.history.recorder import Happened
 
 GOODWE = str(Path(__file__).parents[2] / "GoodWe.py")
 SERIAL = "15000SIM268W0001"
@@ -15,13 +20,16 @@ PATIENCE = 30.0
 class House:
     """Simulator and program as processes, with their files in a folder."""
 
-    def __init__(self, servers: str, port: int, *, mqtt: str = "", inverter: str = "") -> None:
+    def __init__(
+        self, servers: str, port: int, *, mqtt: str = "", inverter: str = "", history: bool = False
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="goodwe-house-"))
         self._socket = self._folder / "inv.sock"
         self._config = self._folder / "goodwe.conf"
         self._config.write_text(
             f"[inverter]\ndevice = unix:{self._socket}\nstatefile = {self._folder}/state.json\n{inverter}"
             f"[mqtt]\nserver = {servers}\nport = {port}\n{mqtt}"
+            + (f"[history]\nfile = {self._folder}/history.db\n" if history else "")
         )
         self._simulator: subprocess.Popen[bytes] | None = None
         self._program: subprocess.Popen[bytes] | None = None
@@ -30,6 +38,16 @@ class House:
         """The inverter is there, at noon unless `options` of simulate say otherwise."""
         command = [sys.executable, GOODWE, "simulate", "--listen", f"unix:{self._socket}", *options]
         self._simulator = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def make_up_years(self) -> None:
+        """Three of them, until yesterday, and a fault of an hour ago that has not ended."""
+        path = str(self._folder / "history.db")
+        today = datetime.date.today()
+        madeup.write(path, [madeup.MadeUpRoof(SERIAL)], until=today, days=3 * 365, with_slots=0)
+        connection = archive.connected(path)
+        number = archive.number_of(connection, SERIAL, 0.0)
+        archive.put_event(connection, number, Happened(time.time() - 3600, SERIAL, schema.FAULT_ON, 9, ""))
+        connection.close()
 
     def unplug(self) -> None:
         self._end(self._simulator)

@@ -164,6 +164,35 @@ def s12_home_assistant_and_rabbitmq() -> Figures:
     return everything_is_shown(rabbitmq, "3.1.1")
 
 
+def s13_alarms() -> Figures:
+    """Alarms out of a history of three years: known, shown as they are, and taken back when they are off."""
+    figures = {}
+    with mosquitto() as (host, port):
+        house = House(host, port, mqtt="alarms = on\n", history=True)
+        home = Home(host, port, protocol="5")
+        try:
+            house.plug("--start", "12:00")
+            house.make_up_years()
+            house.start()
+            home.start()
+            figures["a fault's times"] = seconds_until(
+                lambda: "T" in home.state("_last_fault_ended"), "both times are known", 180.0
+            )
+            began, ended = home.state("_last_fault_began"), home.state("_last_fault_ended")
+            assert began < ended, (began, ended)
+            (low,) = [state for name, state in home.states().items() if name.endswith("_production_too_low")]
+            assert low["state"] in ("off", "unknown"), (
+                low
+            )  # it depends on the hour whether it can be told yet
+            assert low["attributes"]["device_class"] == "problem", low
+            assert "faults" in low["attributes"], low
+            assert home.troubles == [], home.troubles
+        finally:
+            home.stop()
+            house.stop()
+    return figures
+
+
 def s20_program_that_was_killed() -> Figures:
     """kill -9: the connection is off at once, the values are unavailable when they are too old."""
     figures = {}

@@ -33,6 +33,7 @@ def features(settings: MqttSettings, context: Context) -> list[str]:
         "discovery": context.config.homeassistant.discovery,
         "values": settings.values,
         "sums": settings.sum,
+        "alarms": settings.alarms,
         "commands": settings.commands,
         "backlog": bool(settings.backlog),
     }

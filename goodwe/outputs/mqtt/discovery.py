@@ -27,7 +27,7 @@ class Discovery(Feature):
         self._random = random
         self._announced: dict[str, Message] = {}
         """Serial to its announcement that subscribers know."""
-        self._made: dict[str, tuple[tuple[int, dict[str, Values]], Message]] = {}
+        self._made: dict[str, tuple[tuple[int, dict[str, Values], dict[str, bool]], Message]] = {}
         """Serial to its announcement, behind what that was made of."""
         self._due: dict[str, float] = {}
         """Serial to when it is announced again to a Home Assistant that has started."""
@@ -64,10 +64,10 @@ class Discovery(Feature):
 
     def _message(self, inverter: PublishedInverter) -> Message:
         """The announcement; it is asked for at each reading, and hardly ever another one than before."""
-        of = inverter.phases, dict(inverter.infos)
+        of = inverter.phases, dict(inverter.infos), dict(inverter.alarms)
         made = self._made.get(inverter.serial)
         if made is None or made[0] != of:
-            message = self._announcer.message(inverter.serial, inverter.phases, inverter.infos)
+            message = self._announcer.message(inverter.serial, *of)
             made = self._made[inverter.serial] = of, message
         return made[1]
 

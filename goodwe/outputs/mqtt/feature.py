@@ -41,6 +41,8 @@ class PublishedInverter:
     """0 until it is known."""
     infos: dict[str, Values] = field(default_factory=dict)
     """Its answers about itself, by published name."""
+    alarms: dict[str, bool] = field(default_factory=dict)
+    """Entities of Home Assistant for alarms: True for one that there is, False for one to be taken back."""
     newest: Reading | Resting | None = None
     """Its last message that is still true: the first thing that a new connection carries."""
     has_arrived: bool = False

@@ -13,7 +13,7 @@ import simplejson
 from ... import __version__
 from ...protocol import fields, texts
 from ...protocol.fields import Field, Values
-from .message import Message
+from .message import LOW_PRODUCTION, Message, alarms_topic
 
 if TYPE_CHECKING:
     from .settings import HomeAssistantSettings, MqttSettings
@@ -63,13 +63,22 @@ class Announcer:
         self._expire_after = int(silence + MARGIN)
         self._follows_online = follows_online
 
-    def message(self, serial: str, phases: int, infos: Mapping[str, Values]) -> Message:
-        """The announcement of one inverter; `infos` is what it told about itself."""
+    def message(
+        self,
+        serial: str,
+        phases: int,
+        infos: Mapping[str, Values],
+        alarms: Mapping[str, bool] | None = None,
+    ) -> Message:
+        """The announcement of one inverter; `infos` is what it told about itself.
+
+        `alarms` are those of ALARMS that are announced, with True, or taken back.
+        """
         name = object_id(serial)
         payload = {
             "dev": self._device(serial, name, infos.get("idInfo", {})),
             "o": ORIGIN,
-            "cmps": self._components(serial, name, phases),
+            "cmps": self._components(serial, name, phases, alarms or {}),
         }
         topic = discovery_topic(self._prefix, serial)
         return Message(topic, simplejson.dumps(payload, sort_keys=True), qos=1, retain=True)
@@ -85,7 +94,9 @@ class Announcer:
         }
         return {key: value for key, value in device.items() if value}
 
-    def _components(self, serial: str, name: str, phases: int) -> dict[str, dict[str, Any]]:
+    def _components(
+        self, serial: str, name: str, phases: int, alarms: Mapping[str, bool]
+    ) -> dict[str, dict[str, Any]]:
         data, online = (f"{self._mqtt.topic}/{serial}/{leaf}" for leaf in ("data", "online"))
         alive: dict[str, Any] = {"stat_t": data, "exp_aft": self._expire_after}
         if self._follows_online:
@@ -98,6 +109,8 @@ class Announcer:
         components["connectivity"] = {**CONNECTIVITY, "stat_t": online}
         for key in CONTROLS:
             components[key] = self._control(key, serial, online)
+        for key, is_known in alarms.items():
+            components[key] = _alarm(key, alarms_topic(f"{self._mqtt.topic}/{serial}"), is_known)
         for key, component in components.items():
             if len(component) > 1:
                 component["uniq_id"] = f"{name}_{key}"
@@ -146,6 +159,12 @@ def _available(online: str) -> dict[str, str]:
     return {"avty_t": online, "pl_avail": "1", "pl_not_avail": "0"}
 
 
+def _alarm(key: str, topic: str, is_known: bool) -> dict[str, Any]:
+    """A component that shows an alarm; where nothing can be known of it, what removes it."""
+    alarm = ALARMS[key]
+    return {**alarm, "stat_t": topic, "exp_aft": ALARMS_EXPIRE} if is_known else {"p": alarm["p"]}
+
+
 def _sensor(row: Field) -> dict[str, Any]:
     sensor: dict[str, Any] = {
         "p": "sensor",
@@ -186,6 +205,33 @@ CONNECTIVITY = {
     "pl_on": "1",
     "pl_off": "0",
 }
+ALARMS: dict[str, dict[str, Any]] = {
+    "faultBegan": {
+        "p": "sensor",
+        "name": "Last fault began",
+        "dev_cla": "timestamp",
+        "ent_cat": "diagnostic",
+        "val_tpl": "{{ value_json.faultBegan }}",
+    },
+    "faultEnded": {
+        "p": "sensor",
+        "name": "Last fault ended",
+        "dev_cla": "timestamp",
+        "ent_cat": "diagnostic",
+        "val_tpl": "{{ value_json.faultEnded }}",
+    },
+    LOW_PRODUCTION: {
+        "p": "binary_sensor",
+        "name": "Production too low",
+        "dev_cla": "problem",
+        "val_tpl": "{{ {true: '1', false: '0'}.get(value_json.lowProduction) }}",
+        "pl_on": "1",
+        "pl_off": "0",
+    },
+}
+"""By their keys in the JSON of `alarms` (CONTRACT 6); Home Assistant shows null as unknown."""
+ALARMS_EXPIRE = 3600
+"""Seconds; they are said every quarter of an hour, also of an inverter that is away."""
 CONTROLS: dict[str, dict[str, Any]] = {
     "limit": {
         "p": "number",

@@ -5,6 +5,10 @@ from typing import NamedTuple
 KEPT_TOPICS = ".retained"
 """Ends the name of the file, beside the state, with the topics on which brokers keep something."""
 
+LOW_PRODUCTION = "lowProduction"
+ALARM_ENTITIES = ("faultBegan", "faultEnded", LOW_PRODUCTION)
+"""Keys of `alarms` (CONTRACT 6) that are entities of Home Assistant."""
+
 
 class Message(NamedTuple):
     """A message to be published."""
@@ -33,3 +37,8 @@ class Will(NamedTuple):
 
     topic: str
     payload: str
+
+
+def alarms_topic(topic: str) -> str:
+    """Where the alarms of an inverter stand, below its own topic."""
+    return f"{topic}/alarms"

@@ -18,7 +18,7 @@ from ...loop import Worker
 from ...protocol import fields
 from ...readings.state import remedy
 from .feature import ALL, Feature, Hub, PublishedInverter
-from .message import KEPT_TOPICS, Message
+from .message import ALARM_ENTITIES, KEPT_TOPICS, Message, alarms_topic
 
 if TYPE_CHECKING:
     from .settings import MqttSettings
@@ -40,7 +40,8 @@ def path_beside(statefile: str) -> str:
 def optional_topics(topic: str, commandtopic: str, serial: str, phases: int = 3) -> list[str]:
     """Where a broker may keep something of an inverter by an option; `online` it always keeps."""
     values = [f"{topic}/{serial}/{row.key}" for row in fields.sent_rows(fields.RUNNING, phases)]
-    return [f"{topic}/{serial}/data", *values, f"{commandtopic}/{serial}/limit/state"]
+    own = f"{topic}/{serial}"
+    return [f"{own}/data", *values, alarms_topic(own), f"{commandtopic}/{serial}/limit/state"]
 
 
 def sum_topic(topic: str) -> str:
@@ -76,6 +77,8 @@ def is_kept(settings: "MqttSettings", topic: str, prefix: str = "") -> bool:
         return False
     if leaf == "online":
         return True
+    if topic == alarms_topic(above):
+        return settings.alarms
     if leaf != "data":
         return settings.values and settings.valuesretain
     return settings.retain and (settings.sum or topic != sum_topic(settings.topic))
@@ -98,6 +101,7 @@ class Retained:
         self._worker = worker
         self._topics = load(path)
         self._stale = {topic for topic in self._topics if not is_kept(settings, topic, prefix)}
+        self._once_kept = frozenset(self._stale)
         self._under_way: set[str] = set()
         self._noted: set[str] = set()
         """Serials whose topics are in the file."""
@@ -110,6 +114,10 @@ class Retained:
     def left(self) -> int:
         """How many topics are still to be taken back."""
         return len(self._stale)
+
+    def was_kept(self, topic: str) -> bool:
+        """True for a topic that is, or was in this run, to be taken back."""
+        return topic in self._once_kept
 
     @property
     def saved(self) -> bool:
@@ -179,7 +187,7 @@ def load(path: str) -> set[str]:
 
 def _can_be_ours(topic: str) -> bool:
     levels = topic.split("/")
-    leaves = {"data", "online", *(row.key for row in fields.RUNNING)}
+    leaves = {"data", "online", "alarms", *(row.key for row in fields.RUNNING)}
     if not topic.isprintable() or set(topic) & set("+#\ufffd") or "" in levels[-3:]:
         return False
     is_announcement = levels[-3::2] == ["device", ANNOUNCED] and levels[-2].startswith("goodwe_")
@@ -226,6 +234,8 @@ class TakingBack(Feature):
         self._retained.take_back()
 
     def prepare(self, inverter: PublishedInverter) -> None:
+        if self._retained.was_kept(alarms_topic(inverter.topic)):
+            inverter.alarms = dict.fromkeys(ALARM_ENTITIES, False)
         if inverter.phases:
             self._retained.note(inverter.serial, inverter.phases)
 

@@ -81,6 +81,12 @@ class MqttSettings(OutputSection):
         "Publish power and energy of all inverters together on <topic>/sum/data; marked invalid while one"
         " of them is away.",
     )
+    alarms: bool = option(
+        "off",
+        switch,
+        "Publish on <topic>/<serial>/alarms, out of the history, faults with their times, and a day on which"
+        " too little is made; Home Assistant is told of them.",
+    )
     backlog: str = option(
         "",
         parsers.own_file("/var/lib/goodwe/backlog.db", longest=LONGEST_DATABASE),
@@ -106,6 +112,8 @@ class MqttSettings(OutputSection):
     def check(self, config: "Config") -> Iterator[Complaint]:
         if self.control and not self.commands:
             yield Complaint("control", "control is on, but commands are off; add commands = on")
+        if self.enabled and self.alarms and not _has_history(config):
+            yield Complaint("alarms", "alarms come out of the history; add a section [history]")
         yield from _slashes("topic", self.topic)
         if self.commands:
             yield from _slashes("commandtopic", self.commandtopic)
@@ -138,6 +146,10 @@ class HomeAssistantSettings(Section):
             both = f"prefix = {quoted(self.prefix)} is below topic = {quoted(root)}"
             why = f"no discovery, since {both}; change one of them"
             yield Complaint("prefix", why, is_warning=True, instead={"discovery": False})
+
+
+def _has_history(config: "Config") -> bool:
+    return bool(getattr(config.sections.get("history"), "enabled", False))
 
 
 def _slashes(key: str, topic: str) -> Iterator[Complaint]:
