@@ -386,6 +386,8 @@ def test_metrics_are_in_base_units(inverters):
     assert found["goodwe_inverter_energy_joules_total", roof] == pytest.approx(4368.4 * 3.6e6)
     assert found["goodwe_inverter_temperature_celsius", roof] == 38.5
     assert found["goodwe_inverter_up", roof] == 1
+    assert found["goodwe_readings_total", roof] == 1
+    assert found["goodwe_inverter_reconnects_total", roof] == 0
     assert found["goodwe_inverter_last_reading_timestamp_seconds", roof] == NOW
     assert found["goodwe_inverter_faults_info", ("fault", "grid voltage out of range"), roof] == 1
     assert found["goodwe_readings_refused_total", ("reason", "power impossible"), roof] == 2

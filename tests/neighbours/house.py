@@ -12,6 +12,8 @@ from pathlib import Path
 from goodwe.history import archive, madeup, schema
 from goodwe.history.recorder import Happened
 
+from .. import in_step
+
 GOODWE = str(Path(__file__).parents[2] / "GoodWe.py")
 SERIAL = "15000SIM268W0001"
 PATIENCE = 30.0
@@ -26,6 +28,7 @@ class House:
         self._folder = Path(tempfile.mkdtemp(prefix="goodwe-house-"))
         self._socket = self._folder / "inv.sock"
         self._config = self._folder / "goodwe.conf"
+        self._before = in_step.COMMAND if history else []
         self._config.write_text(
             f"[inverter]\ndevice = unix:{self._socket}\nstatefile = {self._folder}/state.json\n{inverter}"
             f"[mqtt]\nserver = {servers}\nport = {port}\n{mqtt}"
@@ -55,7 +58,7 @@ class House:
 
     def start(self) -> "House":
         with (self._folder / "log").open("ab") as log:
-            command = [sys.executable, GOODWE, "--config", str(self._config)]
+            command = [*self._before, sys.executable, GOODWE, "--config", str(self._config)]
             command += ["--pidfile", str(self._folder / "pid"), "foreground"]
             self._program = subprocess.Popen(command, stderr=log)
         return self

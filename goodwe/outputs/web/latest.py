@@ -26,6 +26,10 @@ class Seen(NamedTuple):
     """Why it is away."""
     model: str = ""
     firmware: str = ""
+    readings: int = 0
+    """Good ones, since the program started."""
+    arrivals: int = 0
+    """How often it came since then."""
 
 
 class Latest:
@@ -44,11 +48,13 @@ class Latest:
     def _after(self, seen: Seen, event: Happening) -> Seen:
         match event:
             case Reading():
-                return seen._replace(phases=event.inverter_type, values=event.values, when=event.when)
+                told = seen._replace(phases=event.inverter_type, values=event.values, when=event.when)
+                return told._replace(readings=seen.readings + 1)
             case Resting():
                 return seen._replace(phases=event.inverter_type, values=event.values, when=event.when)
             case Online():
-                return seen._replace(online=True, reason="", since=self._wall_clock())
+                arrivals = seen.arrivals + 1
+                return seen._replace(online=True, reason="", since=self._wall_clock(), arrivals=arrivals)
             case Offline():
                 return seen._replace(online=False, reason=event.reason, since=self._wall_clock())
             case Remembered():

@@ -66,6 +66,9 @@ def _families(
         yield _flow(name, meaning, label, keys, awake, inverters)
     yield from _inverter(inverters, fresh)
     yield _faults(awake)
+    yield _counter("goodwe_readings", "Good readings.", {key: one.readings for key, one in inverters.items()})
+    reconnects = {serial: max(0, seen.arrivals - 1) for serial, seen in inverters.items()}
+    yield _counter("goodwe_inverter_reconnects", "How often it came back.", reconnects)
     yield from _counters(status)
     yield from _broker(status)
     yield InfoMetricFamily("goodwe_build", "The running program.", {"version": str(program["version"])})
@@ -76,6 +79,13 @@ def _gauge(name: str, meaning: str, samples: Iterable[Sample], labels: Sequence[
     family = GaugeMetricFamily(name, meaning, labels=labels)
     for values, number in samples:
         family.add_metric(values, number)
+    return family
+
+
+def _counter(name: str, meaning: str, counts: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, meaning, labels=["serial"])
+    for serial, count in counts.items():
+        family.add_metric([serial], count)
     return family
 
 
