@@ -14,7 +14,7 @@ from .browser import Browser, Look
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "etc" / "pictures"
-SIZE = 900, 860
+SIZE = 1080, 860
 DEMO = ("--web", "--start", "14:50", "--speed", "60")
 LOOKS = {"now.png": Look("picture", *SIZE, dark=False), "now-dark.png": Look("picture", *SIZE, dark=True)}
 
