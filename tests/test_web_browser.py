@@ -34,6 +34,8 @@ PAGES = {
     "api": "api",
 }
 """Name of a picture to address."""
+NARROWER = {"phone": (320,), "desktop": (1060, 900, 835, 660)}
+"""Name of a look to further widths, about where the sheet changes."""
 AXE = os.environ.get("AXE_CORE", "")
 PICTURES = os.environ.get("PICTURES", "")
 
@@ -131,12 +133,12 @@ def test_page_is_in_order(browser, address, name, look):
     if PICTURES:
         browser.picture(Path(PICTURES) / f"{name}-{look}.png")
     assert too_wide(browser) == []
-    if look.mobile:
-        browser.size(320, look.height, mobile=True)
-        assert browser.run("return document.documentElement.clientWidth") == 320
+    for width in NARROWER[look.name]:
+        browser.size(width, look.height, mobile=look.mobile)
+        assert browser.run("return document.documentElement.clientWidth") == width
         assert too_wide(browser) == []
         if PICTURES:
-            browser.picture(Path(PICTURES) / f"{name}-{look}-320.png")
+            browser.picture(Path(PICTURES) / f"{name}-{look}-{width}.png")
     nothing_is_wrong(browser, address)
 
 
