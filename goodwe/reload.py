@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 EVERY = 1.0
 """Seconds between two readings of the file, however often it is asked for."""
 READ_WITHIN = 5.0
+MOST_READINGS = 20
+"""Times that the file is read anew because it was written to meanwhile; each takes a few milliseconds."""
 LEFT_WITHIN = 3.0
 """Seconds that outputs have for their last words."""
 WITHIN = 20.0
@@ -207,7 +209,23 @@ class Reloader(Timer):
         return f"{self._path}: to read it takes longer than {READ_WITHIN:.0f} s"
 
     def _read(self) -> _Read:
-        """Read and check the file; in the thread. Raises GoodWeError."""
+        """Read and check the file once nobody writes to it; in the thread. Raises GoodWeError.
+
+        Half of a file can be right, too: an editor empties it before it writes.
+        """
+        for _ in range(MOST_READINGS):
+            before = _looks(self._path)
+            try:
+                found = self._read_now()
+            except GoodWeError:
+                if _looks(self._path) == before:
+                    raise
+            else:
+                if _looks(self._path) == before:
+                    return found
+        raise ConfigError(f"{self._path}: it is written to all the while; ask again when that has ended")
+
+    def _read_now(self) -> _Read:
         try:
             is_pipe = stat.S_ISFIFO(os.stat(self._path).st_mode)
         except FileNotFoundError:
@@ -224,6 +242,8 @@ class Reloader(Timer):
             if isinstance(error.__cause__, PermissionError):
                 raise ConfigError(_not_ours_to_read(self._path, str(error))) from error
             raise
+        if _is_empty(self._path) and changes(self._config, config)[:2] != ([], []):
+            raise ConfigError(f"{self._path}: it is empty; restart the program if the defaults are meant")
         path = config.inverter.statefile
         moved = path and path != self._config.inverter.statefile
         return _Read(config, warnings, state.load(path) if moved else {})
@@ -344,6 +364,24 @@ class Reloader(Timer):
             tell(report)
         if self._asked:
             self._enter(ReloadState.WAITING, max(self._loop.clock(), self._allowed_at))
+
+
+def _looks(path: str) -> tuple[int, ...]:
+    """Another value whenever somebody has written to the file, or put another in its place."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _is_empty(path: str) -> bool:
+    """True for a file without a byte in it, as a full disk leaves one behind."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and not found.st_size
 
 
 def _not_ours_to_read(path: str, error: str) -> str:

@@ -18,7 +18,7 @@ import pytest
 from goodwe.app import App
 from goodwe.config import parse
 from goodwe.config.changes import changes
-from goodwe.errors import StartError
+from goodwe.errors import ConfigError, StartError
 from goodwe.loop import NEVER, Loop
 from goodwe.outputs import Context, Output, make_outputs
 from goodwe.outputs.mqtt.settings import HomeAssistantSettings, MqttSettings
@@ -356,6 +356,8 @@ def test_file_that_vanished_is_refused_and_so_is_a_pipe_in_its_place(reading):
     reading.config.mkdir()
     assert "cannot be read: Is a directory" in refused(reading)
     reading.config.rmdir()
+    reading.config.touch()
+    assert refused(reading) == f"{reading.config}: it is empty; restart the program if the defaults are meant"
     reading.config.write_text(text)
     assert of_control(reading("reload")) == (0, "nothing has changed\n", "")
 
@@ -572,7 +574,7 @@ class Bench:
         self.clock = Clock(100.0)
         self.loop = Loop(self.clock)
         self.path = tmp_path / "t.conf"
-        self.path.touch()
+        self.path.write_text("# whatever is in it, the next line of the test's own is what was read\n")
         self.around = Around()
         self.outcomes = []
         self.made = []
@@ -594,7 +596,7 @@ class Bench:
         self.worker = Slow()
         self.reloader = Reloader(
             str(self.path),
-            lambda: (self.around.next, []),
+            lambda: (self.load(), []),
             app=self.app,
             around=self.around,
             context=context,
@@ -604,6 +606,9 @@ class Bench:
             was_there=True,
             worker=self.worker,
         )
+
+    def load(self):
+        return self.around.next
 
     def make(self, settings, context):
         if settings.topic in self.refuses:
@@ -647,6 +652,29 @@ def test_a_file_that_cannot_be_read_in_time_is_refused_until_it_is_free_again(be
     assert len(bench.outcomes) == 2
     assert bench.reload("[mqtt]\nqos = 1\n", 200.0).changed == ["[mqtt] qos = 1, was 0"]
     assert bench.around.told.count("begins") == bench.around.told.count("ended") == 3
+
+
+def test_file_that_is_written_to_meanwhile_is_read_anew(bench):
+    half, _ = parse("", "test")
+    whole, _ = parse("[mqtt]\nqos = 1\n", "test")
+    found = [half, half, whole]
+
+    def load():
+        if len(found) > 1:
+            bench.path.write_text(f"# {len(found)} to come\n")
+        return found.pop(0)
+
+    bench.load = load
+    assert bench.reload("", 100.0).changed == ["[mqtt] qos = 1, was 0"]
+    assert found == []
+
+    def written_to():
+        bench.path.write_text(bench.path.read_text() + "#\n")
+        raise ConfigError("half of it is wrong")
+
+    bench.load = written_to
+    why = f"{bench.path}: it is written to all the while; ask again when that has ended"
+    assert bench.reload("", 102.0) == Report(why, is_bad=True)
 
 
 def test_file_is_read_once_a_second_at_most_and_each_is_told_of_what_came_after_it(bench):
