@@ -1,5 +1,6 @@
 """The doctor: each of its checks is made to fail, and to be content."""
 
+import errno
 import io
 import json
 import os
@@ -612,6 +613,28 @@ def test_login_that_works_for_the_running_program_is_not_tried(patient):
     patient.status = connection(connected_seconds=5.0, server="nas:1883")
     check(patient("login"), Grade.OK, "connected to nas:1883")
     check(patient("discovery"), Grade.SKIP, "does not let us look")
+
+
+def test_login_of_a_program_with_another_configuration_says_nothing_about_this_one(patient):
+    port = free_port()
+    patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {port}\n")
+    patient.status = connection(connected_seconds=5.0, server="nas:1883")
+    patient.status["program"] = {**STATUS["program"], "configuration": CONF, "configuration_seconds": 5.0}
+    check(patient("login"), Grade.OK, "connected to nas:1883")
+    patient.status["program"]["configuration"] = "/etc/other.conf"
+    check(patient("login"), Grade.FAIL, "nothing listens there")
+    check(patient("client-id"), Grade.SKIP, "only the running program")
+
+
+def test_network_that_is_missing_is_no_fault_of_the_broker(patient, monkeypatch):
+    patient.configure("[mqtt]\nserver = 127.0.0.1\n")
+    there_is_none = OSError(errno.ENETUNREACH, "Network is unreachable")
+    monkeypatch.setattr("goodwe.tools.doctor.broker._knock", lambda host, port: throw(there_is_none))
+    check(patient("broker-port"), Grade.FAIL, "Network is unreachable", "ping 127.0.0.1")
+
+
+def throw(error):
+    raise error
 
 
 def test_password_that_only_the_unit_can_read_hides_nothing_else(patient):

@@ -1,6 +1,7 @@
 """Is the broker there, does it let the program in, and does it take what the program has to say."""
 
 import contextlib
+import os
 import re
 import shlex
 import socket
@@ -87,18 +88,21 @@ def reachable(machine: Machine) -> Result:
         return skip(_why_not(settings))
     hosts, port = settings.mqtt.server, settings.mqtt.port
     troubles = {}
+    unreachable = []
     for host, error in zip(hosts, _each(hosts, partial(_knock, port=port)), strict=True):
         if isinstance(error, ConnectionRefusedError):
             troubles[host] = f"nothing listens at {host}:{port}"
         elif isinstance(error, OSError):
             troubles[host] = f"{host}:{port}: {error.strerror or error}"
+            unreachable.append(host)
         elif error is None:
             troubles[host] = f"{host}:{port}: no answer within {WITHIN:.0f} s"
     machine.remembered["closed"] = [*troubles]
     if not troubles:
         return ok(f"port {port} is open")
     host, told = next(iter(troubles)), "; ".join(troubles.values())
-    remedy = _local_broker(machine, settings) if host in LOCAL else f"ping {host}; is the broker running?"
+    is_down_here = host in LOCAL and host not in unreachable
+    remedy = _local_broker(machine, settings) if is_down_here else f"ping {host}; is the broker running?"
     return fail(told, remedy) if len(troubles) == len(hosts) else warn(told, remedy)
 
 
@@ -354,12 +358,15 @@ def _let_in(machine: Machine, settings: Config, host: str, reason: int) -> str:
     if host in LOCAL and reason in REFUSED_LOGIN and file and user:
         give = f"sudo mosquitto_passwd {shlex.quote(file[1])} {shlex.quote(user)}"
         told = f"type the password of [mqtt] there, or set the right one: {nano}"
-        return ShellCommand(f"{give} && sudo systemctl reload mosquitto && {machine.restart}  # {told}")
+        return ShellCommand(f"{give} && sudo systemctl restart mosquitto && {machine.restart}  # {told}")
     return f"set username and password in [mqtt] right: {nano}; then {machine.restart}"
 
 
 def _connections(machine: Machine) -> list[dict[str, Any]]:
-    """The connections of the running program."""
+    """The connections of the running program; none of one that runs with another configuration."""
+    path = machine.runs_with
+    if path and os.path.realpath(path) != os.path.realpath(machine.config_path):
+        return []
     outputs = (machine.status or {}).get("outputs", {})
     return list(outputs.get("mqtt", {}).get("connections", {}).values())
 

@@ -288,6 +288,12 @@ class Machine:
         return None
 
     @property
+    def runs_with(self) -> str:
+        """Path of the configuration that the running program has read; empty if none runs, or tells."""
+        program = self.status["program"] if self.status is not None else {}
+        return program["configuration"] if program.get("configuration_seconds") is not None else ""
+
+    @property
     def may_not_ask(self) -> bool:
         """True if a program may run, but not for this user to ask."""
         return self.status is None and bool(self._locked_out)

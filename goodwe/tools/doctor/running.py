@@ -187,9 +187,10 @@ def parts(machine: Machine) -> Result:
 
 def _other_configuration(machine: Machine, status: dict[str, Any]) -> Result | None:
     """The finding if the program runs with another file, or with this one as it was once."""
-    path, began = _read_configuration(status)
+    path = machine.runs_with
     if not path:
         return None
+    began = status["taken_epoch"] - status["program"]["configuration_seconds"]
     if os.path.realpath(path) != os.path.realpath(machine.config_path):
         remedy = f"sudo {shlex.join([machine.program, '--config', path, 'doctor'])}"
         return warn(f"it runs with {path}, not with {machine.config_path}", f"to look at that: {remedy}")
@@ -200,13 +201,6 @@ def _other_configuration(machine: Machine, status: dict[str, Any]) -> Result | N
     if changed <= began:
         return None
     return warn(f"{path} was changed after it had read it", ShellCommand(machine.restart))
-
-
-def _read_configuration(status: dict[str, Any]) -> tuple[str, float]:
-    """Path of the file that the running program has read, and when (epoch); empty if it does not tell."""
-    program = status["program"]
-    age = program.get("configuration_seconds")
-    return ("", 0.0) if age is None else (program["configuration"], status["taken_epoch"] - age)
 
 
 def _processes(machine: Machine) -> list[str]:
