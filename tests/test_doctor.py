@@ -1012,9 +1012,8 @@ def test_broker_that_accepts_and_never_answers_holds_nobody_up(patient, more):
 def test_check_that_never_ends_is_left_to_itself(patient, monkeypatch):
     gate = threading.Event()
     rows = (doctor.Check("stuck", "?", lambda machine: gate.wait(60)), *doctor.python.CHECKS[:1])
-    monkeypatch.setattr(doctor, "GROUPS", {"program": rows})
     monkeypatch.setattr(doctor, "CHECK_WITHIN", 0.05)
-    findings = list(doctor.examine(patient.machine()))
+    findings = list(doctor.examine(patient.machine(), groups={"program": rows}))
     gate.set()
     assert [finding.result.grade for finding in findings] == [Grade.FAIL, Grade.OK]
     assert "no answer within" in findings[0].result.text
@@ -1201,13 +1200,12 @@ def test_json_has_every_check_with_its_remedy(patient):
     assert "cable" in inverter["remedy"]
 
 
-def test_check_that_fails_itself_hides_no_other(patient, monkeypatch):
+def test_check_that_fails_itself_hides_no_other(patient):
     def broken(machine):
         raise KeyError("x")
 
     rows = (doctor.Check("broken", "?", broken), *doctor.python.CHECKS[:1])
-    monkeypatch.setattr(doctor, "GROUPS", {"program": rows})
-    findings = list(doctor.examine(patient.machine()))
+    findings = list(doctor.examine(patient.machine(), groups={"program": rows}))
     assert [finding.result.grade for finding in findings] == [Grade.FAIL, Grade.OK]
     assert "KeyError" in findings[0].result.text
 
