@@ -86,6 +86,16 @@ def test_totals_of_a_replaced_inverter_go_on(path):
         assert (old.replaced_by, old.replaced_at, new.replaced_by) == (SERIAL, 2_000.0, "")
 
 
+def test_total_of_a_replaced_inverter_that_was_only_imported_goes_on(path):
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE days SET total = NULL, source = 'imported' WHERE inverter = 1")
+    connection.close()
+    with Reader(path) as history:
+        assert history.total_kwh(OTHER) == 20.0 + 15.0
+        assert history.total_kwh(SERIAL) == 20.0 + 15.0 + 5.0
+
+
 def test_sums_and_days(path):
     with Reader(path) as history:
         may, june = history.sums(BY_MONTH)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from goodwe.errors import GoodWeError
 from goodwe.events import Found, Info, Offline, Online, Reading, Remembered, Resting
+from goodwe.history import changes
 from goodwe.history.queries import Reader
 from goodwe.outputs.web import documents
 from goodwe.outputs.web.markup import EMPTY, Html, join, tag
@@ -43,6 +44,18 @@ def page(path):
         page.live.handle(Online(serial, 11))
         page.live.handle(Reading(serial, 11, phases, dict(VALUES), NOW - 2))
     page.live.handle(Info(ROOF, "idInfo", {"modelName": "GW5000D-NS", "firmwareVersion": "1010C"}))
+    return page
+
+
+@pytest.fixture
+def replaced(tmp_path):
+    """The page of a house in which one inverter took the place of the other, which is remembered."""
+    path = web.history(tmp_path / "history.db")
+    changes.replace(path, BARN, ROOF, now=NOW)
+    page = Page(path)
+    page.live.handle(Online(ROOF, 11))
+    page.live.handle(Reading(ROOF, 11, 1, dict(VALUES), NOW - 2))
+    page.live.handle(Resting(BARN, 11, 3, {**VALUES, "pac": 0, "eDay": 0.0}, NOW - 86400, NOW))
     return page
 
 
@@ -137,6 +150,16 @@ def test_fault_is_red_and_in_the_language_of_the_reader(page):
     assert (
         '<span class="fault">Storing: netspanning buiten bereik, netfrequentie buiten bereik</span>' in body
     )
+
+
+def test_total_of_a_replaced_inverter_goes_on_at_first_sight(replaced):
+    with Reader(replaced.history) as history:
+        before = history.total_kwh(BARN)
+    told = json.loads(replaced.body("/api/now"))
+    assert before > 0
+    assert [row["serial"] for row in told["inverters"]] == [ROOF]
+    assert told["total_kwh"] == told["inverters"][0]["total_kwh"] == round(VALUES["eTotal"] + before, 1)
+    assert f"{VALUES['eTotal'] + before:,.0f}"[-3:] in replaced.body("/")
 
 
 def test_inverter_that_is_away_feeds_nothing_and_keeps_its_totals(page):

@@ -162,6 +162,7 @@ class Page:
     ) -> None:
         """`history` is the path of its file; `status` that of the app, or why there is none."""
         self.live = Latest(lambda: NOW)
+        self.history = history or ""
 
         def told() -> Mapping[str, Any]:
             if isinstance(status, Exception):

@@ -272,17 +272,25 @@ class Reader:
     def total_kwh(self, serial: str) -> float | None:
         """The energy that it and its predecessors have made since they were installed; None if not known.
 
-        By their counters: one that was reset takes nothing away, and a corrected day counts as corrected.
+        By their counters: one that was reset takes nothing away, and a corrected day counts as corrected. One
+        whose counter was never read, of which there are imported days alone, has made what those have.
         """
         serials = self.chain(serial)
+        those = f"serial IN ({_marks(serials)})"
+        among = f"FROM days JOIN inverters ON inverters.number = days.inverter WHERE {those}"
         rows = self._rows(
-            "SELECT sum(iif(total < before, total, total - before) + coalesce(corrected - energy, 0)) FROM"
-            " (SELECT corrected, energy, total, lag(total, 1, 0) OVER (PARTITION BY inverter ORDER BY day)"
-            " AS before FROM days JOIN inverters ON inverters.number = days.inverter"
-            f" WHERE total IS NOT NULL AND serial IN ({', '.join('?' * len(serials))}))",
+            "SELECT inverter,"
+            " sum(iif(total < before, total, total - before) + coalesce(corrected - energy, 0)) FROM"
+            " (SELECT inverter, corrected, energy, total, lag(total, 1, 0) OVER (PARTITION BY inverter"
+            f" ORDER BY day) AS before {among} AND total IS NOT NULL) GROUP BY inverter",
             serials,
         )
-        return None if rows[0][0] is None else _kwh(rows[0][0])
+        imported = self._rows(
+            f"SELECT inverter, sum(coalesce(corrected, energy)) {among} GROUP BY inverter"
+            " HAVING max(total) IS NULL",
+            serials,
+        )
+        return _kwh(sum(_int(row[1]) for row in (*rows, *imported))) if rows or imported else None
 
     def curves(self) -> list[tuple[str, datetime.date, float]]:
         """Serial, day and kWh of each day that was seen wholly: the integral of its power, as it was."""
@@ -403,6 +411,11 @@ _DAY = (
     "vac_high",
     "temp_high",
 )
+
+
+def _marks(values: Sequence[object]) -> str:
+    """A question mark for each, as SQL has them in a list."""
+    return ", ".join("?" * len(values))
 
 
 def _inverter(row: tuple[Any, ...], serials: Mapping[int, str]) -> InverterRow:

@@ -51,9 +51,25 @@ QUANTITIES = (
 )
 
 
-def now(inverters: Mapping[str, Seen], names: Mapping[str, str], at: float, language: str) -> JsonObject:
-    """This moment: each inverter, and all together. `names` are the user's, by serial."""
-    rows = [_inverter(serial, seen, names, at, language) for serial, seen in sorted(inverters.items())]
+def now(
+    inverters: Mapping[str, Seen],
+    names: Mapping[str, str],
+    before: Mapping[str, float | None],
+    at: float,
+    language: str,
+) -> JsonObject:
+    """This moment: each inverter, and all together. `names` are the user's, by serial.
+
+    `before` is what `before()` gives: the total of an inverter goes on where the one that it has replaced
+    left off, and that one is no row of its own any more, unless it is there.
+    """
+    rows = []
+    for serial, seen in sorted(inverters.items()):
+        made = before.get(serial, 0.0)
+        if made is not None:
+            rows.append(_inverter(serial, seen, names, made, at, language))
+        elif seen.online:
+            rows.append(_inverter(serial, seen, names, 0.0, at, language))
     known = [row for row in rows if row["today_kwh"] is not None]
     return {
         "at_epoch": at,
@@ -65,8 +81,11 @@ def now(inverters: Mapping[str, Seen], names: Mapping[str, str], at: float, lang
     }
 
 
-def _inverter(serial: str, seen: Seen, names: Mapping[str, str], at: float, language: str) -> JsonObject:
+def _inverter(
+    serial: str, seen: Seen, names: Mapping[str, str], before: float, at: float, language: str
+) -> JsonObject:
     values = seen.values
+    total = _number(values, "eTotal")
     awake = seen.online and values is not None
     mode = values.get("workMode") if values is not None and awake else None
     faults = values.get("errorMessage") if values is not None and awake else None
@@ -81,7 +100,7 @@ def _inverter(serial: str, seen: Seen, names: Mapping[str, str], at: float, lang
         "power_watts": _number(values, "pac") if awake else None if values is None else 0,
         "rated_watts": fields.rated_power_of_model(seen.model) or fields.rated_power(serial),
         "today_kwh": _number(values, "eDay"),
-        "total_kwh": _number(values, "eTotal"),
+        "total_kwh": None if total is None else round(total + before, 1),
         "temperature_celsius": _number(values, "temp") if awake else None,
         "mode": texts.work_mode(mode, language) if isinstance(mode, int) else None,
         "faults": [texts.error(bit, language) for bit in faults] if isinstance(faults, list) else [],
@@ -113,6 +132,20 @@ def names(inverters: Iterable[InverterRow]) -> dict[str, str]:
 def newest(history: Reader) -> int:
     """The start of the last slot that was read of any inverter, in seconds since 1970; 0 without one."""
     return max((row.slot.start for row in history.latest().values() if row.slot is not None), default=0)
+
+
+def before(history: Reader, inverters: Sequence[InverterRow]) -> dict[str, float | None]:
+    """Serial to the kWh of the inverters that it has replaced; None for one that is replaced itself.
+
+    Without those that have replaced none and are in their place.
+    """
+    made: dict[str, float | None] = {one.serial: None for one in inverters if one.replaced_by}
+    direct: dict[str, float] = {}
+    for one in inverters:
+        if one.replaced_by:
+            kwh = history.total_kwh(one.serial) or 0.0  # with its own predecessors
+            direct[one.replaced_by] = direct.get(one.replaced_by, 0.0) + kwh
+    return {**direct, **made}
 
 
 def day(history: Reader, date: datetime.date, serial: str) -> JsonObject:

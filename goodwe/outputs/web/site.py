@@ -88,6 +88,8 @@ class _FromHistory(NamedTuple):
 
     names: Mapping[str, str] = {}
     """By serial."""
+    before: Mapping[str, float | None] = {}
+    """As data.before has it."""
     today: object = None
     """The curve so far, or why there is none."""
     drawn: str = ""
@@ -235,7 +237,7 @@ class WebSite:
         words = request.words
         kept = self._kept(words, curve=request.query.get("part") != "numbers")
         broker = health.broker(self._status_or_nothing(), words)
-        body = pages.now(self._now_told(kept.names, words), kept.today, broker, words, kept.drawn)
+        body = pages.now(self._now_told(kept, words), kept.today, broker, words, kept.drawn)
         return self._page(request, "now", words.title("now"), body)
 
     def _kept(self, words: Words, *, curve: bool) -> _FromHistory:
@@ -243,7 +245,8 @@ class WebSite:
         kept = _FromHistory()
         try:
             with self._history(words) as history:
-                kept = kept._replace(names=data.names(history.inverters()))
+                inverters = history.inverters()
+                kept = kept._replace(names=data.names(inverters), before=data.before(history, inverters))
                 if curve:
                     told = data.day(history, self._date(""), "")
                     kept = kept._replace(today=pages.curve(told, data.POWER, kept.names, words))
@@ -313,7 +316,7 @@ class WebSite:
 
     def _told(self, name: str, request: Request) -> Any:
         if name == "now":
-            return self._now_told(self._kept(request.words, curve=False).names, request.words)
+            return self._now_told(self._kept(request.words, curve=False), request.words)
         if name == "health":
             status = self._sources.status()
             return {"program": dict(self._sources.program()), **health.told(status)}
@@ -373,8 +376,9 @@ class WebSite:
 
     # --- what they are made of
 
-    def _now_told(self, names: Mapping[str, str], words: Words) -> data.JsonObject:
-        return data.now(self._sources.live.inverters, names, self._sources.wall_clock(), words.language)
+    def _now_told(self, kept: _FromHistory, words: Words) -> data.JsonObject:
+        live, at = self._sources.live.inverters, self._sources.wall_clock()
+        return data.now(live, kept.names, kept.before, at, words.language)
 
     def _status_or_nothing(self) -> Mapping[str, Any]:
         try:
