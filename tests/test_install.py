@@ -14,7 +14,16 @@ from goodwe import program
 from goodwe.errors import InstallError
 from goodwe.tools import install
 from goodwe.tools.install import files, steps
-from goodwe.tools.install.files import CONFIGURATION, FILES, LOGROTATE, RULE, UNIT, FileState, judge
+from goodwe.tools.install.files import (
+    CONFIGURATION,
+    FILES,
+    LOGROTATE,
+    PASSWORD,
+    RULE,
+    UNIT,
+    FileState,
+    judge,
+)
 from goodwe.tools.install.system import RECORD, System
 
 ROOT = Path(__file__).parents[1]
@@ -392,7 +401,7 @@ def test_uninstall_takes_away_what_install_put_there_and_keeps_configuration_and
 def test_purge_leaves_nothing(room):
     before = room.all_files()
     room("install")
-    for path in ("/var/lib/goodwe/state.json", "/var/log/goodwe.log", "/var/log/goodwe.log.1.gz"):
+    for path in ("/var/lib/goodwe/state.json", "/var/log/goodwe.log", "/var/log/goodwe.log.1.gz", PASSWORD):
         room.put(path, "x")
     room.put(RULE, room.text(RULE) + "# mine\n")
     room("install")

@@ -23,6 +23,7 @@ from ..writable import why_not_now
 from . import doctor, reload
 from .doctor import broker
 from .doctor.checks import SERVICE_USER, Check, Grade, Machine
+from .install.files import PASSWORD
 from .install.system import System
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ CHECKS = (
     *(check for check in broker.CHECKS if check.name in TRIED),
     Check("publish", "Does it let the program publish?", broker.may_publish),
 )
-PASSWORD_FILE = "goodwe.password"
+PASSWORD_FILE = os.path.basename(PASSWORD)
 """Beside the configuration, for a password that cannot stand in that."""
 
 

@@ -18,6 +18,8 @@ UNIT = "/etc/systemd/system/goodwe.service"
 CONFIGURATION = "/etc/goodwe.conf"
 RULE = "/etc/udev/rules.d/99-goodwe.rules"
 LOGROTATE = "/etc/logrotate.d/goodwe"
+PASSWORD = "/etc/goodwe.password"
+"""For a password that does not stand in the configuration: the unit's credential, or that of `setup`."""
 
 
 class ShippedFile(NamedTuple):

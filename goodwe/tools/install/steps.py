@@ -14,6 +14,7 @@ from .files import (
     CONFIGURATION,
     FILES,
     LOGROTATE,
+    PASSWORD,
     RULE,
     UNIT,
     USER,
@@ -344,7 +345,7 @@ def take_data(plan: Plan) -> str:
     if not plan.purge:
         return "stay" if system.exists(STATE) else ""
     logs = sorted(system.at("/var/log").glob("goodwe.log*"))
-    for path in (STATE, *(f"/var/log/{log.name}" for log in logs)):
+    for path in (STATE, PASSWORD, *(f"/var/log/{log.name}" for log in logs)):
         system.remove(path)
     return "taken away"
 
