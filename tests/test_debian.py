@@ -88,7 +88,7 @@ def test_rule_that_was_copied_by_hand_is_read_anew_with_the_group_that_now_exist
 def test_purge_takes_totals_log_and_user():
     text = recipe(f"{NAME}.postrm")
     assert f"rm -rf {steps.STATE} /var/lib/{NAME}\n" in text
-    assert f"{steps.LOG}*" in text
+    assert f"rm -f {steps.LOG}* {steps.PASSWORD}\n" in text
     user, comment = re.findall(r"(?m)^u (\S+) - (\S+) -$", recipe(f"{NAME}.sysusers"))[0]
     assert (user, comment) == (USER, steps.COMMENT)
     assert f'"$(getent passwd {user} | cut -d: -f5)" = {comment} ]' in text
@@ -115,6 +115,31 @@ def test_what_is_missing_to_build_is_named(tmp_path):
     )
     assert done.returncode == 1
     assert "sudo apt-get install --no-install-recommends debhelper dh-python python3-pip" in done.stderr
+
+
+def test_address_of_the_maintainers_is_the_homepages_owner_and_no_mailbox():
+    owner = re.findall(r"(?m)^Homepage: https://github\.com/([\w-]+)/", recipe("control"))
+    address = re.findall(r"(?m)^Maintainer: [\w ]+ <(.+)>$", recipe("control"))
+    assert address == [f"{owner[0]}@users.noreply.github.com"]
+
+
+@pytest.mark.parametrize("script", [RECIPE / "build", ROOT / ".ci/release"])
+def test_scripts_have_the_version_of_the_program(script):
+    (line,) = re.findall(r"(?m)^version=(\$\(sed .*\))", script.read_text("utf-8"))
+    command = f'here=. tree=.; printf %s "{line}"'
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=10)
+    assert done.stdout == __version__
+
+
+def test_version_of_the_program_is_that_of_wheel_manual_and_changelog():
+    setup = (ROOT / "setup.py").read_text("utf-8")
+    (pattern,) = re.findall(r"""VERSION = re\.search\(r'(.+?)',""", setup)
+    assert re.findall(pattern, (ROOT / "goodwe/__init__.py").read_text("utf-8")) == [__version__]
+    assert program.version().split()[0] == __version__
+    for page in ("GoodWe.py.8", "goodwe.conf.5"):
+        assert __version__ in (ROOT / "etc/man" / page).read_text("utf-8").splitlines()[0]
+    sections = re.findall(r"(?m)^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"))
+    assert sections[:2] in (["Unreleased"], ["Unreleased", __version__])
 
 
 def test_release_is_refused_where_tag_and_version_differ():
