@@ -822,6 +822,41 @@ def test_no_warning_shows_what_stands_before_an_at_sign(content):
     assert "hunter" not in "".join(warnings)
 
 
+@pytest.mark.parametrize("word", ["on", "Off", "none", "FALSE", "null"])
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("server", "enabled = off switches MQTT off"),
+        ("username", "leave it empty for no login"),
+        ("clientid", "leave it out for the usual one"),
+        ("topic", "leave it out for the usual one"),
+    ],
+)
+def test_switch_word_in_place_of_a_name_is_a_warning(key, word, advice):
+    """There can be a host or a user of that name."""
+    settings, warnings = config.parse(f"[mqtt]\n{key} = {word}\n", PATH)
+    assert warnings == [f"{PATH}: {key} = {word} is taken for a name; {advice}"]
+    assert getattr(settings.mqtt, key) in (word, (word,))
+
+
+def test_topic_of_the_brokers_own_is_a_warning():
+    _, (warning,) = config.parse("[mqtt]\ntopic = $SYS/goodwe\n", PATH)
+    assert (
+        warning == f"{PATH}: topic = $SYS/goodwe: what begins with $ is the broker's own, and not for others"
+    )
+
+
+@pytest.mark.parametrize("word", ["syslog", "journal", "stdout", "STDERR", "console"])
+def test_log_of_another_program_s_word_is_no_file(word):
+    told = mistake(f"[inverter]\nlogfile = {word}\n")
+    assert f"logfile = {word}: must be the path of a file to log to; in the foreground it logs to the" in told
+
+
+@pytest.mark.parametrize("node", ["/dev/bus/usb/001/002", "/dev/input/event0", "/dev/disk/by-id/x"])
+def test_device_of_another_kind_is_told_by_its_name(node):
+    assert mistake(f"[inverter]\ndevice = {node}\n").endswith("; this is another kind of device")
+
+
 def test_name_of_a_section_ends_at_its_first_bracket():
     assert parse("[mqtt] # the broker [at home]\nport = 1\n[inverter] ; x\n").mqtt.port == 1
     assert mistake("\n[mqtt] port = 1\n") == f"{PATH}:2: a section's [name] needs a line of its own"

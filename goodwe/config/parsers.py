@@ -40,6 +40,8 @@ NOT_A_PATH = {
     *("enable", "disable", "y", "n", "auto", "default", "-", ":memory:"),
 }
 """Words that mean a switch; nobody wants a file of that name."""
+NOT_A_LOG = {*("syslog", "journal", "journald", "stdout", "stderr", "console", "terminal")}
+"""Places that other programs log to by such a word."""
 
 
 class Secret(str):
@@ -305,6 +307,8 @@ def log_file(raw: str) -> str:
     meant = "the path of a file to log to"
     if not raw:
         raise ValueError(meant)
+    if raw.lower() in NOT_A_LOG:
+        raise ValueError(f"{meant}; in the foreground it logs to the terminal, in a unit to the journal")
     path = _path(raw, f"{meant}; /dev/null is there for no log")
     if path in STANDARD_STREAMS:
         return path
@@ -467,6 +471,8 @@ def device(raw: str) -> str:
         raise ValueError(f"{meant}; this is a serial port, and the inverter's USB port is none")
     if name.startswith("hiddev"):
         raise ValueError(f"{meant}; hiddev is another way to such devices")
+    if raw.startswith(("/dev/bus/", "/dev/input/", "/dev/disk/", "/dev/net/")):
+        raise ValueError(f"{meant}; this is another kind of device")
     mode = _mode(raw, meant)
     if mode and not (stat.S_ISCHR(mode) and _may_be_hidraw(raw)):
         raise ValueError(f"{meant}; this is there, and is no hidraw node")

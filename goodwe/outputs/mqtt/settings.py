@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ...config import Config
 
 
+SWITCH_WORDS = {*("on", "off", "yes", "no", "true", "false", "none", "null", "disabled", "enabled")}
+"""Typed by people where a name is wanted."""
 LONGEST_DATABASE = 500
 """Bytes of a path that SQLite takes, with some to spare."""
 
@@ -114,7 +116,11 @@ class MqttSettings(OutputSection):
             yield Complaint("control", "control is on, but commands are off; add commands = on")
         if self.enabled and self.alarms and not _has_history(config):
             yield Complaint("alarms", "alarms come out of the history; add a section [history]")
+        yield from self._words()
         yield from _slashes("topic", self.topic)
+        if self.topic.startswith("$"):
+            why = f"topic = {quoted(self.topic)}: what begins with $ is the broker's own, and not for others"
+            yield Complaint("topic", why, is_warning=True)
         if self.commands:
             yield from _slashes("commandtopic", self.commandtopic)
             if is_below(self.commandtopic, self.topic):
@@ -122,6 +128,20 @@ class MqttSettings(OutputSection):
                 yield Complaint(
                     "commandtopic", f"{why}, whose readers take everything for values", with_value=True
                 )
+
+    def _words(self) -> Iterator[Complaint]:
+        """Yield what was probably meant as a switch, and is a name here: there can be such a name."""
+        instead = {
+            "server": "enabled = off switches MQTT off",
+            "username": "leave it empty for no login",
+            "clientid": "leave it out for the usual one",
+            "topic": "leave it out for the usual one",
+        }
+        for key, advice in instead.items():
+            value = getattr(self, key)
+            for word in value if isinstance(value, tuple) else (value,):
+                if word.lower() in SWITCH_WORDS:
+                    yield Complaint(key, f"{key} = {word} is taken for a name; {advice}", is_warning=True)
 
 
 @dataclass(frozen=True, kw_only=True)
