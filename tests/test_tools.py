@@ -694,6 +694,7 @@ def left_behind(serial: str) -> list[str]:
         f"goodwe/{serial}/data",
         f"goodwe/{serial}/pac",
         f"goodwe/{serial}/eTotal",
+        f"goodwe/{serial}/alarms",
         f"goodwe-command/{serial}/limit/state",
     ]
 
