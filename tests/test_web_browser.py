@@ -245,7 +245,7 @@ def test_forms_and_steps_lead_on_without_scripts(browser, address):
     driver.get(f"{address}/day?date=2026-06-19")
     driver.find_element("link text", "previous").click()
     assert driver.title.startswith("18 June 2026")
-    Select(driver.find_element("name", "serial")).select_by_visible_text("Barn")
+    Select(driver.find_element("name", "serial")).select_by_visible_text(BARN)
     Select(driver.find_element("name", "show")).select_by_visible_text("temperature")
     driver.find_element("css selector", "form button").click()
     assert "show=temperature" in driver.current_url

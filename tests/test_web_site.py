@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from goodwe.errors import GoodWeError
 from goodwe.events import Found, Info, Offline, Online, Reading, Remembered, Resting
-from goodwe.history import changes
+from goodwe.history import changes, schema
 from goodwe.history.queries import Reader
 from goodwe.outputs.web import documents
 from goodwe.outputs.web.markup import EMPTY, Html, join, tag
+from goodwe.outputs.web.pages import WORD_OF_EVENT
 from goodwe.outputs.web.site import NO_HISTORY, STATIC
 from goodwe.outputs.web.words import Words, language_of
 from goodwe.protocol.texts import LANGUAGES
@@ -321,7 +322,23 @@ def test_events_are_newest_first_and_can_be_chosen(page):
     assert [one["kind"] for one in told] == ["started", "away", "fault_off", "fault_on"]
     only = json.loads(page.body(asked("/api/events", kind="fault_on", serial=ROOF)))
     assert [(one["code"], one["serial"]) for one in only] == [(17, ROOF)]
-    assert '<span class="fault">grid voltage out of range</span>' in page.body("/events")
+    assert '<span class="fault">Fault: grid voltage out of range</span>' in page.body("/events")
+
+
+def test_events_say_of_which_kind_they_are_in_the_language_of_the_reader(page):
+    words = text_of(page.body("/events", accept_language="nl"))
+    assert f"{BARN.split('<')[0]}&lt;b&gt;&amp;02 Afwezig: unplugged" in words
+    assert "roof Storing: netspanning buiten bereik" in words
+    assert "roof Storing voorbij: netspanning buiten bereik" in words
+    assert "Programma gestart: the program started" in words
+    assert '<option value="fault_off">storing voorbij</option>' in page.body("/events", accept_language="nl")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_kind_of_event_has_its_word(language):
+    assert list(WORD_OF_EVENT) == list(schema.KINDS)
+    told = [Words(language)[word] for word in WORD_OF_EVENT.values()]
+    assert len(set(told)) == len(schema.KINDS)
 
 
 def test_health_names_no_path_of_the_machine(page):

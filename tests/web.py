@@ -127,7 +127,7 @@ def made_up_history(path: Path) -> str:
     """A history at `path` as of a home: two inverters, two years until NOW. Its path."""
     roofs = [
         MadeUpRoof(ROOF, 1, 3000.0, "GW5000D-NS", "South roof"),
-        MadeUpRoof("1010KDTU18600002", 3, 8000.0, "GW10K-DT", "Barn"),
+        MadeUpRoof("1010KDTU18600002", 3, 8000.0, "GW10K-DT"),
     ]
     madeup.write(str(path), roofs, until=DAY + datetime.timedelta(1), days=800, with_slots=12, seed=3)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:

@@ -139,7 +139,7 @@ def bar_chart(
         (
             step
             for step in (1, 2, 5, 10)
-            if room * step > LETTER * max((len(bar.label) for bar in bars), default=1)
+            if room * step > LETTER * (1 + max((len(bar.label) for bar in bars), default=1))
         ),
         20,
     )

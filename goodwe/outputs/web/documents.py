@@ -32,13 +32,13 @@ DOCUMENTS = (
     Document(
         "month",
         ("date", "serial"),
-        "The days of the month of `date`, each with that of the year before.",
+        "The days of the month of that date, each with that of the year before.",
         "rows",
     ),
     Document(
         "year",
         ("date", "serial"),
-        "The months of the year of `date`, each with that of the year before.",
+        "The months of the year of that date, each with that of the year before.",
         "rows",
     ),
     Document("years", ("serial",), "All years.", "rows"),

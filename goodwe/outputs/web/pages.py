@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from ...history import schema
 from ...history.queries import BY_DAY, BY_MONTH, BY_YEAR
+from ...protocol import texts
 from . import charts
 from .data import FRESH, QUANTITIES, JsonObject, Quantity
 from .markup import Html, join, tag
@@ -25,6 +26,19 @@ MENU = (
 )
 WRAPPED = ("mode", "strings", "lines")
 """Cells of an inverter that may be longer than a line."""
+WORD_OF_EVENT = {
+    schema.FAULT_ON: "fault",
+    schema.FAULT_OFF: "fault over",
+    schema.MODE: "work mode",
+    schema.AWAY: "away",
+    schema.BACK: "back",
+    schema.REFUSED: "refused reading",
+    schema.LIMIT: "power limit",
+    schema.STARTED: "program started",
+    schema.STOPPED: "program stopped",
+    schema.REPLACED: "replaced",
+    schema.CORRECTED: "corrected",
+}
 PAGE_OF = {BY_DAY: "month", BY_MONTH: "year", BY_YEAR: "years"}
 """The page that shows a period by these steps."""
 
@@ -155,7 +169,7 @@ def _pairs(pairs: Sequence[JsonObject], words: Words) -> Html:
         if pair["volts"]
     ]
     ends = [";"] * (len(texts) - 1) + [""]
-    spans = [tag("span", text, end, class_="unbroken") for text, end in zip(texts, ends, strict=False)]
+    spans = [tag("span", text, end, class_="unbroken pair") for text, end in zip(texts, ends, strict=False)]
     return join(*[part for span in spans for part in (span, " ")])
 
 
@@ -457,7 +471,7 @@ def events(rows: Sequence[JsonObject], chosen: JsonObject, names: Mapping[str, s
         "form",
         _select(
             "kind",
-            [("", words["all"]), *((kind, kind.replace("_", " ")) for kind in schema.KINDS)],
+            [("", words["all"]), *((kind, words[word]) for kind, word in WORD_OF_EVENT.items())],
             chosen["kind"],
             words["event"],
         ),
@@ -466,7 +480,11 @@ def events(rows: Sequence[JsonObject], chosen: JsonObject, names: Mapping[str, s
         action="events",
     )
     cells = [
-        (words.moment(row["at_epoch"], None), names.get(row["serial"], row["serial"] or ""), _event(row))
+        (
+            words.moment(row["at_epoch"], None),
+            names.get(row["serial"], row["serial"] or ""),
+            _event(row, words),
+        )
         for row in rows
     ]
     body = table(("time", "inverter", "event"), cells, words) if cells else tag("p", words.title("no data"))
@@ -477,5 +495,13 @@ def events(rows: Sequence[JsonObject], chosen: JsonObject, names: Mapping[str, s
     )
 
 
-def _event(row: JsonObject) -> Html:
-    return tag("span", row["text"], class_="fault" if row["kind"] == schema.FAULT_ON else None)
+def _event(row: JsonObject, words: Words) -> Html:
+    kind, code, text = row["kind"], row["code"], row["text"]
+    if kind in (schema.FAULT_ON, schema.FAULT_OFF) and code is not None:
+        text = texts.error(code, words.language)
+    elif kind == schema.MODE and code is not None:
+        text = texts.work_mode(code, words.language)
+    said = words.title(WORD_OF_EVENT[kind]) if kind in WORD_OF_EVENT else kind
+    return tag(
+        "span", f"{said}: {text}" if text else said, class_="fault" if kind == schema.FAULT_ON else None
+    )
