@@ -6,8 +6,8 @@ That is what Home Assistant was told, `online`, and with options the values, the
 import argparse
 import sys
 import time
-from collections.abc import Iterable
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TextIO
 
 import simplejson
 
@@ -15,12 +15,27 @@ from .. import program
 from ..config import Config
 from ..errors import FieldError, GoodWeError
 from ..outputs.mqtt import retained
-from ..outputs.mqtt.advice import REFUSALS, reason_of
-from ..outputs.mqtt.client import new_client
+from ..outputs.mqtt.advice import (
+    BREACH,
+    NO_ANSWER,
+    NO_CONNECTION,
+    UNPUBLISHED,
+    UNSUBSCRIBED,
+    reason_of,
+    why_ended,
+    why_refused,
+    with_own_words,
+)
+from ..outputs.mqtt.attempt import Attempt
+from ..outputs.mqtt.client import UNREADABLE, keepalive_seconds, paho_client
 from ..outputs.mqtt.homeassistant import discovery_topic, is_ours, object_id
-from ..outputs.mqtt.tls import tls_for
+from ..outputs.mqtt.message import Message
+from ..outputs.mqtt.terms import Terms
 from ..protocol import fields
 from ..readings import state
+
+if TYPE_CHECKING:
+    from ..outputs.mqtt.settings import MqttSettings
 
 QUIET_FOR = 1.0
 """Seconds without a message after which a broker has given all that it keeps."""
@@ -47,8 +62,8 @@ def main(arguments: list[str], settings: Config, *, out: TextIO = sys.stdout) ->
     asked = [discovery_topic(prefix, serial) for serial in known]
     if not options.serial:
         asked.append(f"{prefix}/device/+/config")
-    client = _connected(settings)
-    announced = _announced(client, asked)
+    attempt = _connected(settings)
+    announced = _announced(attempt, asked)
     if not options.serial:
         known += [serial for topic in announced if (serial := _serial(topic, announced[topic]))]
     topics = _kept_topics(settings, known)
@@ -58,11 +73,13 @@ def main(arguments: list[str], settings: Config, *, out: TextIO = sys.stdout) ->
     else:
         topics.append(retained.sum_topic(settings.mqtt.topic))
     topics += sorted(earlier - {*topics, *announced})
-    kept = _kept(client, topics)
+    kept = _kept(attempt, topics)
+    for line in _not_asked(attempt):
+        print(line, file=out)
     for topic in (*sorted(announced), *kept):
-        _publish(client, topic)
+        _publish(attempt, topic)
         print(f"cleared {topic}", file=out)
-    client.disconnect()
+    attempt.client.disconnect()
     if not announced and not kept:
         print(f"nothing of this program is announced on {', '.join(asked)}", file=out)
     if announced and settings.homeassistant.discovery:
@@ -118,59 +135,114 @@ def _kept_topics(settings: Config, serials: Iterable[str]) -> list[str]:
     return topics
 
 
-def _connected(settings: Config) -> Any:
-    """A client with a connection to the first server that takes it."""
-    mqtt = settings.mqtt
+def _connected(settings: Config) -> Attempt:
+    """A connection to the first server that takes it, on terms that it takes. Raises ClearError."""
     troubles = []
-    for host in mqtt.server:
-        client = new_client(mqtt, f"{mqtt.clientid}-discovery", tls_for(mqtt, host))
-        answers: list[int] = []
-        client.on_connect = lambda c, u, f, reason, *_, a=answers: a.append(getattr(reason, "value", reason))
-        try:
-            client.connect(host, mqtt.port)
-            end = time.monotonic() + PATIENCE
-            while not answers and time.monotonic() < end and not client.loop(timeout=0.1):
-                pass
-        except (OSError, ValueError) as error:
-            troubles.append(f"MQTT {host}: {reason_of(error)}")
-            continue
-        if answers == [0]:
-            return client
-        refusal = REFUSALS.get(answers[0], "it refuses us") if answers else "it does not answer"
-        troubles.append(f"MQTT {host}: {refusal}")
+    for host in settings.mqtt.server:
+        terms = Terms(keepalive_seconds(settings.mqtt))
+        while True:
+            attempt, trouble, reason = _tried(settings.mqtt, host, terms)
+            if attempt is not None:
+                return attempt
+            if not terms.refused(reason):
+                break
+        troubles.append(f"MQTT {host}: {trouble}")
     raise ClearError("; ".join(troubles))
 
 
-def _announced(client: Any, asked: list[str]) -> dict[str, bytes]:
+def _tried(mqtt: "MqttSettings", host: str, terms: Terms) -> tuple[Attempt | None, str, int]:
+    """A connection to this server, or why there is none, and the reason in its CONNACK, 0 for none."""
+    client_id = f"{mqtt.clientid}-discovery"
+    attempt = Attempt(mqtt, host=host, client_id=client_id, asked=terms.asked, will=None)
+    try:
+        client = attempt.open(paho_client)
+        if client.socket() is None:
+            raise ConnectionAbortedError
+        attempt.opened(client, time.monotonic())
+        end = time.monotonic() + PATIENCE
+        while attempt.connack is None and time.monotonic() < end and not _turned(attempt):
+            pass
+    except NO_CONNECTION as error:
+        return None, reason_of(error), 0
+    if attempt.connack is None:
+        return None, NO_ANSWER if not attempt.is_gone else _why_closed(attempt), 0
+    (reason, *_), properties = attempt.connack.reasons, attempt.connack.properties
+    if reason:
+        return None, why_refused(reason, properties)[1], reason
+    attempt.welcomed(time.monotonic())
+    return attempt, "", 0
+
+
+def _turned(attempt: Attempt) -> bool:
+    """Let a moment pass on the connection; True when it has ended."""
+    try:
+        return bool(attempt.client.loop(timeout=0.1))
+    except UNREADABLE:
+        return True
+
+
+def _turn_until(attempt: Attempt, done: Callable[[], bool]) -> bool:
+    """Until `done()`, or False when that takes too long. Raises ClearError at the end of the connection."""
+    end = time.monotonic() + PATIENCE
+    while not done():
+        if time.monotonic() > end:
+            return False
+        if _turned(attempt):
+            raise ClearError(_why_closed(attempt))
+    return True
+
+
+def _why_closed(attempt: Attempt) -> str:
+    """Why the connection has ended, in the broker's words if it had any."""
+    why = ""
+    if attempt.goodbye is not None:
+        why = why_ended(attempt.goodbye.reasons[0], attempt.goodbye.properties)
+    elif attempt.breach:
+        why = BREACH.format(packet=attempt.breach)
+    elif attempt.refusals:
+        why = "; ".join(_not_asked(attempt))
+    ended = "the broker closed the connection"
+    return f"{ended}: {why}" if why else f"{ended}; is another program using the same clientid?"
+
+
+def _announced(attempt: Attempt, asked: list[str]) -> dict[str, bytes]:
     """Our announcements that the broker keeps, of those that are asked for, by topic."""
-    return {topic: payload for topic, payload in _retained(client, asked).items() if is_ours(payload)}
+    return {topic: payload for topic, payload in _retained(attempt, asked).items() if is_ours(payload)}
 
 
-def _kept(client: Any, asked: list[str]) -> list[str]:
+def _kept(attempt: Attempt, asked: list[str]) -> list[str]:
     """The topics on which the broker keeps anything, of those that are asked for."""
-    kept = _retained(client, asked)
+    kept = _retained(attempt, asked)
     return [topic for topic in asked if topic in kept]
 
 
-def _retained(client: Any, asked: list[str]) -> dict[str, bytes]:
+def _retained(attempt: Attempt, asked: list[str]) -> dict[str, bytes]:
     """The messages that the broker keeps on these topics."""
-    found: dict[str, bytes] = {}
-    heard = [time.monotonic()]
-
-    def on_message(client: Any, userdata: Any, message: Any) -> None:
-        if message.retain:  # else a program that runs has just said it
-            heard.append(time.monotonic())
-            found[message.topic] = message.payload
-
-    client.on_message = on_message
-    waiting: set[int] = set()
-    client.on_subscribe = lambda client, userdata, number, *_: waiting.discard(number)
-    waiting |= {client.subscribe([(topic, 1) for topic in topics])[1] for topics in _by(AT_ONCE, asked)}
-    end = heard[0] + PATIENCE
-    while time.monotonic() < (end if waiting else min(heard[-1] + QUIET_FOR, end)):
-        if client.loop(timeout=0.1):
-            raise ClearError("the broker closed the connection; is another program using the same clientid?")
+    if not attempt.allowed.wildcards:
+        asked = [topic for topic in asked if "+" not in topic]
+    answered = len(attempt.acknowledged) + len(asked)
+    for topics in _by(AT_ONCE, asked):
+        attempt.subscribe(topics, time.monotonic())
+    _turn_until(attempt, lambda: len(attempt.acknowledged) >= answered)
+    end, heard, count = time.monotonic() + PATIENCE, time.monotonic(), 0
+    while time.monotonic() < min(heard + QUIET_FOR, end):
+        if _turned(attempt):
+            raise ClearError(_why_closed(attempt))
+        kept = [message for message in attempt.arrived if message.retained]  # else it has just been said
+        if len(kept) > count:
+            heard, count = time.monotonic(), len(kept)
+    found = {message.topic: message.payload for message in attempt.arrived if message.retained}
+    attempt.arrived = []
     return found
+
+
+def _not_asked(attempt: Attempt) -> Iterable[str]:
+    """Where the broker does not let us look, a line each."""
+    if not attempt.allowed.wildcards:
+        yield "it does not take wildcards: only inverters that are known here are looked for"
+    for topic, reason, properties, _ in attempt.refusals:
+        why = f": {UNSUBSCRIBED.get(reason, f'reason {reason}')}" if attempt.is_mqtt5 else ""
+        yield with_own_words(f"it does not let us subscribe to {topic}{why}", properties)
 
 
 def _by(count: int, topics: list[str]) -> Iterable[list[str]]:
@@ -178,11 +250,21 @@ def _by(count: int, topics: list[str]) -> Iterable[list[str]]:
     return (topics[begin : begin + count] for begin in range(0, len(topics), count))
 
 
-def _publish(client: Any, topic: str) -> None:
-    info = client.publish(topic, b"", qos=1, retain=True)
-    end = time.monotonic() + PATIENCE
-    failed = info.rc != 0
-    while not failed and not info.is_published():
-        failed = client.loop(timeout=0.1) != 0 or time.monotonic() > end
-    if failed:
+def _publish(attempt: Attempt, topic: str) -> None:
+    attempt.refusals = []
+    message = attempt.as_allowed(Message(topic, "", 1, retain=True))
+    taken = attempt.publish(message, None, time.monotonic()) and _turn_until(
+        attempt, lambda: not attempt.client.want_write() and _is_acknowledged(attempt)
+    )
+    attempt.unacknowledged = []
+    for refusal in attempt.refusals:
+        why = UNPUBLISHED.get(refusal.reason, f"reason {refusal.reason}")
+        raise ClearError(
+            with_own_words(f"the broker refuses the removal of {topic}: {why}", refusal.properties)
+        )
+    if not taken:
         raise ClearError(f"the broker did not take the removal of {topic}")
+
+
+def _is_acknowledged(attempt: Attempt) -> bool:
+    return all(waiting.info.is_published() for waiting in attempt.unacknowledged)

@@ -129,6 +129,11 @@ class Attempt:
         self.last_in = self.last_out = now
 
     @property
+    def is_mqtt5(self) -> bool:
+        """True if it speaks MQTT 5: with 3.1.1 no answer has a reason."""
+        return self._settings.protocol == MQTT5
+
+    @property
     def trouble(self) -> OSError | None:
         """Why the socket failed, if it did."""
         found = getattr(self.client, "trouble", None)
@@ -167,7 +172,7 @@ class Attempt:
 
     def size(self, message: Message) -> int:
         """Bytes of its packet."""
-        return packet_size(message, mqtt5=self._settings.protocol == MQTT5)
+        return packet_size(message, mqtt5=self.is_mqtt5)
 
     def publish(self, message: Message, done: Callable[[bool], None] | None, now: float) -> bool:
         """Hand it to paho; whether it could be sent or queued."""

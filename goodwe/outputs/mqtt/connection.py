@@ -49,7 +49,7 @@ from .advice import (
 )
 from .attempt import Attempt
 from .backoff import Backoff, Failure
-from .client import MQTT5, keepalive_seconds
+from .client import keepalive_seconds
 from .message import Message, Received, Will
 from .probe import answers
 from .suspects import Suspects, Treatment
@@ -716,7 +716,7 @@ class Connection:
             self._counts["refused"] += 1
             if is_subscription:
                 text = f"it does not let us subscribe to {topic}"
-                if self._settings.protocol == MQTT5:  # else there is but one reason, which says nothing
+                if attempt.is_mqtt5:  # else there is but one reason, which says nothing
                     text += f": {UNSUBSCRIBED.get(reason, f'reason {reason}')}"
             else:
                 text = f"it refuses what we publish: {UNPUBLISHED.get(reason, f'reason {reason}')}"
