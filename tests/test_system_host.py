@@ -60,7 +60,7 @@ def test_what_is_missing_is_named_with_the_apt_line(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda program, path: None)
     with pytest.raises(HostError) as caught:
         image.check_host()
-    line = "apt-get install --no-install-recommends qemu-system-x86 mmdebstrap e2fsprogs"
+    line = "apt-get install --no-install-recommends qemu-system-x86 mmdebstrap e2fsprogs debhelper dh-python"
     assert str(caught.value) == line
 
 
@@ -197,3 +197,18 @@ def test_lines_of_the_guest_become_a_report(qemu, capsys):
         ["FAIL", "s11", "7.0", "s"],
         ["why"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ([], ["s00_install", "s10_one", "s60_two"]),
+        (["goodwe.only=s10,s60"], ["s00_install", "s10_one", "s60_two"]),
+        (["goodwe.only=two"], ["s00_install", "s60_two"]),
+        (["goodwe.without=s60"], ["s00_install", "s10_one"]),
+        (["goodwe.only=s10,s60", "goodwe.without=two,install"], ["s00_install", "s10_one"]),
+    ],
+)
+def test_scenarios_are_chosen_by_a_part_of_their_names(words, wanted):
+    names = ["s00_install", "s10_one", "s60_two"]
+    assert [name for name in names if guest.is_wanted(name, ["quiet", *words])] == wanted

@@ -153,6 +153,7 @@ def main() -> int:
     parser.add_argument(
         "--only", metavar="NAME[,NAME]", help="scenarios with NAME in theirs (the installation always runs)"
     )
+    parser.add_argument("--without", metavar="NAME[,NAME]", help="leave these out")
     parser.add_argument(
         "--suite", choices=image.SUITES, default=next(iter(image.SUITES)), help="Debian's release"
     )
@@ -181,10 +182,12 @@ def run(options: argparse.Namespace, folder: Path) -> int:
     if options.build:
         return 0
     image.wheels(folder / "wheels", image.SUITES[options.suite].python)
-    image.project_disk(folder / "project.ext4", folder / "wheels")
+    image.debs(folder / "debs")
+    image.project_disk(folder / "project.ext4", folder / "wheels", folder / "debs")
     if options.shell:
         return shell(guest, folder / "project.ext4")
-    extra = f"goodwe.only={options.only}" if options.only else ""
+    chosen = {"only": options.only, "without": options.without}
+    extra = " ".join(f"goodwe.{key}={names}" for key, names in chosen.items() if names)
     machine = None
     passed = failed = 0
     try:

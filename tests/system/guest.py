@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ sys.path.insert(0, str(HERE.parents[1]))
 from tests.system import kit  # noqa: E402 (the path is set above)
 
 LINE = Path("/dev/ttyS1")
-ONLY = "goodwe.only="
+ONLY, WITHOUT = "goodwe.only=", "goodwe.without="
+"""Words of the kernel's command line, with parts of names behind them."""
 STATE = Path("/var/lib/system-tests.json")
 SCENARIO_WITHIN = 400
 
@@ -41,8 +43,13 @@ class Late(Exception):
     """A scenario that hangs."""
 
 
-def hang(*_: Any) -> None:
-    raise Late(f"not done after {SCENARIO_WITHIN} s")
+def late_after(seconds: int) -> Callable[..., None]:
+    """The handler of an alarm that was set to so many seconds."""
+
+    def hang(*_: Any) -> None:
+        raise Late(f"not done after {seconds} s")
+
+    return hang
 
 
 def scenarios() -> list[str]:
@@ -59,16 +66,25 @@ def main() -> None:
     if not state["done"] and not state["step"]:
         line.say("READY")
     words = Path("/proc/cmdline").read_text().split()
-    wanted = [part for word in words if word.startswith(ONLY) for part in word.removeprefix(ONLY).split(",")]
     for name in scenarios():
-        always = name.endswith("_install")
-        if name in state["done"] or (wanted and not always and not any(part in name for part in wanted)):
+        if name in state["done"] or not is_wanted(name, words):
             continue
         play(name, state, line)
         state = {"done": [*state["done"], name], "step": 0}
         STATE.write_text(json.dumps(state))
     line.say("DONE")
     subprocess.run(["systemctl", "poweroff", "--no-block"], check=False)
+
+
+def is_wanted(name: str, words: list[str]) -> bool:
+    """True if a scenario is to run by the words of the command line; the installation always is."""
+    only, without = (
+        [part for word in words if word.startswith(key) for part in word.removeprefix(key).split(",")]
+        for key in (ONLY, WITHOUT)
+    )
+    if name.endswith("_install"):
+        return True
+    return not any(part in name for part in without) and (not only or any(part in name for part in only))
 
 
 def play(name: str, state: dict[str, Any], line: Line) -> None:
@@ -81,8 +97,9 @@ def play(name: str, state: dict[str, Any], line: Line) -> None:
     house = kit.House(lambda what, value: line.say("FIGURE", name, json.dumps([what, value])))
     line.say("BEGIN", name)
     began = time.monotonic()
-    signal.signal(signal.SIGALRM, hang)
-    signal.alarm(SCENARIO_WITHIN)
+    within = getattr(scenario, "WITHIN", SCENARIO_WITHIN)
+    signal.signal(signal.SIGALRM, late_after(within))
+    signal.alarm(within)
     parts = getattr(scenario, "PARTS", None) or [scenario.scenario]
     try:
         parts[state["step"]](house)

@@ -4,6 +4,7 @@ import ast
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,10 @@ PACKAGES = (
 )
 
 
+DEPENDENCIES = ("python3-paho-mqtt", "python3-pyudev", "python3-simplejson")
+"""The packages that the Debian package needs and PACKAGES do not bring."""
+
+
 class Suite(NamedTuple):
     """One release of Debian."""
 
@@ -30,7 +35,10 @@ class Suite(NamedTuple):
 
 SUITES = {"bookworm": Suite("3.11", ("restartd",)), "trixie": Suite("3.13")}
 """By name; the first one is taken unless another is asked for."""
-HOST_PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
+HOST_PROGRAMS = {
+    **{"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"},
+    **{"dh": "debhelper", "dh_python3": "dh-python"},
+}
 """Programs that the host must have, and the package each is in."""
 SPACE = 5 * 1024**3
 """Bytes that building and running need at the most."""
@@ -74,7 +82,11 @@ printf '[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root --noclea
 chroot . systemctl enable system-tests.service mosquitto.service
 [ ! -e usr/sbin/restartd ] || chroot . systemctl disable restartd.service
 chroot . systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer
-rm -rf var/cache/apt/archives/*.deb var/lib/apt/lists/*
+# What the Debian package depends on, for a guest without network; nothing of it is installed yet.
+mkdir -p var/cache/goodwe-debs
+APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get install -qy --no-install-recommends --download-only $DEPENDENCIES
+mv var/cache/apt/archives/*.deb var/cache/goodwe-debs/
+rm -rf var/lib/apt/lists/*
 """
 
 
@@ -127,7 +139,7 @@ def lock(suite: str) -> int:
 def guest(suite: str) -> Guest:
     """The guest of a suite, from the cache or built now."""
     packages = PACKAGES + SUITES[suite].more
-    recipe = repr((suite, packages, UNIT, SET_UP, FINISH))
+    recipe = repr((suite, packages, DEPENDENCIES, UNIT, SET_UP, FINISH))
     folder = cache_folder() / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     built = Guest(folder / "guest.ext4", folder / "vmlinuz", folder / "initrd.img")
     if not (folder / "complete").exists():
@@ -152,14 +164,15 @@ def _build(built: Guest, suite: str, packages: tuple[str, ...]) -> None:
         ]
         command += [f'--essential-hook=sh {work / "set-up"} "$1"']
         command += [f'--customize-hook=sh {work / "finish"} "$1"']
-        _run([*command, suite, str(tree)], env={**os.environ, "UNIT_FILE": str(work / "unit")})
+        told = {"UNIT_FILE": str(work / "unit"), "DEPENDENCIES": " ".join(DEPENDENCIES)}
+        _run([*command, suite, str(tree)], env={**os.environ, **told})
         for pattern, target in (("vmlinuz-*", built.kernel), ("initrd.img-*", built.initrd)):
             shutil.copy(next((tree / "boot").glob(pattern)), target)
         _disk(tree, built.disk, "3G")
 
 
-def project_disk(target: Path, wheels: Path) -> None:
-    """A disk with the committed and uncommitted files of this checkout and the wheels it needs."""
+def project_disk(target: Path, wheels: Path, debs: Path) -> None:
+    """A disk with the committed and uncommitted files of this checkout, what pip needs, and its packages."""
     listed = _run(["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
     with tempfile.TemporaryDirectory(prefix="goodwe-project-") as name:
         tree = Path(name)
@@ -169,6 +182,7 @@ def project_disk(target: Path, wheels: Path) -> None:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, copy)
         shutil.copytree(wheels, tree / "wheels")
+        shutil.copytree(debs, tree / "debs")
         _disk(tree, target, "200M")
 
 
@@ -190,6 +204,19 @@ def wheels(target: Path, python: str) -> None:
     platforms = ["--platform", "manylinux2014_x86_64", "--platform", "manylinux_2_17_x86_64"]
     where += [*platforms, "--platform", "manylinux_2_28_x86_64"]
     _run([*pip, *where, "setuptools>=77", *requirements()])
+
+
+def debs(target: Path) -> None:
+    """The Debian package of this checkout in `this`, and in `next` the same with a higher version."""
+    _run([str(ROOT / "etc" / "debian" / "build"), str(target / "this")])
+    (this,) = (target / "this").glob("*.deb")
+    with tempfile.TemporaryDirectory(prefix="goodwe-deb-") as name:
+        _run(["dpkg-deb", "--raw-extract", str(this), name])
+        control = Path(name) / "DEBIAN" / "control"
+        control.write_text(re.sub(r"(?m)^Version: .*$", r"\g<0>+next", control.read_text()))
+        (target / "next").mkdir()
+        packed = target / "next" / this.name.replace("_all", "+next_all")
+        _run(["dpkg-deb", "--root-owner-group", "--build", name, str(packed)])
 
 
 def requirements() -> list[str]:

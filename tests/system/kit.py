@@ -95,6 +95,12 @@ class Subscriber:
         """All that came since the last forget()."""
         return self._messages[self._next :]
 
+    def everything(self) -> Iterator[Message]:
+        """All readings since it listens, of whichever inverter."""
+        for message in self._messages:
+            if message.topic.endswith("/data") and json.loads(message.payload)["isOnline"]:
+                yield message
+
     def data(self, serial: str = SERIALS[0], seconds: float = PATIENCE) -> tuple[Message, dict[str, Any]]:
         """The first data that comes from that inverter since the last forget(), decoded too."""
         message = wait_for(lambda: next(self.readings(serial), None), f"data of {serial}", seconds)
