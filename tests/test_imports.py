@@ -137,7 +137,8 @@ def test_daemon_loads_what_it_needs(mosquitto, subscriber, tmp_path, bare):
     modules = set((tmp_path / "modules").read_text().split()) - bare
     assert ours(modules) == DAEMON, "what has to be loaded is added above; what has not, where it is used"
     others = {name.partition(".")[0] for name in modules - ours(modules)} - sys.stdlib_module_names
-    assert others - {"paho", "simplejson", "org"} == set()
+    # The last one paho loads wherever it is: what drives a browser in the page's tests brings it.
+    assert others - {"paho", "simplejson", "org", "socks"} == set()
     assert not (FOR_VERBS | FOR_PROXIES) & modules
 
 
