@@ -121,7 +121,10 @@ def test_telegraf_sample_stores_under_the_moment_that_the_message_speaks_of():
     ids=lambda path: f"{path.parent.name}/{path.name}",
 )
 def test_each_link_to_a_file_of_ours_leads_somewhere(document):
-    for target, _, heading in re.findall(r"\]\(([^)#]+)(#([^)]+))?\)", document.read_text("utf-8")):
+    text = document.read_text("utf-8")
+    for picture in re.findall(r'(?:src|srcset)="([^"]+)"', text):
+        assert (document.parent / picture).exists(), picture
+    for target, _, heading in re.findall(r"\]\(([^)#]+)(#([^)]+))?\)", text):
         assert "://" in target or (document.parent / target).exists(), target
         if heading:
             assert heading in anchors(document.parent / target)
