@@ -159,6 +159,30 @@ def test_port_that_is_taken_is_said_once_and_tried_again(loop, caplog):
     ]
 
 
+def test_port_that_becomes_free_is_taken(loop, caplog):
+    caplog.set_level(logging.INFO)
+    other = listening(Address("127.0.0.1", 0))
+    port = other.getsockname()[1]
+    made = output(loop, f"[web]\nlisten = 127.0.0.1:{port}\n")
+    made.tick(0.0)
+    assert made.status(0.0)["why_not"] == "Address already in use"
+    other.close()
+    made.tick(made.deadline)
+    assert made.status(10.0)["state"] == "listening"
+    assert ask(port, "/api")[0] == 200
+    made.close()
+    made._server._thread.join(5)
+
+
+def test_address_of_an_interface_that_is_not_there_yet_is_said_and_waited_for(loop, caplog):
+    made = output(loop, "[web]\nlisten = 192.0.2.1:8765\n")  # of a net that nobody has (RFC 5737)
+    made.tick(0.0)
+    assert made.status(0.0)["why_not"] == "Cannot assign requested address"
+    assert made.deadline == 10.0
+    assert "192.0.2.1:8765 yet: Cannot assign requested address; trying again every 10 s" in caplog.text
+    made.close()
+
+
 def test_address_that_the_machine_has_not_got_yet_is_tried_again():
     with pytest.raises(OSError, match="assign"):
         listening(Address("192.0.2.1", 0))

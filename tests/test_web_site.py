@@ -491,6 +491,26 @@ def test_no_path_breaks_the_page(page, path, query):
     assert page.ask(f"/{path}?{query}".replace("?", "?", 1))[0] in (200, 400, 404, 414)
 
 
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([*PAGES, "/api/day"]),
+    st.sampled_from(["GET", "HEAD", "POST", "", "get", "\xff"]),
+    st.dictionaries(
+        st.sampled_from(["host", "accept_language", "x_forwarded_prefix", "cookie", "range"]),
+        st.one_of(
+            st.text(st.characters(max_codepoint=255), max_size=60),  # as WSGI gives bytes
+            st.sampled_from(["localhost", "[::1]:1", "/a/b", "nl;q=1e400", "en;q=nan,de;q=-1", "bytes=0-"]),
+        ),
+    ),
+)
+def test_no_header_breaks_the_page(page, address, method, headers):
+    status, given, body = page.ask(address, method, **headers)
+    assert status in (200, 405, 421)
+    assert all(name.isascii() and value.isascii() and "\n" not in value for name, value in given.items())
+    if status == 200 and method == "GET" and given["Content-Type"].startswith("text/html"):
+        Balance(body)
+
+
 def test_defect_of_a_page_is_in_the_log_and_tells_nothing(page, monkeypatch, caplog):
     monkeypatch.setattr("goodwe.outputs.web.site.health.health", lambda *_: 1 / 0)
     status, _, body = page.ask("/health")
