@@ -34,7 +34,7 @@ PAGES = {
     "api": "api",
 }
 """Name of a picture to address."""
-NARROWER = {"phone": (320,), "desktop": (1060, 900, 835, 660)}
+NARROWER = {"phone": (320,), "desktop": (1060, 965, 900, 660)}
 """Name of a look to further widths, about where the sheet changes."""
 AXE = os.environ.get("AXE_CORE", "")
 PICTURES = os.environ.get("PICTURES", "")
@@ -192,15 +192,10 @@ def test_curve_goes_on_by_itself(browser, living, path):
     nothing_is_wrong(browser, living.address)
 
 
-@pytest.mark.parametrize("hour", [7, 10.5, 12])
-def test_cursor_shows_what_was_then(browser, address, hour):
+def cursor_at(browser, moment):
+    """The words of the cursor where the curve has that moment (seconds since 1970)."""
     from selenium.webdriver import ActionChains
 
-    browser.driver.get(f"{address}/day?date=2026-06-19&serial={BARN}")
-    with urlopen(f"{address}/api/day?date=2026-06-19&serial={BARN}") as answer:
-        told = json.load(answer)
-    moment = told["from_epoch"] + hour * 3600 + 150
-    slot = next(one for one in told["slots"] if one["from_epoch"] == moment - 150)
     svg = browser.driver.find_element("css selector", ".wide svg.chart")
     x = browser.run(
         """
@@ -213,14 +208,54 @@ def test_cursor_shows_what_was_then(browser, address, hour):
         moment,
     )
     ActionChains(browser.driver).move_to_element_with_offset(svg, round(x), 0).perform()
-    shown = browser.wait(lambda: text(browser, ".cursor-text"), "the cursor's words")
-    clock = time.strftime("%H:%M", time.localtime(slot["from_epoch"]))
-    watts = re.search(r"([\d,\u202f]+) W", shown)[1]
-    assert shown.startswith(clock)
-    assert int(re.sub(r"\D", "", watts)) == round(slot["pac"])
-    assert float(re.search(r"([\d.]+) V", shown)[1]) == pytest.approx(slot["vac1"], abs=0.051)
-    assert float(re.search(r"([\d.]+) °C", shown)[1]) == pytest.approx(slot["temp"], abs=0.051)
+    return browser.wait(lambda: text(browser, ".cursor-text"), "the cursor's words")
+
+
+def day_told(address, query):
+    with urlopen(f"{address}/api/day?{query}") as answer:
+        return json.load(answer)
+
+
+@pytest.mark.parametrize("hour", [7, 10.5, 12])
+def test_cursor_shows_what_was_then(browser, address, hour):
+    query = f"date=2026-06-19&serial={BARN}"
+    told = day_told(address, query)
+    moment = told["from_epoch"] + hour * 3600 + 150
+    slot = next(one for one in told["slots"] if one["from_epoch"] == moment - 150)
+    browser.driver.get(f"{address}/day?{query}")
+    shown = cursor_at(browser, moment)
+    found = re.fullmatch(r"(\d\d:\d\d) +([\d\u202f]+) W, (.+) V, ([\d.]+) °C", shown)
+    assert found[1] == time.strftime("%H:%M", time.localtime(moment))
+    assert int(found[2].replace("\u202f", "")) == round(slot["pac"])
+    volts = [float(one) for one in found[3].split(" / ")]
+    assert volts == pytest.approx([slot["vac1"]], abs=0.051)
+    assert float(found[4]) == pytest.approx(slot["temp"], abs=0.051)
     nothing_is_wrong(browser, address)
+
+
+@pytest.mark.parametrize(
+    ("show", "keys", "unit"),
+    [
+        ("grid voltage", ("vac1", "vac2", "vac3"), "V"),
+        ("PV voltage", ("vpv1", "vpv2"), "V"),
+        ("frequency", ("fac1", "fac2", "fac3"), "Hz"),
+        ("temperature", ("vac1",), "V"),
+    ],
+)
+def test_cursor_shows_the_field_that_is_chosen(browser, address, show, keys, unit):
+    query = f"date=2026-06-19&serial={BARN}"
+    told = day_told(address, query)
+    slot = told["slots"][len(told["slots"]) // 2]
+    browser.driver.get(f"{address}/day?{query}&show={show.replace(' ', '+')}")
+    shown = cursor_at(browser, slot["from_epoch"] + 150)
+    values = [float(one) for one in re.search(rf" W, (.+) {unit}, ", shown)[1].split(" / ")]
+    assert values == pytest.approx([slot[key] for key in keys], abs=0.051)
+
+
+def test_cursor_calls_each_inverter_by_its_name(browser, address):
+    browser.driver.get(f"{address}/day?date=2026-06-19")
+    shown = cursor_at(browser, day_told(address, "date=2026-06-19")["from_epoch"] + 43_350)
+    assert re.fullmatch(rf"12:02 +South roof: .* W, .* °C +· +{BARN}: .* °C", shown)
 
 
 def test_everything_is_there_without_scripts(browser, address):

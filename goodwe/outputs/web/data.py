@@ -38,16 +38,18 @@ class Quantity(NamedTuple):
     keys: tuple[str, ...]
     """Of the running info; those of one kind that an inverter can have."""
     unit: str
+    digits: int = 1
+    """Behind the point, where a single value is told."""
     from_zero: bool = False
 
 
-POWER = Quantity("power", ("pac",), "W", from_zero=True)
+POWER = Quantity("power", ("pac",), "W", digits=0, from_zero=True)
 QUANTITIES = (
     POWER,
     Quantity("grid voltage", ("vac1", "vac2", "vac3"), "V"),
     Quantity("PV voltage", ("vpv1", "vpv2"), "V"),
     Quantity("temperature", ("temp",), "°C"),
-    Quantity("frequency", ("fac1", "fac2", "fac3"), "Hz"),
+    Quantity("frequency", ("fac1", "fac2", "fac3"), "Hz", digits=2),
 )
 
 

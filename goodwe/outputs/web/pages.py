@@ -7,6 +7,8 @@ import datetime
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
+import simplejson
+
 from ...history import schema
 from ...history.queries import BY_DAY, BY_MONTH, BY_YEAR
 from ...protocol import texts
@@ -198,6 +200,10 @@ def curve(told: JsonObject, quantity: Quantity, names: Mapping[str, str], words:
         tag("figcaption", class_="cursor-text"),
         class_="day",
         data_date=told["date"],
+        data_keys=" ".join(quantity.keys),
+        data_unit=quantity.unit,
+        data_digits=quantity.digits,
+        data_names=simplejson.dumps(dict(names)),
     )
 
 

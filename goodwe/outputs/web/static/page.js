@@ -4,8 +4,11 @@
 const EVERY = 5000;
 const language = document.documentElement.lang;
 
+// As the server writes them.
 function number(value, digits) {
-  return new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  const [whole, rest] = value.toFixed(digits).split(".");
+  const grouped = whole.replace(/\B(?=(\d{3})+$)/g, "\u202f");
+  return rest === undefined ? grouped : grouped + (language === "en" ? "." : ",") + rest;
 }
 
 // --- the first page: the server draws it, this puts its newer self in place
@@ -59,30 +62,41 @@ function nearest(slots, moment) {
   return [...found.values()].map((one) => one.slot);
 }
 
-function told(slots, several) {
+// The middle of the slot, where its point stands; in the time of the house, not of whoever looks.
+const clock = (slot) => `${slot.time.slice(11, 14)}${String(Number(slot.time.slice(14, 16)) + 2).padStart(2, "0")}`;
+
+function told(slots, { keys, unit, digits, names }) {
   if (!slots.length) return "";
+  const chosen = keys === "pac" || keys === "temp" ? ["vac1"] : keys.split(" ");
+  const [of, places] = chosen[0] === "vac1" ? ["V", 1] : [unit, Number(digits)];
   const parts = slots.map((slot) => {
     const values = [];
     if (slot.pac !== undefined) values.push(`${number(slot.pac, 0)} W`);
-    if (slot.vac1 !== undefined) values.push(`${number(slot.vac1, 1)} V`);
+    const shown = chosen.filter((key) => slot[key]).map((key) => number(slot[key], places));
+    if (shown.length) values.push(`${shown.join(" / ")} ${of}`);
     if (slot.temp !== undefined) values.push(`${number(slot.temp, 1)} °C`);
-    return (several ? `${slot.serial}: ` : "") + values.join(", ");
+    return { serial: slot.serial, text: values.join(", ") };
   });
-  // The time of the house, not of whoever looks.
-  return `${slots[0].time.slice(11, 16)}  ${parts.join("  ·  ")}`;
+  const named = JSON.parse(names);
+  const several = new Set(slots.map((slot) => slot.serial)).size > 1;
+  const texts = parts.map(({ serial, text }) => (several ? `${named[serial] ?? serial}: ${text}` : text));
+  return `${clock(slots[0])}  ${texts.join("  ·  ")}`;
 }
 
 function cursors() {
   for (const figure of document.querySelectorAll("figure.day")) {
     const words = figure.querySelector(".cursor-text");
-    const query = new URLSearchParams(location.search);
-    query.set("date", figure.dataset.date);
-    let slots = null;
+    const serial = new URLSearchParams(location.search).get("serial") || "";
+    let loading = null;
     const load = async () => {
-      if (slots !== null) return;
-      slots = [];
-      const answer = await fetch(`api/day?${new URLSearchParams({ date: query.get("date"), serial: query.get("serial") || "" })}`);
-      if (answer.ok) slots = (await answer.json()).slots;
+      try {
+        const answer = await fetch(`api/day?${new URLSearchParams({ date: figure.dataset.date, serial })}`);
+        if (answer.ok) return (await answer.json()).slots;
+      } catch {
+        // as in `fetched`
+      }
+      loading = null; // to be tried again
+      return [];
     };
     for (const svg of figure.querySelectorAll("svg.chart")) {
       const { left, right, top, bottom, from, to } = Object.fromEntries(
@@ -90,8 +104,11 @@ function cursors() {
       );
       const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
       line.setAttribute("class", "cursor");
+      let within = false;
       const move = async (event) => {
-        await load();
+        within = true;
+        const slots = await (loading ??= load());
+        if (!within) return;
         const box = svg.getBoundingClientRect();
         const x = ((event.clientX - box.left) / box.width) * svg.viewBox.baseVal.width;
         if (x < left || x > right) return leave();
@@ -99,11 +116,10 @@ function cursors() {
         line.setAttribute("d", `M${x.toFixed(1)} ${top}V${bottom}`);
         svg.append(line);
         cursorShown = true;
-        const near = nearest(slots, moment);
-        words.textContent = told(near, new Set(slots.map((slot) => slot.serial)).size > 1);
+        words.textContent = told(nearest(slots, moment), figure.dataset);
       };
       const leave = () => {
-        cursorShown = false;
+        within = cursorShown = false;
         line.remove();
         words.textContent = "";
       };
