@@ -218,9 +218,13 @@ class Loop:
         poll.register(self._bell, select.POLLIN)
         waiting: dict[int, Part] = {}
         deadline = NEVER
+        asked: list[tuple[float, Part]] = []
         for part in list(self._parts):
             self._called = part
-            deadline = min(deadline, part.deadline)
+            due = part.deadline
+            asked.append((due, part))
+            if due < deadline:
+                deadline = due
             wanted = part.poll_for()
             if wanted is not None:
                 poll.register(*wanted)
@@ -239,9 +243,9 @@ class Loop:
                 part.ready(now)
             self._called = None
         if now >= deadline:  # what became due just now is for the next turn, which does not sleep then
-            for part in list(self._parts):
+            for due, part in asked:
                 self._called = part
-                if not part.closed and part.deadline <= now:
+                if due <= now and not part.closed and part.deadline <= now:
                     part.tick(now)
         for part in list(self._parts):
             self._called = part

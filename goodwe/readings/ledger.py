@@ -202,14 +202,10 @@ class Ledger(Timer):
 
     @property
     def deadline(self) -> float:
-        inverters = self._inverters.values()
-        return min(
-            [
-                self._save_at,
-                *(inverter.repeat for inverter in inverters),
-                *(inverter.doubt for inverter in inverters),
-            ]
-        )
+        due = self._save_at
+        for inverter in self._inverters.values():
+            due = min(due, inverter.repeat, inverter.doubt)
+        return due
 
     def tick(self, now: float) -> None:
         if now >= self._save_at:

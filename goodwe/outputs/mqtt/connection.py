@@ -281,7 +281,8 @@ class Connection:
     @property
     def deadline(self) -> float:
         waiting = self._suspects.deadline if self._waiting else NEVER
-        return min(self._due, self._good_at, waiting, self._probe_at if self._may_hang else NEVER)
+        probe = self._probe_at if self._probe_at < NEVER and self._may_hang else NEVER
+        return min(self._due, self._good_at, waiting, probe)
 
     def poll_for(self) -> tuple[int, int] | None:
         if self._attempt is None or self._attempt.is_gone:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ...events import Happening, Info, Offline, Online, Reading, Remembered, Resting
@@ -39,6 +40,8 @@ PLACE = (
 """Settings that say where an output speaks, and decide whether it is let in."""
 GOODBYE_WITHIN = 2.0
 """Seconds for taking back what an output before this one has left."""
+DEADLINE: Callable[[Feature], float] = attrgetter("deadline")
+"""Asked of each feature in each turn of the loop, by which no Python of ours is run."""
 MOST_INVERTERS = 64
 """Each has a connection: a device that claims new serials for ever must not take every descriptor."""
 
@@ -167,7 +170,7 @@ class MqttOutput(Timer, Output):
     def deadline(self) -> float:
         if self._stopping:
             return -NEVER if self.pool.closed else self._part_at
-        return min([NEVER, *self._features.ask(lambda feature: feature.deadline).values()])
+        return min([NEVER, *self._features.ask(DEADLINE).values()])
 
     def tick(self, now: float) -> None:
         if self._stopping and now >= self._part_at:
