@@ -7,6 +7,7 @@ import os
 import shlex
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -624,6 +625,17 @@ def test_login_of_a_program_with_another_configuration_says_nothing_about_this_o
     patient.status["program"]["configuration"] = "/etc/other.conf"
     check(patient("login"), Grade.FAIL, "nothing listens there")
     check(patient("client-id"), Grade.SKIP, "only the running program")
+
+
+def test_what_is_not_asked_costs_no_loading(patient, monkeypatch):
+    """On a small machine that is busy it took eleven seconds, and was told as a broker without an answer."""
+    for name in ("advice", "homeassistant"):
+        monkeypatch.setitem(sys.modules, f"goodwe.outputs.mqtt.{name}", None)
+    patient.configure("[mqtt]\nserver = 127.0.0.1\n[homeassistant]\ndiscovery = off\n")
+    patient.status = connection(connected_seconds=5.0, server="nas:1883")
+    check(patient("tls"), Grade.SKIP, "TLS is off")
+    check(patient("login"), Grade.OK, "connected to nas:1883")
+    check(patient("discovery"), Grade.SKIP, "discovery is off")
 
 
 def test_network_that_is_missing_is_no_fault_of_the_broker(patient, monkeypatch):

@@ -107,8 +107,6 @@ def reachable(machine: Machine) -> Result:
 
 
 def tls(machine: Machine) -> Result:
-    from ...outputs.mqtt.advice import reason_of
-
     settings = machine.settings
     if settings is None or not settings.mqtt.enabled:
         return skip(_why_not(settings))
@@ -121,6 +119,8 @@ def tls(machine: Machine) -> Result:
             return fail(str(certificate), f"set it right: sudo nano {machine.config_path}")
         if isinstance(certificate, dict):
             return _until(host, str(certificate.get("notAfter", "")))
+    from ...outputs.mqtt.advice import reason_of  # here, as below: it takes long to load on a small machine
+
     trouble = answers[0]
     shows = f"openssl s_client -connect {mqtt.server[0]}:{mqtt.port} -showcerts </dev/null"
     return fail(
@@ -139,8 +139,6 @@ def _until(host: str, end: str) -> Result:
 
 
 def login(machine: Machine) -> Result:
-    from ...outputs.mqtt.advice import REFUSALS
-
     if machine.settings is None or not machine.settings.mqtt.enabled:
         return skip(_why_not(machine.settings))
     connected = [each for each in _connections(machine) if each.get("connected_seconds") is not None]
@@ -152,6 +150,8 @@ def login(machine: Machine) -> Result:
     if answer.reason is None:
         return fail(answer.trouble, "see the checks above")
     if answer.reason:
+        from ...outputs.mqtt.advice import REFUSALS
+
         return fail(
             REFUSALS.get(answer.reason, f"it refuses us, reason {answer.reason}"),
             _let_in(machine, machine.settings, answer.host, answer.reason),
@@ -277,8 +277,6 @@ def client_id(machine: Machine) -> Result:
 
 
 def discovery(machine: Machine) -> Result:
-    from ...outputs.mqtt.homeassistant import discovery_topic
-
     settings = machine.settings
     if settings is None or not settings.mqtt.enabled:
         return skip(_why_not(settings))
@@ -289,6 +287,8 @@ def discovery(machine: Machine) -> Result:
         return skip("no inverter is known yet")
     if machine.password_is_out_of_reach or _logged_in(machine).reason != 0:
         return skip("the broker does not let us look")
+    from ...outputs.mqtt.homeassistant import discovery_topic
+
     kept = _logged_in(machine).kept
     prefix = settings.homeassistant.prefix
     missing = [serial for serial in serials if discovery_topic(prefix, serial) not in kept]
