@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from goodwe.history import dates, schema
+from goodwe.history import dates, queries, schema
 from goodwe.history.queries import ALL, BY_MONTH, HistoryError, NoHistoryError, Reader
 from goodwe.history.scaling import scaled
 
@@ -179,3 +179,19 @@ def test_bounds_of_days(monkeypatch):
     finally:
         monkeypatch.undo()
         dates.time.tzset()
+
+
+@pytest.mark.parametrize("closed", ["file", "folder"])
+def test_file_that_this_user_may_not_read_is_told_with_the_remedy(tmp_path, monkeypatch, closed):
+    path = tmp_path / "history.db"
+    path.touch()
+    if closed == "folder":
+
+        def denied(path):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(queries.os, "stat", denied)
+    else:
+        monkeypatch.setattr(queries.os, "access", lambda path, mode: False)
+    with pytest.raises(HistoryError, match=f"this user may not read {path}; run it with sudo, or as"):
+        Reader(str(path))

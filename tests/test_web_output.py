@@ -1,5 +1,6 @@
 """The output [web]: its settings, what it listens to, a real server, and the metrics."""
 
+import errno
 import http.client
 import logging
 import os
@@ -181,6 +182,14 @@ def test_address_of_an_interface_that_is_not_there_yet_is_said_and_waited_for(lo
     assert made.deadline == 10.0
     assert "192.0.2.1:8765 yet: Cannot assign requested address; trying again every 10 s" in caplog.text
     made.close()
+
+
+def test_port_that_is_for_root_is_told_with_the_remedy(loop, caplog):
+    def listen(address):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    output(loop, listen=listen).tick(100.0)
+    assert "ports below 1024 are for root: choose another with listen in [web]" in caplog.text
 
 
 def test_address_that_the_machine_has_not_got_yet_is_tried_again():

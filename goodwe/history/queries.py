@@ -141,8 +141,15 @@ class Reader:
 
     def __init__(self, path: str) -> None:
         """`path` of the file. Raises NoHistoryError without one, HistoryError for one that cannot be read."""
-        if not os.path.exists(path):
-            raise NoHistoryError("there is no history yet")
+        try:
+            os.stat(path)
+            may_read = os.access(path, os.R_OK)
+        except PermissionError:
+            may_read = False
+        except OSError:
+            raise NoHistoryError("there is no history yet") from None
+        if not may_read:
+            raise HistoryError(f"this user may not read {path}; run it with sudo, or as the program's user")
         self._connection = _asked(lambda: _read_only(path))
         self._serials: dict[int, str] | None = None
 

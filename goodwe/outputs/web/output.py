@@ -1,5 +1,6 @@
 """The output that serves the page: keeps what was said of each inverter, listens as soon as that can be."""
 
+import errno
 import logging
 import queue
 import resource
@@ -25,6 +26,7 @@ RETRY = 10.0
 """Seconds between two tries to listen: a port that is taken, an address that the machine has not got yet."""
 PATIENCE = 2.0
 """Seconds that a page waits for the loop."""
+FOR_ROOT = "; ports below 1024 are for root: choose another with listen in [web]"
 OWN_DOMAINS = ("local", "lan", "home", "home.arpa", "internal", "localdomain")
 """Domains that nobody on the internet can have: a name of this machine in one of them is ours."""
 
@@ -102,7 +104,7 @@ class WebOutput(Output, Timer):
             at = self._listen(self._settings.listen)
         except OSError as error:
             self.deadline = now + RETRY
-            self._say(f"{error.strerror or error}")
+            self._say(f"{error.strerror or error}{FOR_ROOT if error.errno == errno.EACCES else ''}")
             return
         self.deadline = NEVER
         self._server = self._serve(self._site, at)
