@@ -11,9 +11,12 @@ from goodwe.outputs.mqtt.connection import ConnectionState
 
 from .broker import let_pass, wait_for
 from .fake_broker import (
+    CONNECT,
     PUBACK,
     PUBCOMP,
+    PUBLISH,
     PUBREC,
+    PUBREL,
     SUBACK,
     FakeBroker,
     Publish,
@@ -23,6 +26,8 @@ from .fake_broker import (
     disconnect,
     obliging,
     packet,
+    parse_connect,
+    parse_publish,
     properties,
 )
 from .mqtt import DATA, ONLINE, SERIAL, reading, serving
@@ -507,6 +512,34 @@ def test_message_that_is_answered_with_a_reason_is_named_and_does_not_stay(run, 
     wait_for(lambda: sum(publish.topic == DATA for publish in broker.published) > 20, "and more are sent")
 
 
+@pytest.mark.parametrize(("kind", "reason"), [(PUBACK, 16), (PUBREC, 16), (PUBCOMP, 146)])
+def test_message_that_is_taken_with_a_reason_is_not_refused(run, fake, caplog, kind, reason):
+    """No matching subscribers; and a number that the broker has forgotten, of a message that it has taken."""
+
+    def script(talk: Talk) -> None:
+        while (got := talk.next()) is not None:
+            if got.kind == CONNECT:
+                talk.connect = parse_connect(got.body)
+                talk.send(connack())
+            elif got.kind == PUBLISH:
+                publish = parse_publish(got, 5)
+                talk.published.append(publish)
+                first = PUBACK if publish.qos == 1 else PUBREC
+                talk.send(answer(first, publish.number, reason if first == kind else None))
+            elif got.kind == PUBREL:
+                talk.send(answer(PUBCOMP, int.from_bytes(got.body[:2]), reason if kind == PUBCOMP else None))
+
+    broker = fake(script)
+    running = run(broker.port, protocol="5", qos=1 if kind == PUBACK else 2)
+    running.tell(Found(SERIAL, 11))
+    serving(running)
+    running.tell(*(reading(pac=n) for n in range(5)))
+    wait_for(lambda: sum(each.topic == DATA for each in broker.published) == 5, "all have come")
+    wait_for(lambda: status(running)["unacknowledged"] == 0, "none waits for ever")
+    assert status(running)["refused"] == []
+    assert "refuses" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("reason", "said"),
     [
@@ -536,6 +569,22 @@ def test_subscriptions_are_told_apart(run, fake, caplog, reason, said):
 
 
 # rubbish, and what comes unasked
+
+
+@pytest.mark.parametrize(
+    ("packets", "named"),
+    [("f002 1800", "an AUTH"), ("1000", "a CONNECT"), ("8200", "a SUBSCRIBE"), ("a200", "an UNSUBSCRIBE")],
+)
+def test_packet_that_is_not_for_us_is_named(run, fake, caplog, packets, named):
+    def on_publish(talk: Talk, publish: Publish) -> bool:
+        talk.send(bytes.fromhex(packets))
+        return True
+
+    broker = fake(obliging(on_publish=on_publish))
+    running = run(broker.port, protocol="5")
+    running.tell(Found(SERIAL, 11), reading())
+    wait_for(lambda: f"it breaks the protocol, by {named}; look into its log" in caplog.text, "said")
+    assert "it closes the connection at" not in caplog.text, "no message is to blame"
 
 
 RUBBISH = [

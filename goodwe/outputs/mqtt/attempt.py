@@ -14,6 +14,7 @@ from .client import (
     CONNACK,
     DISCONNECT,
     MQTT5,
+    PUBCOMP,
     REFUSED_FROM,
     SUBACK,
     UNREADABLE,
@@ -251,7 +252,8 @@ class Attempt:
         for waiting in self.unacknowledged:
             if waiting.info.mid == said.number:
                 self.acknowledged.append(waiting.topic)
-                if said.reasons[0] >= REFUSED_FROM:
+                # PUBCOMP can only say that the number is not known: the message was taken before.
+                if said.reasons[0] >= REFUSED_FROM and said.packet != PUBCOMP:
                     self.refusals.append(Refusal(waiting.topic, said.reasons[0], said.properties, False))
                 return
 

@@ -37,6 +37,9 @@ CONNACK_BYTES = 2
 NUMBER_BYTES = 2
 INT_BYTES = 4
 REFUSED_FROM = 128
+NOT_FOR_US = {0x10: "a CONNECT", 0x80: "a SUBSCRIBE", 0xA0: "an UNSUBSCRIBE"}
+"""Packets that only clients send."""
+AUTH = 0xF0
 NO_VERSION = 99
 """A version of MQTT that will never be."""
 UNREADABLE = (
@@ -111,9 +114,11 @@ class _PahoClient(mqtt.Client):  # type: ignore[misc]  # paho 1 ships no types
     """Asked before CONNECT is sent, which would end the connection of the client that has taken its place."""
 
     def _packet_handle(self) -> Any:
-        answer = said(
-            self._in_packet["command"], self._in_packet["packet"], is_mqtt5=self._protocol == mqtt.MQTTv5
-        )
+        kind, is_mqtt5 = self._in_packet["command"] & 0xF0, self._protocol == mqtt.MQTTv5
+        if kind in NOT_FOR_US or (kind == AUTH and is_mqtt5):  # we ask for no other login (MQTT 5, 4.12)
+            self.breach = NOT_FOR_US.get(kind, "an AUTH")
+            return mqtt.MQTT_ERR_PROTOCOL
+        answer = said(self._in_packet["command"], self._in_packet["packet"], is_mqtt5=is_mqtt5)
         if answer is not None:
             if answer.packet == CONNACK:
                 if self._is_welcomed:  # paho would begin the connection anew (MQTT 3.1.1, 3.2; MQTT 5, 3.2)
