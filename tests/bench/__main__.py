@@ -4,6 +4,7 @@ Ten minutes with the default; most of it is waiting until the program has nothin
 """
 
 import contextlib
+import datetime
 import json
 import os
 import queue
@@ -15,15 +16,18 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from io import TextIOWrapper
 from pathlib import Path
 from random import Random
 
+from goodwe.history import madeup
 from goodwe.protocol import fields
 from goodwe.protocol.frame import Splitter
 from goodwe.protocol.simulator import Day, Habits, Inverter, Port
 
-from ..broker import Mosquitto, Subscriber, wait_for
+from .. import in_step
+from ..broker import Mosquitto, Subscriber, free_port, listens, wait_for
 from ..captures import raw
 from ..children import none_left
 
@@ -34,6 +38,27 @@ DATA = f"+/{SERIAL}/data"
 OFF = "[homeassistant]\ndiscovery = off\n"
 """Nothing but `data` and `online`."""
 ON = "values = on\nsum = on\ncommands = on\ncontrol = on\nvaluesretain = on\nbacklog = {folder}/backlog.sqlite\n"
+KEPT = (
+    "[homeassistant]\ndiscovery = off\n[history]\nfile = {folder}/kept.db\n"
+    "[web]\nlisten = 127.0.0.1:{page}\nmetrics = on\n"
+)
+"""History, page and metrics, beside nothing but `data` and `online`."""
+PAGES = (
+    "/",
+    "/day",
+    "/month",
+    "/year",
+    "/years",
+    "/events",
+    "/health",
+    "/chart/day.svg",
+    "/metrics",
+    "/api/now",
+)
+YEARS = 10
+READER = "import sys, urllib.request\nwhile True: urllib.request.urlopen(sys.argv[1], timeout=60).read()"
+READERS = 4
+"""Clients that ask for the page of a year again and again."""
 QUICK = Habits(leading_zeros=False, stale_tail=False, delay=0.0, report_interval=0.01)
 
 
@@ -94,15 +119,21 @@ def measure(name: str, pid: int, seconds: float) -> None:
     print(f"{name:24} {wake_ups:6.2f} wake-ups/s   {cpu * 1000:6.3f} ms CPU/s   {cpu * 60:6.4f} s CPU/min")
 
 
-def start(folder: Path, port: int, device: Path, interval: int, more: str = "") -> subprocess.Popen[bytes]:
-    """The program in the foreground; `more` follows the section [mqtt] of its configuration."""
+def start(
+    folder: Path, port: int, device: Path, interval: int, more: str = "", page: int = 0
+) -> subprocess.Popen[bytes]:
+    """The program in the foreground; `more` follows the section [mqtt] of its configuration.
+
+    With a `page` at that port its clock is known to be right: nothing is filed under a day that nobody knows.
+    """
     settings = folder / "bench.conf"
     settings.write_text(
         f"[inverter]\ndevice = unix:{device}\npollinterval = {interval}\n"
         f"statefile = {folder / 'state.json'}\n"
-        f"[mqtt]\nserver = 127.0.0.1\nport = {port}\n{more.format(folder=folder)}"
+        f"[mqtt]\nserver = 127.0.0.1\nport = {port}\n{more.format(folder=folder, page=page)}"
     )
     command = [
+        *(in_step.COMMAND if page and in_step.can_be() else []),
         sys.executable,
         GOODWE,
         "--config",
@@ -140,8 +171,8 @@ def first_data(folder: Path, broker: Mosquitto, roof: Path) -> None:
     print(f"  {first:.2f} s for an inverter that was never seen before")
 
 
-def latency(folder: Path, broker: Mosquitto, path: Path, roof: Roof, seconds: float) -> None:
-    program = start(folder, broker.port, path, 500)
+def latency(name: str, broker: Mosquitto, roof: Roof, seconds: float) -> float:
+    """From the last report of an answer to its message, of a program that reads each 500 ms; the longest, in ms."""
     arrivals: list[float] = []
     subscriber = Subscriber(broker.port, DATA)
     next_reading(subscriber)
@@ -154,12 +185,62 @@ def latency(folder: Path, broker: Mosquitto, path: Path, roof: Roof, seconds: fl
         next_reading(subscriber)
         arrivals.append((time.monotonic() - sent) * 1000)
     subscriber.close()
-    end(program)
     arrivals.sort()
     median, worst = statistics.median(arrivals), arrivals[int(len(arrivals) * 0.99)]
     print(
-        f"last report to data at a subscriber: median {median:.2f} ms, p99 {worst:.2f} ms, {len(arrivals)} readings"
+        f"last report to data at a subscriber{name}: median {median:.2f} ms, p99 {worst:.2f} ms,"
+        f" at most {arrivals[-1]:.2f} ms, {len(arrivals)} readings"
     )
+    return arrivals[-1]
+
+
+def ask(page: int, path: str) -> float:
+    """Ask for a page; the milliseconds until all of it is there."""
+    began = time.perf_counter()
+    with urllib.request.urlopen(f"http://127.0.0.1:{page}{path}", timeout=30) as answer:
+        answer.read()
+    return (time.perf_counter() - began) * 1000
+
+
+def page_and_history(folder: Path, broker: Mosquitto, path: Path, roof: Roof, seconds: float) -> None:
+    """What [history] and [web] cost: memory, a year of ten, and the readings while several look at it."""
+    today, page = datetime.date.today(), free_port()
+    kept = str(folder / "kept.db")
+    madeup.write(kept, [madeup.MadeUpRoof(SERIAL)], until=today, days=YEARS * 365)
+    size = Path(kept).stat().st_size / 1e6 / YEARS
+    print(f"history: {size:.1f} MB a year and inverter (single-phase, {YEARS} years)")
+    print(
+        f"clock: {'known to be right' if in_step.can_be() else 'not known to be right, nothing is written'}"
+    )
+    subscriber = Subscriber(broker.port, DATA)
+    program = start(folder, broker.port, path, 2500, KEPT, page)
+    next_reading(subscriber)
+    time.sleep(90)  # until the first events are written
+    memory(", history, page and metrics on, nobody looks", program.pid)
+    for one in PAGES:
+        ask(page, one)
+    memory(", and every page was looked at", program.pid)
+    subscriber.close()
+    end(program)
+    program = start(folder, broker.port, path, 500, KEPT, page)
+    wait_for(lambda: listens(page), "the page is served")
+    times = sorted(ask(page, f"/year?date={today - datetime.timedelta(400)}") for _ in range(20))
+    print(f"page of a year out of {YEARS}: median {times[10]:.1f} ms, at most {times[-1]:.1f} ms; ", end="")
+    times = sorted(ask(page, "/years") for _ in range(20))
+    print(f"of all years {times[10]:.1f} and {times[-1]:.1f} ms")
+    calm = latency(", nobody looks", broker, roof, seconds)
+    # Processes of their own, and patient ones: whoever looks sits at another machine.
+    addresses = [
+        f"http://127.0.0.1:{page}/year?date={today - datetime.timedelta(400 * n)}" for n in range(READERS)
+    ]
+    readers = [subprocess.Popen(["nice", "-n", "19", sys.executable, "-c", READER, one]) for one in addresses]
+    busy = latency(f", {READERS} look", broker, roof, seconds)
+    for reader in readers:
+        reader.terminate()
+        reader.wait()
+    memory(", after they looked", program.pid)
+    print(f"the longest is {busy - calm:+.2f} ms longer while they look")
+    end(program)
 
 
 def memory(name: str, pid: int) -> None:
@@ -199,7 +280,8 @@ def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # each figure when it is known, also in a pipe
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} processors")
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} processors, load {load}")
     frames()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -211,7 +293,10 @@ def main() -> None:
         end(program)
         roof = Roof(path)
         first_data(folder, broker, path)
-        latency(folder, broker, path, roof, seconds)
+        program = start(folder, broker.port, path, 500)
+        latency("", broker, roof, seconds)
+        end(program)
+        page_and_history(folder, broker, path, roof, seconds)
         program = start(folder, broker.port, path, 2500)
         subscriber = Subscriber(broker.port, DATA)
         next_reading(subscriber)
