@@ -203,7 +203,7 @@ def ask(page: int, path: str) -> float:
 
 
 def page_and_history(folder: Path, broker: Mosquitto, path: Path, roof: Roof, seconds: float) -> None:
-    """What [history] and [web] cost: memory, a year of ten, and the readings while several look at it."""
+    """The cost of [history] and [web]: memory, a year of ten, and the readings while several look at it."""
     today, page = datetime.date.today(), free_port()
     kept = str(folder / "kept.db")
     madeup.write(kept, [madeup.MadeUpRoof(SERIAL)], until=today, days=YEARS * 365)
