@@ -59,6 +59,7 @@ DEFAULTS = {
     ("mqtt", "valuesretain"): False,
     ("mqtt", "valuesheartbeat"): 300,
     ("mqtt", "sum"): False,
+    ("mqtt", "alarms"): False,
     ("mqtt", "backlog"): "",
     ("mqtt", "backlogsize"): 100,
     ("mqtt", "backlogdays"): 30,
