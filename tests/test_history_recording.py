@@ -15,7 +15,7 @@ from goodwe.events import Info, Instructed, Offline, Reading, RefusedReading
 from goodwe.history import dates, schema
 from goodwe.history.archive import Archive
 from goodwe.history.queries import Reader
-from goodwe.history.recorder import MOST_A_DAY, MOST_SLOTS, Recorder
+from goodwe.history.recorder import BRIDGE, MOST_A_DAY, MOST_SLOTS, Recorder
 from goodwe.loop import NEVER
 from goodwe.outputs import Context
 from goodwe.outputs import history as output_module
@@ -70,8 +70,9 @@ def raise_(error):
 class Roof(House):
     """A house with a history."""
 
-    def __init__(self, path, *scripts, **arguments):
+    def __init__(self, path, *scripts, bridge=BRIDGE, **arguments):
         self.path = str(path)
+        self.bridge = bridge
         self.worker = AtOnce()
         self.output = None
         super().__init__(path.parent / "state.json", *scripts, **arguments)
@@ -91,7 +92,7 @@ class Roof(House):
             300.0,
             lambda: self.clock_right,
         )
-        self.output = HistoryOutput(Archive(self.path), Recorder(), context, self.worker)
+        self.output = HistoryOutput(Archive(self.path), Recorder(self.bridge), context, self.worker)
 
     def witness(self, event):
         super().witness(event)
@@ -173,6 +174,29 @@ def test_slots_of_each_day_add_up_to_the_counter(tmp_path, first):
         assert day.source == schema.READ
     lengths = {round((bounds.end - bounds.start) / HOUR) for bounds in map(dates.bounds, days)}
     assert lengths == {0: {24}, 86: {24, 23}, 296: {24, 25}}[first]
+
+
+@pytest.mark.parametrize(("first", "hours"), [(60, 23), (270, 25)])
+def test_each_day_of_two_months_is_right_to_a_step_of_the_counter(tmp_path, first, hours):
+    """With a restart or a kill now and then, and a day of 23 or 25 hours among them."""
+    roof = Roof(tmp_path / "history.db", bridge=900.0, day=first)
+    chance = Random(1)
+    for kill in (True, False, True, True):
+        roof.wait(14 * DAY + chance.uniform(0, 12 * HOUR), every=900.0)
+        roof.restart(kill=kill)
+    roof.wait(DAY - roof.now % DAY, every=900.0)
+    roof.end()
+    days = days_of(roof)
+    assert len(days) >= 56
+    wrong = {
+        str(date): (day.energy_kwh, roof.made(date))
+        for date, day in days.items()
+        if abs(day.energy_kwh - roof.made(date)) > 0.1001
+    }
+    assert wrong == {}
+    sums = {date: sum(slot.energy_kwh for slot in slots_of(roof, date)) for date in days}
+    assert all(abs(sums[date] - day.energy_kwh) < 1e-6 for date, day in days.items())
+    assert hours in [round((bounds.end - bounds.start) / HOUR) for bounds in map(dates.bounds, days)]
 
 
 def test_no_slot_jumps_though_the_counter_has_one_decimal(tmp_path):

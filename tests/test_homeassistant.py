@@ -223,7 +223,7 @@ def test_alarms_are_components_by_the_rules():
     for key in ALARMS:
         component = components[key]
         assert set(component) <= COMPONENT_KEYS
-        assert component["stat_t"] == f"goodwe/{SERIAL}/alarms"
+        assert component["stat_t"] == component["json_attr_t"] == f"goodwe/{SERIAL}/alarms"
         assert component["uniq_id"] == f"goodwe_{SERIAL}_{key}"
         assert component["exp_aft"] > 3 * LOOK_EVERY, "a message may be late"
         assert not {"unit_of_meas", "stat_cla", "avty_t"} & set(component)

@@ -162,7 +162,9 @@ def _available(online: str) -> dict[str, str]:
 def _alarm(key: str, topic: str, is_known: bool) -> dict[str, Any]:
     """A component that shows an alarm; where nothing can be known of it, what removes it."""
     alarm = ALARMS[key]
-    return {**alarm, "stat_t": topic, "exp_aft": ALARMS_EXPIRE} if is_known else {"p": alarm["p"]}
+    if not is_known:
+        return {"p": alarm["p"]}
+    return {**alarm, "stat_t": topic, "json_attr_t": topic, "exp_aft": ALARMS_EXPIRE}
 
 
 def _sensor(row: Field) -> dict[str, Any]:
