@@ -71,7 +71,14 @@ class PidFile:
         """Make the file ours. Raises AlreadyRunning, or PidFileError when it cannot be written."""
         while True:
             descriptor = self._open(os.O_RDWR | os.O_CREAT)
-            if not _locked(descriptor):
+            try:
+                is_ours = _locked(descriptor)
+            except OSError as error:  # a network's file system without locks
+                os.close(descriptor)
+                raise PidFileError(
+                    f"cannot lock {self.path}: {error.strerror}; choose another with --pidfile"
+                ) from error
+            if not is_ours:
                 pid = _number(descriptor)
                 os.close(descriptor)
                 raise AlreadyRunning(pid)
@@ -108,7 +115,8 @@ class PidFile:
         if self._descriptor < 0:
             return
         try:
-            os.unlink(self.path)
+            if self._is_at_path(self._descriptor):  # else it was removed, and may be another one's by now
+                os.unlink(self.path)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, 0)

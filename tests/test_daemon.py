@@ -2,6 +2,7 @@
 
 import ast
 import ctypes
+import errno
 import logging
 import os
 import platform
@@ -519,6 +520,33 @@ def test_pid_file_in_whose_place_there_is_another_stays_away(tmp_path):
     os.rename(tmp_path / "gone", path)
     file.keep(7)
     assert path.is_dir()
+
+
+def test_pid_file_of_another_one_stays_when_we_end(tmp_path):
+    path = tmp_path / "example.pid"
+    file, other = PidFile(str(path)), PidFile(str(path))
+    file.lock()
+    path.unlink()
+    other.lock()
+    other.write(8)
+    file.release()
+    assert path.read_text() == "8\n"
+    other.release()
+    assert not path.exists()
+
+
+def test_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    """A network's, without its lock daemon."""
+    file = PidFile(str(tmp_path / "x.pid"))
+    before = len(os.listdir("/proc/self/fd"))
+
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("DaemonPy.pidfile.fcntl.flock", no_locks)
+    with pytest.raises(PidFileError, match=r"x\.pid: No locks available; choose another with --pidfile"):
+        file.lock()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_full_disk_is_told(tmp_path):
