@@ -516,15 +516,17 @@ def lock_state(statefile: str) -> PidFile | None:
             if isinstance(error, AlreadyRunning) or not lock.holder().exists:
                 raise
             _take_from_another_user(lock)
-        lock.write(os.getpid())
     except AlreadyRunning as error:
-        remedy = f"end that one (sudo kill {error.pid}, or with its unit of systemd)"
+        kill = f"sudo kill {error.pid}" if error.pid else f"sudo fuser -k -TERM {lock.path}"
+        remedy = f"end that one ({kill}, or with its unit of systemd)"
         raise StartError(
             f"it is {error}, with the same statefile = {statefile}; {remedy}, or name another statefile here"
         ) from error
     except (PidFileError, OSError) as error:  # nor can the state be saved there, which is said elsewhere
         log.debug("no lock of %s: %s", statefile, error)
         return None
+    with contextlib.suppress(PidFileError):  # on a full disk it is locked, without a number in it
+        lock.write(os.getpid())
     return lock
 
 

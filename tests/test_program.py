@@ -1,5 +1,6 @@
 """The whole program as processes: GoodWe.py, its simulator and a real mosquitto."""
 
+import errno
 import itertools
 import json
 import os
@@ -19,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from goodwe import service
+from goodwe.errors import StartError
 from goodwe.events import Reading
 from goodwe.outputs.mqtt.client import paho_client
 from goodwe.protocol.identity import Identity
@@ -288,6 +291,27 @@ def test_second_program_is_refused_though_pid_file_and_socket_are_gone(house, su
     os.kill(pid, signal.SIGTERM)
     wait_for(lambda: not (house.folder / "state.json.lock").exists(), "it has ended, and left no lock")
     wait_for(lambda: house("start").returncode == 0, "and another one may start")
+
+
+def test_state_is_locked_without_a_number_where_the_disk_is_full(tmp_path, monkeypatch):
+    """Else each reload would find it locked, by this very program."""
+    statefile = str(tmp_path / "state.json")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("DaemonPy.pidfile.os.pwrite", full)
+        held = service.lock_state(statefile)
+    try:
+        assert held is not None
+        remedy = f"end that one (sudo fuser -k -TERM {statefile}.lock, or"
+        with pytest.raises(StartError) as caught:
+            service.lock_state(statefile)
+        assert remedy in str(caught.value)
+    finally:
+        held.release()
+    assert os.listdir(tmp_path) == []
 
 
 def test_pid_file_and_socket_that_were_removed_come_back(house):
