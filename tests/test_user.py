@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from DaemonPy import user
-from goodwe.config import parse
+from goodwe.config import parse, rules
 from goodwe.errors import ConfigError
 
 from .broker import let_pass, wait_for
@@ -276,6 +276,19 @@ def test_second_program_is_refused_whoever_the_first_has_become(reading):
         assert "already running, pid 123, with the same statefile" in reading("start").stderr
     assert reading("start").returncode == 0, "root's lock remains, and nobody holds it"
     assert lock.stat().st_uid == 65534
+
+
+def test_remedy_for_a_user_whose_group_has_no_name(monkeypatch, tmp_path):
+    """As in a container, which has a line in passwd alone."""
+
+    def unknown(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr("grp.getgrgid", unknown)
+    monkeypatch.setattr(rules, "_may", lambda name, right, path: right == "-x")
+    file = tmp_path / "secret"
+    group = pwd.getpwnam("nobody").pw_gid
+    assert rules._opening("nobody", str(file)) == f"sudo chgrp {group} {file} && sudo chmod 640 {file}"
 
 
 @as_root

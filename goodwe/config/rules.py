@@ -131,7 +131,11 @@ def _opening(name: str, path: str) -> str:
     import grp
     import pwd
 
-    group = grp.getgrgid(pwd.getpwnam(name).pw_gid).gr_name
+    number = pwd.getpwnam(name).pw_gid
+    try:
+        group = grp.getgrgid(number).gr_name
+    except KeyError:  # it has no name, as in a container
+        group = str(number)
     folder = os.path.dirname(os.path.realpath(path))
     if not _may(name, "-x", folder):
         return f"put it into a folder that {name} may enter: not {folder}"
