@@ -423,8 +423,13 @@ def test_nothing_is_said_while_the_clock_is_not_known_to_be_right(bench):
     bench.turn(NEWS_AFTER)
     assert bench.look.asked == []
     bench.right = True
+    bench.look.found = {SERIAL: NOTHING}
     bench.turn(LOOK_EVERY)
-    assert len(bench.look.asked) == 1
+    assert len(bench.look.asked) == len(bench.sent) == 1
+    bench.right = False
+    bench.turn(LOOK_EVERY)
+    bench.feature.caught_up(bench.inverter)
+    assert len(bench.sent) == 1
 
 
 def test_history_that_cannot_be_read_is_said_once_and_takes_nothing_back(bench, caplog):
@@ -435,6 +440,8 @@ def test_history_that_cannot_be_read_is_said_once_and_takes_nothing_back(bench, 
     for _ in range(3):
         bench.turn(LOOK_EVERY)
     assert len(bench.sent) == 1
+    bench.feature.caught_up(bench.inverter)
+    assert len(bench.sent) == 1, "said again to a new connection it would not expire"
     assert caplog.text.count("no alarms: there is no history yet") == 1
     assert bench.inverter.alarms["faultBegan"]
 

@@ -73,6 +73,7 @@ class AlarmsFeature(Feature):
     def tick(self, now: float) -> None:
         self._due = now + LOOK_EVERY
         if not self._hub.context.clock_right():
+            self._said.clear()
             return
         moment = self._hub.context.wall_clock()
         live = {serial: kwh for serial, (day, kwh) in self._today.items() if day == _day(moment)}
@@ -85,6 +86,7 @@ class AlarmsFeature(Feature):
             if str(error) != self._trouble:
                 log.info("no alarms: %s", error)
             self._trouble = str(error)
+            self._said.clear()  # a new connection would be told it as if it were known now
             return
         self._trouble = ""
         for serial, inverter in self._hub.inverters.items():
