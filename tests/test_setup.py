@@ -234,6 +234,8 @@ def test_file_for_a_password_with_blanks_is_closed_and_no_other_is_overwritten(r
         (["--password-stdin"], "a\nb\n", "several lines"),
         (["--password-stdin"], "x" * 65_536, "at most 65535 bytes long"),
         (["--password-stdin"], "\udcff", "not UTF-8"),
+        (["--username", "m\udcfcller"], "", "username must be UTF-8 text"),
+        (["--server", "nas\udcff"], "", "server must be UTF-8 text"),
     ],
 )
 def test_answer_that_cannot_be_one_is_told_and_nothing_is_written(room, arguments, typed, told):
@@ -437,7 +439,7 @@ class Terminal:
         self.seen = self.seen.partition(text)[2]
 
     def type(self, text: str) -> None:
-        os.write(self._ours, text.encode())
+        os.write(self._ours, text.encode("utf-8", "surrogateescape"))
 
     def wait(self) -> int:
         wait_for(self._read, "its end", 60.0)
@@ -486,6 +488,30 @@ def test_three_questions_and_again_what_was_wrong(room, broker):
     assert room.text == (
         f"# mine\n[mqtt]\nserver = 127.0.0.1\nusername = sun\npassword = shine\nport = {broker.port}\n"
     )
+
+
+def test_wrong_option_is_told_before_anything_is_asked(room):
+    """No answer could put it right: it would be asked for ever."""
+    room.put("[mqtt]\n")
+    terminal = Terminal(room, "--port", "x")
+    terminal.until("port = x: must be a whole number")
+    assert terminal.wait() == 2
+    assert "Host of the broker" not in terminal.seen
+    assert room.text == "[mqtt]\n"
+
+
+def test_bytes_that_are_no_text_are_asked_for_again(room):
+    """A terminal in Latin-1."""
+    room.put("[mqtt]\n")
+    terminal = Terminal(room, "--username", "")
+    terminal.until("Host of the broker [localhost]: ")
+    terminal.type("n\udce4s\n")
+    terminal.until("UTF-8 text")
+    terminal.until("Host of the broker")
+    terminal.type("\x03")
+    assert terminal.wait() == 130
+    assert "Traceback" not in terminal.seen
+    assert room.text == "[mqtt]\n"
 
 
 @pytest.mark.parametrize(("key", "code"), [("\x03", 130), ("\x04", 1)])

@@ -89,12 +89,17 @@ def main(arguments: list[str], machine: Machine) -> int:
     if options.password_stdin and not asks:
         given = given._replace(password=_password_in(sys.stdin.buffer))
     answers = given
+    if asks:
+        _new(file, given)  # a wrong option could not be put right by any answer
     while True:
         try:
             answers = _asked(given, answers, _settings(file).mqtt) if asks else given
             new = _new(file, answers)
         except EOFError:
             raise SetupError("\nnothing was written") from None
+        except UnicodeDecodeError:
+            print("what was typed is not UTF-8 text", file=sys.stderr)
+            continue
         except ConfigError as error:
             if not asks:
                 raise
@@ -245,6 +250,9 @@ def _new(file: File, answers: SetupAnswers) -> New:
     values: dict[str, str | None] = {
         key: value for key in now if (value := getattr(answers, key)) is not None and value != now[key]
     }
+    for key, value in values.items():
+        if value and not _is_utf8(value):
+            raise ConfigError(f"{key} must be UTF-8 text")
     password = "" if answers.username == "" else answers.password  # of no use without a user
     if password is None or (password == present.mqtt.password and not present.mqtt.passwordfile):
         new = file._replace(text=edited(file.text, SECTION, values))
@@ -265,6 +273,11 @@ def _new(file: File, answers: SetupAnswers) -> New:
     if _read_back(new, present, {*values, *out_of_force}) != settings:
         raise _not_here(file.path)
     return New(settings, new.text)
+
+
+def _is_utf8(text: str) -> bool:
+    """False with bytes in it that were none, from the command line or a terminal."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _password(text: str) -> Secret:
