@@ -129,7 +129,7 @@ def made_up_history(path: Path) -> str:
         MadeUpRoof(ROOF, 1, 3000.0, "GW5000D-NS", "South roof"),
         MadeUpRoof("1010KDTU18600002", 3, 8000.0, "GW10K-DT"),
     ]
-    madeup.write(str(path), roofs, until=DAY + datetime.timedelta(1), days=800, with_slots=12, seed=3)
+    madeup.write(str(path), roofs, until=DAY + datetime.timedelta(1), days=420, with_slots=5, seed=3)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DELETE FROM slots WHERE start > ?", (NOW,))
         connection.execute("DELETE FROM events WHERE at > ?", (NOW,))
