@@ -517,3 +517,13 @@ def test_output_says_all_of_the_configuration_that_it_is_made_of(name, tmp_path)
     assert {what for what in noted if what not in said and what.partition(".")[0] not in said} == set()
     foreign = [what for what in said if "." in what]
     assert set(foreign) <= noted, "nothing is made anew for what it does not look at"
+
+
+def test_mqtt_is_made_anew_with_another_history_where_that_has_alarms():
+    def context(text):
+        return Context(None, Random(1), lambda: 0.0, None, config.parse(text, "t.conf")[0], 60.0)
+
+    before, after = ("[history]\nfile = /tmp/a.db\n[mqtt]\n", "[history]\nfile = /tmp/b.db\n[mqtt]\n")
+    assert not outputs.differs("mqtt", context(before), context(after))
+    assert outputs.differs("mqtt", context(f"{before}alarms = on\n"), context(f"{after}alarms = on\n"))
+    assert not outputs.differs("mqtt", context(f"{before}alarms = on\n"), context(f"{before}alarms = on\n"))

@@ -6,6 +6,7 @@ An output is a module of this package, a file or a folder, named like its sectio
     make(settings, context) -> Output         settings of that first section; StartError ends the start
     READS: tuple[str, ...]                    what else of the configuration it is made of, if anything:
                                               another section by its name, an option as section.option
+    READS_IF: dict[str, str]                  the same, where the option that stands before it is on
 
 The module is imported only when its section is there, so it loads what it needs in `make`. A library
 that may be missing belongs to an extra of the package with the output's name.
@@ -261,17 +262,19 @@ def maker(name: str, config: "Config", context: Context) -> Callable[[Host], Out
 def differs(name: str, old: Context, new: Context) -> bool:
     """True if this output, which one of the two at least has on, is another by what it is made of."""
     return old.silence != new.silence or any(
-        _value(what, old.config) != _value(what, new.config) for what in reads(name)
+        _value(what, old.config) != _value(what, new.config) for what in reads(name, old.config, new.config)
     )
 
 
-def reads(name: str) -> list[str]:
-    """All of the configuration that an output is made of: sections by name, options as section.option."""
+def reads(name: str, *configs: "Config") -> list[str]:
+    """All of the configuration that an output is made of by one of these: sections, or section.option."""
     try:
-        more = getattr(load(name), "READS", ())
+        module = load(name)
     except Exception:  # `make` meets the same error, and says it in full
-        more = ()
-    return [*section_names(name), *more]
+        return section_names(name)
+    depends: dict[str, str] = getattr(module, "READS_IF", {})
+    more = [what for option, what in depends.items() if any(_value(option, config) for config in configs)]
+    return [*section_names(name), *getattr(module, "READS", ()), *more]
 
 
 def _value(what: str, config: "Config") -> Any:

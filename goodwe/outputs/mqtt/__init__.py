@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SECTIONS = (MqttSettings, HomeAssistantSettings)
 READS = ("inverter.statefile", "inverter.offlinevalues")
+READS_IF = {"mqtt.alarms": "history"}
 
 
 def make(settings: MqttSettings, context: Context) -> "MqttOutput":
