@@ -11,12 +11,13 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from goodwe.errors import DeviceError, RestartError, StartError
 from goodwe.loop import NEVER, Loop, Worker
-from goodwe.transport import TRANSPORTS, Ids, find
+from goodwe.transport import TRANSPORTS, Ids, find, hidraw
 from goodwe.transport.hidraw import (
     Hidraw,
     NodeFinder,
@@ -31,7 +32,7 @@ from goodwe.transport.standin import StandIn, StandInFinder
 from goodwe.transport.udev import UdevNodes, hid_ids, udev_nodes
 
 from .captures import raw
-from .fakes import Nodes
+from .fakes import Clock, Nodes
 from .test_loop import turn_until
 
 IDS = Ids(0x0084, 0x0041)
@@ -139,8 +140,9 @@ def test_endless_old_reports_do_not_hold_it():
     assert open_node("/dev/zero", IDS, fake_ioctl(), lambda number: "hidraw", nothing) >= 0
 
 
-def test_node_that_another_program_reads_is_refused_until_that_one_ends(tmp_path):
+def test_node_that_another_program_reads_is_refused_until_that_one_ends(tmp_path, monkeypatch):
     """Two take each other's answers; whatever became of pid files, and under whatever name it is opened."""
+    monkeypatch.setattr(hidraw, "CLOSED_WITHIN", 0.3)
     (tmp_path / "node").touch()
     (tmp_path / "inverter").symlink_to(tmp_path / "node")
     descriptor = open_node(str(tmp_path / "node"), IDS, fake_ioctl())
@@ -157,6 +159,25 @@ def test_node_that_is_just_being_closed_by_ourselves_is_waited_for(tmp_path):
     closing.start()
     os.close(open_node(str(tmp_path / "node"), IDS, fake_ioctl()))
     closing.join()
+
+
+def test_node_that_our_own_last_write_still_holds_is_no_other_programs(tmp_path, monkeypatch):
+    """A device that does not listen holds a write for 5.2 s (PROTOCOL 2.6); it is opened anew in its silence."""
+    (tmp_path / "node").touch()
+    clock = Clock()
+    monkeypatch.setattr(hidraw, "time", SimpleNamespace(monotonic=clock))
+
+    def sleep(reading, writing, failing, seconds):
+        clock.now += seconds
+
+    monkeypatch.setattr(hidraw, "select", SimpleNamespace(select=sleep))
+    free_at = clock.now + 5.2
+
+    def lock(descriptor, operation):
+        if clock.now < free_at:
+            raise BlockingIOError
+
+    os.close(open_node(str(tmp_path / "node"), IDS, fake_ioctl(), lock=lock))
 
 
 def test_empty_read_ends_the_throwing_away(tmp_path):

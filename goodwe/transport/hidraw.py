@@ -34,8 +34,9 @@ MOST_FAILURES = 10
 KERNEL_QUEUE = 64
 """Reports that hidraw keeps for a reader (PROTOCOL 2.6)."""
 READ_SIZE = 4096
-CLOSED_WITHIN = 1.0
-"""Seconds that a node may still be ours from before: it is closed in a thread of that wire."""
+CLOSED_WITHIN = 6.0
+"""Seconds that a node may still be ours from before: the thread of that wire closes it behind its last write,
+which takes 5.2 s while the device does not listen (PROTOCOL 2.6)."""
 
 
 def wrap(frame: bytes) -> bytes:
