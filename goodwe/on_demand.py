@@ -2,16 +2,21 @@
 
 import importlib
 import sys
+import threading
 from types import ModuleType
 from typing import Any
+
+_GIVING_WAY = threading.Lock()
+"""Two threads can be the first: one of them would take the module away that the other one is loading."""
 
 
 class _OnDemand(ModuleType):
     """Stands for a module until somebody wants something of it."""
 
     def __getattr__(self, name: str) -> Any:
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
+        with _GIVING_WAY:
+            if sys.modules.get(self.__name__) is self:
+                del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
 
 

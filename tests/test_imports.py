@@ -1,5 +1,6 @@
 """The modules that verbs and the daemon load, by name: what nobody uses costs every start, and memory for months."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -177,3 +178,47 @@ except AttributeError as error:
         "module",
         "module 'urllib.request' has no attribute 'nothing'",
     ]
+
+
+def test_module_on_demand_that_two_threads_use_first_is_loaded_once(tmp_path):
+    """As connections ask for a proxy, each in its thread: the second one comes while the first one loads."""
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow/__init__.py").write_text("import threading\nbegun, loads = threading.Event(), []\n")
+    (tmp_path / "slow/late.py").write_text(
+        "import slow, threading\nslow.loads.append(1)\nslow.begun.set()\nthreading.Event().wait(0.5)\nanswer = 42\n"
+    )
+    script = """
+import linecache, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from goodwe import on_demand
+import slow
+on_demand.load_on_demand("slow.late")
+late = sys.modules["slow.late"]
+looked = threading.Event()
+
+def trace(frame, what, argument):
+    if frame.f_code.co_filename != on_demand.__file__:
+        return None
+    if what == "line" and linecache.getline(on_demand.__file__, frame.f_lineno).strip().startswith("del "):
+        looked.set()
+        slow.begun.wait(0.5)  # for the other one, as far as it comes
+    return trace
+
+def second():
+    sys.settrace(trace)
+    return late.answer
+
+with ThreadPoolExecutor() as threads:
+    later = threads.submit(second)
+    looked.wait(10)
+    print(late.answer, later.result(), slow.loads)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert (done.stdout, done.stderr) == ("42 42 [1]\n", "")
