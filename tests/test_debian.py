@@ -79,6 +79,19 @@ def test_scripts_move_and_take_the_files_that_the_program_has(script):
     assert "#DEBHELPER#" in text
 
 
+@pytest.mark.parametrize(("configured_before", "now_there"), [("", "from /opt"), ("1.0", "edited since")])
+def test_file_out_of_the_way_is_put_back_by_the_first_installation_alone(
+    tmp_path, configured_before, now_there
+):
+    """An upgrade finds what somebody has saved under that name, and would put it over the newer file."""
+    (tmp_path / "goodwe.conf").write_text("edited since")
+    (tmp_path / "goodwe.conf.dpkg-bak").write_text("from /opt")
+    script = recipe(f"{NAME}.postinst").partition("    # Before the unit starts")[0] + "fi\n"
+    moved = script.replace("/etc/", f"{tmp_path}/")
+    subprocess.run(["sh", "-c", moved, "postinst", "configure", configured_before], check=True, timeout=10)
+    assert (tmp_path / "goodwe.conf").read_text() == now_there
+
+
 def test_rule_that_was_copied_by_hand_is_read_anew_with_the_group_that_now_exists():
     before, _, after = recipe(f"{NAME}.postinst").partition(f"touch -c {RULE} ")
     assert "systemd-sysusers" in before
