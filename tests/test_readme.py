@@ -12,6 +12,7 @@ import pytest
 
 from goodwe.events import Reading, Resting
 from goodwe.outputs.mqtt.payload import data_json
+from goodwe.outputs.mqtt.settings import MqttSettings
 
 from .test_outputs import reading
 
@@ -73,6 +74,13 @@ def last_words() -> tuple[dict, dict]:
 
 def message(event: Reading | Resting) -> dict:
     return json.loads(data_json(event, time.gmtime, language="en"))
+
+
+def test_each_option_that_publishes_more_is_named_with_its_topic():
+    more = MQTT.partition("More only when it is switched on: ")[2].partition("\n\n")[0]
+    options = [option.key for option in MqttSettings.options() if option.meaning.startswith("Publish ")]
+    assert options
+    assert set(options) <= set(re.findall(r"\(`(\w+)`\)", more))
 
 
 def test_example_of_the_json_is_what_is_sent():
