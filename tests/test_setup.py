@@ -279,6 +279,19 @@ def test_owner_and_rights_stay(room, mode):
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, group, mode)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_password_that_needs_a_file_is_for_the_user_of_the_service(room, monkeypatch):
+    """Beside a configuration that everybody may read: its own group is root's."""
+    group = grp.getgrall()[-1]
+    monkeypatch.setattr(setup, "SERVICE_USER", group.gr_name)
+    room.put("[mqtt]\n")
+    os.chown(room.config, 0, 0)
+    room.config.chmod(0o644)
+    assert room("--username", "sun", "--password-stdin", typed=" x ") == 0
+    found = os.stat(room.mqtt.passwordfile)
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, group.gr_gid, 0o640)
+
+
 def test_password_that_everybody_can_read_is_told(room, capsys):
     room.put("[mqtt]\n")
     room.config.chmod(0o644)

@@ -344,8 +344,11 @@ def _write(file: File, new: New) -> None:
 
 
 def _write_password(system: System, file: File, new: New, content: bytes | None = None) -> None:
-    """With the rights of the file that is there, else those of the configuration, without everybody."""
-    path, mode, user, group = new.passwordfile, file.mode & ~stat.S_IRWXO, file.user, file.group
+    """With the rights of the file that is there, else those of the configuration, without everybody.
+
+    Where everybody may read that one, the service's user has no other way to it: here he has his group.
+    """
+    path, mode, user, group = new.passwordfile, file.mode & ~stat.S_IRWXO, file.user, file.group or _group()
     if os.path.exists(path):
         found = os.stat(path)
         mode, user, group = stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
