@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,12 @@ from .mqtt import Running, settings
 
 CHECKED = pytest.StashKey[list[int]]()
 """How many messages each simulated year, or part of one, has checked."""
+
+
+def pytest_configure() -> None:
+    # A shell starts what is in the background without SIGINT, and so would be every program of the tests.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
