@@ -517,7 +517,7 @@ from goodwe.outputs.mqtt import make
 from goodwe.config import parse
 port, path, count, start = sys.argv[1:]
 text = f"[mqtt]\\nserver = 127.0.0.1\\nport = {port}\\nbacklog = {path}\\nbacklograte = 40\\n"
-text += "[homeassistant]\\ndiscovery = off\\n"
+text += "[inverter]\\nstatefile =\\n[homeassistant]\\ndiscovery = off\\n"
 loop = Loop(time.monotonic)
 config = parse(text, "test")[0]
 output = make(config.mqtt, Context(loop, Random(1), time.time, None, config, 300.0))

@@ -113,7 +113,7 @@ from goodwe.outputs import Context
 from goodwe.outputs.mqtt import make
 from goodwe.config import parse
 loop = Loop(time.monotonic)
-off = "[homeassistant]\\ndiscovery = off\\n"
+off = "[inverter]\\nstatefile =\\n[homeassistant]\\ndiscovery = off\\n"
 text = off + "[mqtt]\\nserver = 127.0.0.1\\nport = %s\\nprotocol = %s\\n" % tuple(sys.argv[1:3])
 config = parse(text, "test")[0]
 output = make(config.mqtt, Context(loop, Random(1), time.time, None, config, 300.0))

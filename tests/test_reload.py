@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -20,8 +21,7 @@ from goodwe.config import parse
 from goodwe.config.changes import changes
 from goodwe.errors import ConfigError, StartError
 from goodwe.loop import NEVER, Loop
-from goodwe.outputs import Context, Output, make_outputs
-from goodwe.outputs.mqtt.settings import HomeAssistantSettings, MqttSettings
+from goodwe.outputs import Context, Output, make_outputs, mqtt
 from goodwe.reload import Reloader, Report
 from goodwe.transport.standin import StandInFinder
 
@@ -459,11 +459,11 @@ class Systemd:
         self._socket.close()
 
 
-@pytest.mark.parametrize("text", ["[inverter]\nusbreset = on\n", "rubbish\n"])
-def test_systemd_is_told_when_a_reload_begins_and_ends(house, text):
+@pytest.mark.parametrize("line", ["usbreset = on", "rubbish"])
+def test_systemd_is_told_when_a_reload_begins_and_ends(house, line):
     systemd = Systemd(house)
     systemd.until("READY=1")
-    house.config.write_text(text)
+    house.config.write_text(house.config.read_text().replace("[inverter]", f"[inverter]\n{line}"))
     before = time.monotonic()
     systemd.program.send_signal(signal.SIGHUP)
     usec = int(systemd.until(r"RELOADING=1\nMONOTONIC_USEC=\d+").rpartition("=")[2])
@@ -495,12 +495,18 @@ def test_sighup_while_it_starts_is_survived(house, subscriber):
 # its states, with a clock that goes when it is told to
 
 
+def configured(text):
+    """The configuration with that text, which keeps nothing: the default is a file of the machine."""
+    config, _ = parse(text, "test")
+    return config.having(replace(config.inverter, statefile=""))
+
+
 class Around:
     """The process around the program, of the test's own; and what reads the file."""
 
     def __init__(self):
         self.told = []
-        self.config, _ = parse("", "test")
+        self.config = configured("")
         self.next = self.config
         self.cannot_log = ""
 
@@ -581,7 +587,7 @@ class Bench:
         self.refuses = []
         """Topics with which an output does not begin."""
         monkeypatch.setattr("goodwe.outputs.load", lambda name: self)
-        self.SECTIONS = (MqttSettings, HomeAssistantSettings)
+        self.SECTIONS, self.READS = mqtt.SECTIONS, mqtt.READS
 
         def context(config):
             return Context(self.loop, Random(1), lambda: 0.0, None, config, 300.0)
@@ -624,7 +630,7 @@ class Bench:
             self.reloader.tick(now)
 
     def reload(self, text, now):
-        self.around.next, _ = parse(text, "test")
+        self.around.next = configured(text)
         self.ask()
         self.turn(now)
         self.worker.work()
@@ -655,8 +661,8 @@ def test_a_file_that_cannot_be_read_in_time_is_refused_until_it_is_free_again(be
 
 
 def test_file_that_is_written_to_meanwhile_is_read_anew(bench):
-    half, _ = parse("", "test")
-    whole, _ = parse("[mqtt]\nqos = 1\n", "test")
+    half = configured("")
+    whole = configured("[mqtt]\nqos = 1\n")
     found = [half, half, whole]
 
     def load():
@@ -714,7 +720,7 @@ def test_output_that_fails_by_a_defect_is_as_it_was(bench, monkeypatch, caplog):
 def test_output_that_does_not_find_its_end_is_closed(bench):
     bench.made[0].slow = True
     bench.ask()
-    bench.around.next, _ = parse("[mqtt]\nqos = 1\n", "test")
+    bench.around.next = configured("[mqtt]\nqos = 1\n")
     bench.turn(100.0)
     bench.worker.work()
     bench.turn(102.9)
@@ -734,7 +740,7 @@ def test_end_waits_for_the_outputs_and_for_nothing_else(bench):
         ended.append(len(bench.made))
 
     bench.made[0].slow = True
-    bench.around.next, _ = parse("[mqtt]\nqos = 1\n", "test")
+    bench.around.next = configured("[mqtt]\nqos = 1\n")
     bench.ask()
     bench.turn(100.0)
     bench.worker.work()

@@ -737,9 +737,12 @@ def test_discovery_clear_of_one_inverter_leaves_what_is_kept_of_the_other_and_th
     )
 
 
-def test_discovery_clear_without_announcements_knows_the_state_file_and_the_arguments(mosquitto, monkeypatch):
+def test_discovery_clear_without_announcements_knows_the_state_file_and_the_arguments(
+    mosquitto, monkeypatch, tmp_path
+):
     monkeypatch.setattr(discovery.state, "load", lambda path: {SERIAL: None})
     settings = parse(
+        f"[inverter]\nstatefile = {tmp_path / 'state.json'}\n"
         f"[mqtt]\nserver = 127.0.0.1\nport = {mosquitto.port}\ntopic = roof/east\ncommandtopic = orders\n",
         "test",
     )[0]

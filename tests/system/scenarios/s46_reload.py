@@ -61,7 +61,10 @@ def under_systemd(house: House, subscriber: Subscriber) -> None:
     check("/etc/goodwe.conf:2: unknown key sever in [mqtt]" in journal(), "the reason is in the journal")
     told = house.goodwe("reload", code=2)
     check("is server meant?; it goes on with the configuration of before" in told, f"the verb says: {told}")
+    before = journal().count("The configuration stays as it was")
     sh("systemctl kill --signal=HUP goodwe")
+    refused = "a signal is refused as well"
+    wait_for(lambda: journal().count("The configuration stays as it was") > before, refused)
     subscriber.data()
     check(sh("systemctl is-active goodwe").strip() == "active", "the unit is active")
     check(main_pid() == pid and open_files(int(pid), "/dev/hidraw") == files, "the node was never closed")
