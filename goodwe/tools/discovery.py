@@ -19,11 +19,11 @@ from ..outputs.mqtt.advice import (
     BREACH,
     NO_ANSWER,
     NO_CONNECTION,
-    UNPUBLISHED,
-    UNSUBSCRIBED,
+    not_subscribed,
     reason_of,
     why_ended,
     why_refused,
+    why_unpublished,
     with_own_words,
 )
 from ..outputs.mqtt.attempt import Attempt
@@ -241,8 +241,7 @@ def _not_asked(attempt: Attempt) -> Iterable[str]:
     if not attempt.allowed.wildcards:
         yield "it does not take wildcards: only inverters that are known here are looked for"
     for topic, reason, properties, _ in attempt.refusals:
-        why = f": {UNSUBSCRIBED.get(reason, f'reason {reason}')}" if attempt.is_mqtt5 else ""
-        yield with_own_words(f"it does not let us subscribe to {topic}{why}", properties)
+        yield not_subscribed(topic, reason, properties, mqtt5=attempt.is_mqtt5)
 
 
 def _by(count: int, topics: list[str]) -> Iterable[list[str]]:
@@ -258,7 +257,7 @@ def _publish(attempt: Attempt, topic: str) -> None:
     )
     attempt.unacknowledged = []
     for refusal in attempt.refusals:
-        why = UNPUBLISHED.get(refusal.reason, f"reason {refusal.reason}")
+        why = why_unpublished(refusal.reason)
         raise ClearError(
             with_own_words(f"the broker refuses the removal of {topic}: {why}", refusal.properties)
         )

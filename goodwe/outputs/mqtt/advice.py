@@ -141,6 +141,19 @@ def why_ended(reason: int, properties: Mapping[str, Any]) -> str:
     return with_own_words(advice, properties)
 
 
+def why_unpublished(reason: int) -> str:
+    """The reason of a PUBACK or PUBREC in words; by its number where it has none."""
+    return UNPUBLISHED.get(reason, f"reason {reason}")
+
+
+def not_subscribed(topic: str, reason: int, properties: Mapping[str, Any], *, mqtt5: bool) -> str:
+    """The broker's refusal of a subscription, in a sentence; with MQTT 3.1.1 its one reason says nothing."""
+    text = f"it does not let us subscribe to {topic}"
+    if mqtt5:
+        text += f": {UNSUBSCRIBED.get(reason, f'reason {reason}')}"
+    return with_own_words(text, properties)
+
+
 def with_own_words(advice: str, properties: Mapping[str, Any]) -> str:
     """The advice, and what the broker says itself: its reason string, the server it refers to."""
     reference = quoted(properties.get("ServerReference", ""))

@@ -39,12 +39,12 @@ from .advice import (
     NO_CONNECTION,
     NONSENSE,
     SESSION_TAKEN_OVER,
-    UNPUBLISHED,
-    UNSUBSCRIBED,
+    not_subscribed,
     quoted,
     why_ended,
     why_not,
     why_refused,
+    why_unpublished,
     with_own_words,
 )
 from .attempt import Attempt
@@ -716,12 +716,10 @@ class Connection:
             self._refused.add(topic)
             self._counts["refused"] += 1
             if is_subscription:
-                text = f"it does not let us subscribe to {topic}"
-                if attempt.is_mqtt5:  # else there is but one reason, which says nothing
-                    text += f": {UNSUBSCRIBED.get(reason, f'reason {reason}')}"
+                text = not_subscribed(topic, reason, properties, mqtt5=attempt.is_mqtt5)
             else:
-                text = f"it refuses what we publish: {UNPUBLISHED.get(reason, f'reason {reason}')}"
-            self._log.once(self._where(), with_own_words(text, properties))
+                text = with_own_words(f"it refuses what we publish: {why_unpublished(reason)}", properties)
+            self._log.once(self._where(), text)
         attempt.tell_acknowledged()
         self._hand_over(attempt)
 

@@ -215,7 +215,7 @@ def may_publish(machine: Machine) -> Result:
 
     It speaks MQTT 5: with 3.1.1 a broker drops without a word what it does not allow.
     """
-    from ...outputs.mqtt.advice import UNPUBLISHED
+    from ...outputs.mqtt.advice import why_unpublished
     from ...outputs.mqtt.client import PUBACK, REFUSED_FROM, Said
 
     settings = machine.settings
@@ -232,7 +232,7 @@ def may_publish(machine: Machine) -> Result:
         return skip("the broker does not say what it lets us publish")
     if reasons[0] < REFUSED_FROM:
         return ok(f"it lets us publish below {settings.mqtt.topic}")
-    why = UNPUBLISHED.get(reasons[0], f"reason {reasons[0]}")
+    why = why_unpublished(reasons[0])
     return fail(
         f"it does not let us publish at {topic} ({why})",
         f"give this login the right to write below {settings.mqtt.topic}, at the broker",
