@@ -503,13 +503,20 @@ def test_pid_file_that_was_removed_is_made_anew_by_whom_it_is_of(tmp_path):
     assert not path.exists()
 
 
-def test_pid_file_in_whose_place_there_is_another_stays_away(tmp_path):
+@pytest.fixture
+def overtaken(tmp_path):
+    """A pid file that was ours, and another program's at the same path since somebody has removed it."""
     path = tmp_path / "example.pid"
     file, other = PidFile(str(path)), PidFile(str(path))
     file.lock()
     path.unlink()
     other.lock()
     other.write(8)
+    return path, file, other
+
+
+def test_pid_file_in_whose_place_there_is_another_stays_away(overtaken, tmp_path):
+    path, file, _ = overtaken
     file.keep(7)
     assert path.read_text() == "8\n"
     path.unlink()
@@ -522,13 +529,8 @@ def test_pid_file_in_whose_place_there_is_another_stays_away(tmp_path):
     assert path.is_dir()
 
 
-def test_pid_file_of_another_one_stays_when_we_end(tmp_path):
-    path = tmp_path / "example.pid"
-    file, other = PidFile(str(path)), PidFile(str(path))
-    file.lock()
-    path.unlink()
-    other.lock()
-    other.write(8)
+def test_pid_file_of_another_one_stays_when_we_end(overtaken):
+    path, file, other = overtaken
     file.release()
     assert path.read_text() == "8\n"
     other.release()
