@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Protocol
 from .app import App
 from .config import Config
 from .config.changes import Changes, changes
+from .config.rules import opening_to
 from .control import RequestError
 from .errors import ConfigError, GoodWeError, StartError
 from .guard import missing
@@ -386,13 +387,10 @@ def _is_empty(path: str) -> bool:
 
 def _not_ours_to_read(path: str, error: str) -> str:
     """A remedy for who may read it, about a program that may not."""
-    import grp
     import pwd
 
-    user, group = os.geteuid(), os.getegid()
     try:
-        who, whose = pwd.getpwuid(user).pw_name, grp.getgrgid(group).gr_name
+        who = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:  # of a container
-        who, whose = str(user), str(group)
-    remedy = f"sudo chgrp {whose} {path} && sudo chmod 640 {path}"
-    return f"{error.partition(';')[0]}; the program runs as {who}: {remedy}"
+        who = str(os.geteuid())
+    return f"{error.partition(';')[0]}; the program runs as {who}: {opening_to(os.getegid(), path)}"

@@ -128,17 +128,22 @@ def out_of_reach_of_user(config: Config) -> Iterator[tuple[Section, Complaint]]:
 
 def _opening(name: str, path: str) -> str:
     """The commands that let the user read the file, and nobody else."""
-    import grp
     import pwd
 
-    number = pwd.getpwnam(name).pw_gid
+    folder = os.path.dirname(os.path.realpath(path))
+    if not _may(name, "-x", folder):
+        return f"put it into a folder that {name} may enter: not {folder}"
+    return opening_to(pwd.getpwnam(name).pw_gid, path)
+
+
+def opening_to(number: int, path: str) -> str:
+    """The commands that let the group of that number read the file, and nobody else but its owner."""
+    import grp
+
     try:
         group = grp.getgrgid(number).gr_name
     except KeyError:  # it has no name, as in a container
         group = str(number)
-    folder = os.path.dirname(os.path.realpath(path))
-    if not _may(name, "-x", folder):
-        return f"put it into a folder that {name} may enter: not {folder}"
     file = shlex.quote(path)
     return f"sudo chgrp {group} {file} && sudo chmod 640 {file}"
 
