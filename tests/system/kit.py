@@ -305,6 +305,7 @@ class House:
         sh("systemctl stop mosquitto; rm -f /var/lib/mosquitto/mosquitto.db")
         self.broker("start")
         shutil.copy(INSTALLED / "etc" / "goodwe.conf", CONFIG)
+        sh("sed -i '/GoodWe\\.py/d' /etc/restartd.conf", code=None)  # Debian 13 has none
 
 
 def stay() -> None:

@@ -7,26 +7,20 @@ from tests.system.kit import INSTALLED, House, check, sh, wait_for
 
 NEEDS = "restartd"
 """Debian has it up to 12."""
-CONFIG = Path("/etc/restartd.conf")
 
 
 def scenario(house: House) -> None:
-    before = CONFIG.read_text()
-    CONFIG.write_text((INSTALLED / "etc" / "restartd.conf").read_text())
-    try:
-        subscriber = house.subscriber()
-        plugged = house.inverter()
-        sh("systemctl start restartd")
-        house.measure_plug(subscriber, plugged)
-        killed = house.pid()
-        subscriber.forget()
-        at = time.monotonic()
-        sh(f"kill -9 {killed}")
-        subscriber.online("0")
-        wait_for(lambda: subscriber.seen_online("1"), "restartd brings it back")
-        house.figure("killed to back online", time.monotonic() - at)
-        check(house.pid() != killed, "it is another process")
-        house.measure_pull(house.measure_broker(), plugged)
-    finally:
-        sh("systemctl stop restartd")
-        CONFIG.write_text(before)  # else it is a second way to start the program, in all that follows
+    Path("/etc/restartd.conf").write_text((INSTALLED / "etc" / "restartd.conf").read_text())
+    subscriber = house.subscriber()
+    plugged = house.inverter()
+    sh("systemctl start restartd")
+    house.measure_plug(subscriber, plugged)
+    killed = house.pid()
+    subscriber.forget()
+    at = time.monotonic()
+    sh(f"kill -9 {killed}")
+    subscriber.online("0")
+    wait_for(lambda: subscriber.seen_online("1"), "restartd brings it back")
+    house.figure("killed to back online", time.monotonic() - at)
+    check(house.pid() != killed, "it is another process")
+    house.measure_pull(house.measure_broker(), plugged)
