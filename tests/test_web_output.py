@@ -257,6 +257,21 @@ def test_section_makes_the_output(loop):
 # --- a real server
 
 
+def test_server_whose_thread_is_awake_already_closes_as_well(tmp_path, monkeypatch):
+    server = Server(Page(web.history(tmp_path / "history.db")).site, listening(Address("127.0.0.1", 0)))
+    pull = server._server.trigger._physical_pull
+
+    def late():
+        pull()  # an answer that has just become ready
+        server._thread.join(0.3)  # meanwhile all may happen that can
+        pull()
+
+    monkeypatch.setattr(server._server.trigger, "_physical_pull", late)
+    server.close()
+    server._thread.join(5)
+    assert server.closed
+
+
 @pytest.fixture
 def served(tmp_path):
     page = Page(web.history(tmp_path / "history.db"))

@@ -26,6 +26,7 @@ LIMITS: dict[str, Any] = {
     "ident": "",
 }
 """Seconds, bytes, counts; as waitress names them. Nobody is told what serves the page."""
+PULLED_WITHIN = 5.0
 
 
 def listening(address: Address) -> socket.socket:
@@ -52,6 +53,8 @@ class Server:
         # What it says of queues and of clients that went away is nothing that anybody has to mend.
         logging.getLogger("waitress").setLevel(logging.ERROR)
         self._map: dict[int, Any] = {}
+        self._pulled = threading.Event()
+        """Set once `close` has written to the server's own pipe, which may be closed then."""
         self._server: Any = create_server(application, map=self._map, sockets=[at], **LIMITS)
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._thread.start()
@@ -59,6 +62,7 @@ class Server:
     def close(self) -> None:
         """Answer nobody any more; the thread ends soon."""
         self._server.trigger.pull_trigger(self._end)
+        self._pulled.set()
 
     @property
     def closed(self) -> bool:
@@ -70,5 +74,7 @@ class Server:
         self._server.task_dispatcher.shutdown(timeout=1)
 
     def _end(self) -> None:
+        # A thread that was awake already comes here before the pipe is written to.
+        self._pulled.wait(PULLED_WITHIN)
         for one in list(self._map.values()):
             one.close()
