@@ -12,6 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -773,6 +774,13 @@ def test_missing_packages_of_an_installation_are_to_be_had_with_its_own_pip(tmp_
     assert "-e ." not in done.stderr
 
 
+@pytest.fixture
+def temporary():
+    """A folder with a short path: a demo has its socket in a folder of its own within."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
 def demonstrate(folder: Path, *options: str) -> subprocess.Popen:
     """A running demo that has its files in a folder."""
     return subprocess.Popen(
@@ -783,8 +791,8 @@ def demonstrate(folder: Path, *options: str) -> subprocess.Popen:
     )
 
 
-def test_demo_shows_values_and_leaves_nothing(tmp_path):
-    with demonstrate(tmp_path, "--seconds", "60", "--phases", "3") as demo:
+def test_demo_shows_values_and_leaves_nothing(temporary):
+    with demonstrate(temporary, "--seconds", "60", "--phases", "3") as demo:
         shown = ""
         while not ("/data  " in shown and " W, " in shown and "/online  1" in shown):
             line = demo.stdout.readline()
@@ -793,25 +801,25 @@ def test_demo_shows_values_and_leaves_nothing(tmp_path):
         demo.send_signal(signal.SIGINT)
         assert "The demo ends." in demo.communicate(timeout=60)[0]
     assert demo.returncode == 0
-    assert list(tmp_path.iterdir()) == []
+    assert list(temporary.iterdir()) == []
 
 
-def test_demo_ends_by_itself_and_leaves_nothing(tmp_path):
+def test_demo_ends_by_itself_and_leaves_nothing(temporary):
     began = time.monotonic()
-    with demonstrate(tmp_path, "--seconds", "1") as demo:
+    with demonstrate(temporary, "--seconds", "1") as demo:
         shown = demo.communicate(timeout=60)[0]
     assert demo.returncode == 0
     assert "Program:   GoodWe.py foreground" in shown
-    assert list(tmp_path.iterdir()) == []
+    assert list(temporary.iterdir()) == []
     assert time.monotonic() - began < 40
 
 
-def test_demo_with_a_page_shows_a_day_that_goes_on_and_the_years_before(tmp_path):
+def test_demo_with_a_page_shows_a_day_that_goes_on_and_the_years_before(temporary):
     def told(name: str) -> dict[str, Any]:
         with urllib.request.urlopen(f"{address}api/{name}", timeout=10) as answer:
             return json.load(answer)
 
-    with demonstrate(tmp_path, "--web", "--seconds", "120", "--start", "11:00") as demo:
+    with demonstrate(temporary, "--web", "--seconds", "120", "--start", "11:00") as demo:
         shown = ""
         while "/data  " not in shown:
             line = demo.stdout.readline()
@@ -835,7 +843,16 @@ def test_demo_with_a_page_shows_a_day_that_goes_on_and_the_years_before(tmp_path
         demo.send_signal(signal.SIGINT)
         assert "The demo ends." in demo.communicate(timeout=60)[0]
     assert demo.returncode == 0
-    assert list(tmp_path.iterdir()) == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_demo_in_a_folder_with_a_path_too_long_for_a_socket_names_the_variable(temporary):
+    folder = temporary / ("x" * 100)
+    folder.mkdir()
+    done = goodwe("demo", "--seconds", "1", env={**os.environ, "TMPDIR": str(folder)})
+    assert done.returncode == 1
+    assert "is too long for a socket; name a shorter one with TMPDIR" in done.stderr
+    assert list(folder.iterdir()) == []
 
 
 # the doctor, beside the real program

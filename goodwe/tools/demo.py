@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import simplejson
 
 from .. import program
+from ..config.parsers import LONGEST_SOCKET
 from ..errors import GoodWeError
 from ..outputs.mqtt.client import paho_client
 from ..protocol.simulator import Day
@@ -126,6 +127,9 @@ def _checked_time(raw: str) -> str:
 
 def _show(options: argparse.Namespace, folder: Path, children: contextlib.ExitStack) -> None:
     end = time.monotonic() + options.seconds
+    roof = folder / "inverter.sock"
+    if len(os.fsencode(roof)) > LONGEST_SOCKET:
+        raise DemoError(f"the path of {folder} is too long for a socket; name a shorter one with TMPDIR")
 
     def start(name: str, command: list[str]) -> Child:
         child = Child(name, command, folder)
@@ -137,7 +141,6 @@ def _show(options: argparse.Namespace, folder: Path, children: contextlib.ExitSt
     kind, command = _broker(port, folder)
     broker = start("broker", command)
     _wait(lambda: _listens(port), broker)
-    roof = folder / "inverter.sock"
     began = time.monotonic()
     simulator = start("simulator", _simulator(options, roof, page))
     _wait(roof.exists, simulator)
