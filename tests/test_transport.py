@@ -31,6 +31,7 @@ from goodwe.transport.hidraw import (
 from goodwe.transport.standin import StandIn, StandInFinder
 from goodwe.transport.udev import UdevNodes, hid_ids, udev_nodes
 
+from .broker import wait_for
 from .captures import raw
 from .fakes import Clock, Nodes
 from .test_loop import turn_until
@@ -403,6 +404,16 @@ def test_failed_open_is_told(loop):
     closed = []
     hidraw.close(lambda: closed.append(True))
     turn_until(loop, lambda: closed)
+
+
+def test_an_answer_may_be_answered_before_the_loop_hears_that_the_write_has_ended(loop):
+    wire = Opened(loop)
+    wire.kernel.settimeout(10)
+    for frame in (b"asked", b"answered"):
+        wire.hidraw.write(frame, wire.errors.append)
+        assert wire.kernel.recv(100) == wrap(frame)
+        wait_for(lambda: not wire.hidraw.status(0.0)["is_writing"], "written, while the loop took no turn")
+    assert wire.errors == []
 
 
 def test_write_that_blocks_holds_nobody_and_the_next_is_refused(loop):

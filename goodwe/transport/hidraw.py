@@ -299,8 +299,14 @@ class Hidraw:
             failed(OSError(errno.EBUSY, "the write before has not ended yet"))
             return
 
+        def write() -> int:
+            try:
+                return os.write(descriptor, wrap(frame))
+            finally:
+                # Here, not in then(): the loop may read the answer, and write again, before it comes to that.
+                self._writing = False
+
         def then(outcome: Callable[[], int]) -> None:
-            self._writing = False
             try:
                 outcome()
             except OSError as error:
@@ -308,7 +314,7 @@ class Hidraw:
 
         self._writing = True
         descriptor = self._descriptor
-        self._worker.do(lambda: os.write(descriptor, wrap(frame)), then)
+        self._worker.do(write, then)
 
     def reset(self, failed: Callable[[Exception], None]) -> None:
         def then(outcome: Callable[[], None]) -> None:
