@@ -1,5 +1,6 @@
 """The same on each kind of connection: MQTT 3.1.1 and 5, plain, TLS and websockets, and on bad networks."""
 
+import contextlib
 import json
 import os
 import queue
@@ -236,16 +237,14 @@ def test_cluster_that_drops_us_from_each_node_in_turn_is_no_second_program(run, 
     taken = queue.Queue()
 
     def serve(listener):
-        while True:
-            try:
+        with contextlib.suppress(OSError):  # the listener is closed, or the program has gone
+            while True:
                 connection, _ = listener.accept()
-            except OSError:
-                return
-            connection.recv(4096)
-            connection.sendall(bytes.fromhex("20020000"))
-            taken.put(connection)
-            if taken.qsize() < 4:
-                connection.close()
+                connection.recv(4096)
+                connection.sendall(bytes.fromhex("20020000"))
+                taken.put(connection)
+                if taken.qsize() < 4:
+                    connection.close()
 
     for listener in listeners:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
