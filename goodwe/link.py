@@ -127,19 +127,22 @@ class Link:
     def poll_for(self) -> tuple[int, int] | None:
         return (self._wire.fileno(), select.POLLIN) if self._state is LinkState.OPEN else None
 
-    def ready(self, now: float) -> None:
+    def ready(self, now: float) -> bool:
         try:
             data = self._wire.read()
         except BlockingIOError:
-            return
+            return True
         except OSError as error:
             self._end(now, f"unplugged ({_reason(error)})", gone=True)
-            return
+            return False
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s < %s", self.name, data.hex())
         self._traffic.add(now, READ, data)
         self._tap.tell(now, self.name, READ, data)
-        self._carry_out(self._bus.receive(data, now), now)
+        events = self._bus.receive(data, now)
+        if events:
+            self._carry_out(events, now)
+        return not (events or self._tap.listeners)
 
     def tick(self, now: float) -> None:
         if self._state is LinkState.OPEN and now >= self._ladder.deadline:

@@ -37,8 +37,12 @@ class Part(Protocol):
     def poll_for(self) -> tuple[int, int] | None:
         """File descriptor and events of poll() to wait for; None without one."""
 
-    def ready(self, now: float) -> None:
-        """The descriptor has something, errors and hang-ups included."""
+    def ready(self, now: float) -> bool | None:
+        """The descriptor has something, errors and hang-ups included.
+
+        True if it was the beginning of something whose rest is still to come, so that nothing but this part's
+        own deadline has changed: then the loop asks no other part before it sleeps again.
+        """
 
     def tick(self, now: float) -> None:
         """The deadline has passed."""
@@ -67,7 +71,7 @@ class Host(Protocol):
     def post(self, step: Callable[[], None]) -> None:
         """Call `step` in the loop's thread, soon; any thread may ask for it."""
 
-    def call(self, step: Callable[[], None]) -> None:
+    def call(self, step: Callable[[], object]) -> None:
         """Call `step` now, as if the loop did."""
 
 
@@ -96,7 +100,7 @@ class Group:
         """Call `step` soon, unless the group is closed then."""
         self._host.post(lambda: self.call(step))
 
-    def call(self, step: Callable[[], None]) -> None:
+    def call(self, step: Callable[[], object]) -> None:
         """Call `step` now; what it raises closes the group."""
         if self.closed:
             return
@@ -194,7 +198,7 @@ class Loop:
         if self._bell >= 0:
             os.eventfd_write(self._bell, 1)
 
-    def call(self, step: Callable[[], None]) -> None:
+    def call(self, step: Callable[[], object]) -> None:
         """Call `step` now."""
         step()
 
@@ -204,7 +208,7 @@ class Loop:
             self.turn()
 
     def turn(self) -> None:
-        """One sleep, and all that is to be done after it. Raises what a part or a step raises."""
+        """Sleep, and do all that is to be done after it. Raises what a part or a step raises."""
         try:
             self._turn()
         except BaseException:  # whatever it is goes on; the part would raise it in each turn
@@ -230,18 +234,20 @@ class Loop:
                 poll.register(*wanted)
                 waiting[wanted[0]] = part
         self._called = None
-        seconds = deadline - self.clock()
-        ready = poll.poll(None if seconds == NEVER else max(0.0, min(seconds, LONGEST_SLEEP) * 1000))
-        self.wake_ups += 1
-        now = self.clock()
-        for descriptor, _ in ready:
-            if descriptor == self._bell:
-                self._answer_bell()
-                continue
-            self._called = part = waiting[descriptor]
-            if _still_waits(part, descriptor):
-                part.ready(now)
-            self._called = None
+        only_a_beginning = True
+        while only_a_beginning:
+            now, ready = self._sleep(poll, deadline)
+            alone = len(ready) == 1
+            only_a_beginning = False
+            for descriptor, _ in ready:
+                if descriptor == self._bell:
+                    self._answer_bell()
+                    continue
+                self._called = part = waiting[descriptor]
+                if (alone or _still_waits(part, descriptor)) and part.ready(now) and alone:
+                    deadline = min(deadline, part.deadline)
+                    only_a_beginning = now < deadline
+                self._called = None
         if now >= deadline:  # what became due just now is for the next turn, which does not sleep then
             for due, part in asked:
                 self._called = part
@@ -252,6 +258,13 @@ class Loop:
             if part.closed:
                 self._parts.remove(part)
         self._called = None
+
+    def _sleep(self, poll: select.poll, deadline: float) -> tuple[float, list[tuple[int, int]]]:
+        """Until `deadline` at most; the time then, and what is ready."""
+        seconds = deadline - self.clock()
+        ready = poll.poll(None if seconds == NEVER else max(0.0, min(seconds, LONGEST_SLEEP) * 1000))
+        self.wake_ups += 1
+        return self.clock(), ready
 
     def close(self) -> None:
         """Give the descriptor back; the loop cannot be used any more, and what is posted is never called."""

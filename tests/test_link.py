@@ -16,6 +16,7 @@ from goodwe.protocol.bus import Bus
 from goodwe.protocol.frame import frame
 from goodwe.recurrences import AT_ONCE
 from goodwe.tally import MOST_REASONS, OTHERS, Tally
+from goodwe.traffic import Tap
 
 from .captures import data
 from .fakes import Clock, Wire
@@ -241,6 +242,27 @@ def test_inverter_can_be_registered_again():
     assert plugged.link.register(SERIAL)
     assert plugged.published[-1] == Offline(SERIAL, 11, "to be registered again")
     assert not plugged.link.register(SERIAL)
+
+
+def test_only_a_piece_that_nobody_else_hears_of_is_a_beginning():
+    tap = Tap()
+    plugged = Plugged(tap=tap)
+    plugged.register()
+    plugged.run(0.9)
+    answer = frame("running_info", 0x0B, 0x80, data("usb-running-66")).encode()
+
+    def hear(piece):
+        plugged.wire.to_read.append(piece)
+        return plugged.link.ready(plugged.clock.now)
+
+    assert hear(answer[:8]) is True
+    tap.listeners.append(lambda *line: None)  # a capture, that has something to write now
+    assert hear(answer[8:16]) is False
+    tap.listeners.clear()
+    assert hear(answer[16:24]) is True
+    assert hear(answer[24:]) is False
+    assert isinstance(plugged.published[-1], Reading)
+    assert hear(b"garbage") is False
 
 
 def test_report_that_is_not_there_after_all_changes_nothing():

@@ -135,6 +135,66 @@ def test_part_that_another_closed_in_the_same_turn_is_not_told(loop):
     assert victim.got == []
 
 
+class Collector(Reader):
+    """Reads a letter at a time; all but the full stop are only a beginning."""
+
+    asked = 0
+
+    def __init__(self, deadline=NEVER, own=NEVER):
+        """`own` is the deadline after the first letter."""
+        super().__init__()
+        self.deadline, self._own = deadline, own
+
+    def poll_for(self):
+        self.asked += 1
+        return super().poll_for()
+
+    def ready(self, now):
+        self.got.append(os.read(self.read_end, 1))
+        self.deadline = min(self.deadline, self._own)
+        return self.got[-1] != b"."
+
+
+def test_other_parts_are_not_asked_between_the_pieces_of_one_answer(loop):
+    collector, other = Collector(), Collector()
+    for part in (collector, other):
+        loop.add(part)
+    os.write(collector.write_end, b"ans.wer")
+    loop.turn()
+    assert collector.got == [b"a", b"n", b"s", b"."]
+    assert (collector.asked, other.asked) == (1, 1)
+    assert loop.wake_ups == 4
+
+
+def test_pieces_without_an_end_hold_no_deadline_of_another_and_none_of_their_own(loop):
+    soon = time.monotonic() + 0.05
+    for own, others in ((NEVER, soon), (soon, NEVER)):
+        collector, other = Collector(own=own), Reader()
+        other.deadline = others
+        for part in (collector, other):
+            loop.add(part)
+        os.write(collector.write_end, b"x" * 60000)
+        turn_until(loop, lambda collector=collector, other=other: collector.ticks or other.ticks)
+        assert soon <= time.monotonic() < soon + 1.0
+        assert len(collector.got) < 60000
+        collector.closed = other.closed = True
+
+
+def test_posted_step_and_another_descriptor_come_between_the_pieces(loop):
+    collector, other = Collector(), Reader()
+    for part in (collector, other):
+        loop.add(part)
+    os.write(collector.write_end, b"abc")
+    os.write(other.write_end, b"x")
+    done = []
+    loop.post(lambda: done.append(True))
+    loop.turn()
+    assert (collector.got, other.got, done) == ([b"a"], [b"x"], [True])
+    loop.post(lambda: done.append(True))
+    loop.turn()
+    assert (collector.got, done) == ([b"a", b"b"], [True, True])
+
+
 def test_posted_steps_run_in_order_in_the_loops_thread(loop):
     ran = []
     for n in range(3):

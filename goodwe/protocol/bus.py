@@ -613,7 +613,10 @@ class Bus:
         partial = self._splitter.partial_frames - self._partial_frames_told
         self._checksum_errors_told += wrong
         self._partial_frames_told += partial
-        skipped = [*(packet.skipped for packet in packets), self._splitter.take_skipped()]
+        runs = [*(packet.skipped for packet in packets), self._splitter.take_skipped()]
+        skipped = [run for run in runs if run]
+        if not (skipped or wrong or partial):
+            return events
         shown = b"".join(skipped)[:24].hex()
         if wrong:
             events.append(Refused("wrong checksum", shown, wrong))

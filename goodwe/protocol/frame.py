@@ -186,9 +186,10 @@ class Splitter:
         """Move the start of the buffer to the next thing that can be a header; False if there is none."""
         while self._buffer:
             at = self._buffer.find(HEADER[:1])
-            self._skip(len(self._buffer) if at < 0 else at)
-            if not self._buffer:
-                return False
+            if at != 0:
+                self._skip(len(self._buffer) if at < 0 else at)
+                if not self._buffer:
+                    return False
             start = bytes(self._buffer[:4])
             second_fits = len(start) < 2 or start[1] == HEADER[1]
             if second_fits and (len(start) < 4 or self._accepts(start[2], start[3])):
