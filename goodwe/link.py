@@ -139,16 +139,13 @@ class Link:
             log.debug("%s < %s", self.name, data.hex())
         self._traffic.add(now, READ, data)
         self._tap.tell(now, self.name, READ, data)
-        events = self._bus.receive(data, now)
-        if events:
-            self._carry_out(events, now)
-        return not (events or self._tap.listeners)
+        return self._carry_out(self._bus.receive(data, now), now)
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float) -> bool:
         if self._state is LinkState.OPEN and now >= self._ladder.deadline:
             self._take_step(now)
-        if self._state is LinkState.OPEN:
-            self._carry_out(self._bus.tick(now), now)
+            return False
+        return self._state is LinkState.OPEN and self._carry_out(self._bus.tick(now), now)
 
     def stop(self, reason: str, *, gone: bool) -> None:
         """End it from outside: udev says that the device is gone, or the program ends."""
@@ -287,7 +284,8 @@ class Link:
         if counted:
             log.info("%s stays registered now, after %d times more", serial, counted)
 
-    def _carry_out(self, events: list[Event], now: float) -> None:
+    def _carry_out(self, events: list[Event], now: float) -> bool:
+        """True if nobody else hears of it."""
         for event in events:
             if not isinstance(event, Send | Entered | Reply):
                 self._outcome_at = now
@@ -320,6 +318,7 @@ class Link:
                     self._ladder.silent(now)
                     self._lost(reason, self._traffic.before(now))
                     self._publish(event)
+        return not self._tap.listeners and all(isinstance(event, Send | Entered) for event in events)
 
     def _send(self, frame: Frame) -> None:
         raw = frame.encode()

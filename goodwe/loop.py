@@ -40,12 +40,12 @@ class Part(Protocol):
     def ready(self, now: float) -> bool | None:
         """The descriptor has something, errors and hang-ups included.
 
-        True if it was the beginning of something whose rest is still to come, so that nothing but this part's
-        own deadline has changed: then the loop asks no other part before it sleeps again.
+        True if nothing has changed by it but this part's own deadline: the loop then sleeps again without
+        asking any other part.
         """
 
-    def tick(self, now: float) -> None:
-        """The deadline has passed."""
+    def tick(self, now: float) -> bool | None:
+        """The deadline has passed. True as for `ready`."""
 
 
 class Timer:
@@ -220,43 +220,57 @@ class Loop:
     def _turn(self) -> None:
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
-        waiting: dict[int, Part] = {}
-        deadline = NEVER
-        asked: list[tuple[float, Part]] = []
-        for part in list(self._parts):
+        parts = list(self._parts)
+        deadlines: list[float] = []
+        waiting: dict[int, int] = {}
+        """Descriptor to the place of its part in `parts`."""
+        for at, part in enumerate(parts):
             self._called = part
-            due = part.deadline
-            asked.append((due, part))
-            if due < deadline:
-                deadline = due
+            deadlines.append(part.deadline)
             wanted = part.poll_for()
             if wanted is not None:
                 poll.register(*wanted)
-                waiting[wanted[0]] = part
+                waiting[wanted[0]] = at
         self._called = None
-        only_a_beginning = True
-        while only_a_beginning:
-            now, ready = self._sleep(poll, deadline)
-            alone = len(ready) == 1
-            only_a_beginning = False
-            for descriptor, _ in ready:
-                if descriptor == self._bell:
-                    self._answer_bell()
-                    continue
-                self._called = part = waiting[descriptor]
-                if (alone or _still_waits(part, descriptor)) and part.ready(now) and alone:
-                    deadline = min(deadline, part.deadline)
-                    only_a_beginning = now < deadline
-                self._called = None
-        if now >= deadline:  # what became due just now is for the next turn, which does not sleep then
-            for due, part in asked:
-                self._called = part
-                if due <= now and not part.closed and part.deadline <= now:
-                    part.tick(now)
+        nothing_else_changed = True
+        while nothing_else_changed:
+            now, ready = self._sleep(poll, min(deadlines, default=NEVER))
+            late = [at for at, due in enumerate(deadlines) if due <= now]
+            if len(ready) + len(late) != 1 or self._bell in dict(ready):
+                self._call(ready, late, parts, waiting, now)
+                break
+            at = late[0] if late else waiting[ready[0][0]]
+            self._called = part = parts[at]
+            nothing_else_changed = bool(part.tick(now) if late else part.ready(now))
+            if nothing_else_changed:
+                deadlines[at] = part.deadline
         for part in list(self._parts):
             self._called = part
             if part.closed:
                 self._parts.remove(part)
+        self._called = None
+
+    def _call(
+        self,
+        ready: list[tuple[int, int]],
+        late: list[int],
+        parts: list[Part],
+        waiting: dict[int, int],
+        now: float,
+    ) -> None:
+        """All that has something; each may change the others, so that they are asked again."""
+        for descriptor, _ in ready:
+            if descriptor == self._bell:
+                self._answer_bell()
+                continue
+            self._called = part = parts[waiting[descriptor]]
+            if _still_waits(part, descriptor):
+                part.ready(now)
+            self._called = None
+        for at in late:  # what became due just now is for the next turn, which does not sleep then
+            self._called = part = parts[at]
+            if not part.closed and part.deadline <= now:
+                part.tick(now)
         self._called = None
 
     def _sleep(self, poll: select.poll, deadline: float) -> tuple[float, list[tuple[int, int]]]:
@@ -305,8 +319,14 @@ class Worker:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def do(self, call: Callable[[], T], then: Callable[[Callable[[], T]], None]) -> None:
-        """Make the call in the thread, then `then(outcome)` in the loop.
+    def do(
+        self,
+        call: Callable[[], T],
+        then: Callable[[Callable[[], T]], None],
+        *,
+        only_if_it_fails: bool = False,
+    ) -> None:
+        """Make the call in the thread, then `then(outcome)` in the loop; if so wanted, only if it fails.
 
         `outcome()` gives what the call returned, or raises what it raised, or an OSError when there can be no
         thread now.
@@ -322,7 +342,7 @@ class Worker:
                 self._post(lambda: then(_raiser(trouble)))
                 return
             self._thread = thread
-        self._jobs.put(lambda: self._make(call, then))
+        self._jobs.put(lambda: self._make(call, then, only_if_it_fails))
 
     def finish(self) -> None:
         """End the thread when it has done what it was given so far."""
@@ -332,13 +352,17 @@ class Worker:
         while (job := self._jobs.get()) is not None:
             job()
 
-    def _make(self, call: Callable[[], T], then: Callable[[Callable[[], T]], None]) -> None:
+    def _make(
+        self, call: Callable[[], T], then: Callable[[Callable[[], T]], None], only_if_it_fails: bool
+    ) -> None:
         outcome: Callable[[], T]
         try:
             result = call()
         except Exception as error:  # not handled here: raised again in the loop, where it is expected
             outcome = _raiser(error)
         else:
+            if only_if_it_fails:
+                return
             outcome = lambda: result  # noqa: E731 (mypy cannot see a def with the generic type)
         self._post(lambda: then(outcome))
 

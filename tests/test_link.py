@@ -265,6 +265,16 @@ def test_only_a_piece_that_nobody_else_hears_of_is_a_beginning():
     assert hear(b"garbage") is False
 
 
+def test_question_to_nobody_is_heard_of_by_nobody_else_and_a_step_of_the_ladder_is():
+    plugged = Plugged()
+    outcomes = []
+    while LinkState.CLOSED is not plugged.link._state:
+        plugged.clock.now = max(plugged.clock.now, plugged.link.deadline)
+        outcomes.append(plugged.link.tick(plugged.clock.now))
+    assert len(outcomes) > 10
+    assert outcomes == [True] * (len(outcomes) - 1) + [False]
+
+
 def test_report_that_is_not_there_after_all_changes_nothing():
     plugged = Plugged()
     plugged.link.ready(0.0)

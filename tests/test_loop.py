@@ -166,6 +166,31 @@ def test_other_parts_are_not_asked_between_the_pieces_of_one_answer(loop):
     assert loop.wake_ups == 4
 
 
+def test_other_parts_are_not_asked_after_a_deadline_that_changed_nothing_else(loop):
+    class Ticker(Reader):
+        def tick(self, now):
+            self.ticks.append(now)
+            self.deadline = now + 0.01 if len(self.ticks) < 5 else NEVER
+            return len(self.ticks) < 5
+
+    ticker, other = Ticker(), Collector()
+    ticker.deadline = 0.0
+    for part in (ticker, other):
+        loop.add(part)
+    loop.turn()
+    assert (len(ticker.ticks), other.asked, loop.wake_ups) == (5, 1, 5)
+
+
+def test_parts_that_are_due_together_are_asked_again_each(loop):
+    first, second = Reader(), Reader()
+    first.deadline = second.deadline = 0.0
+    first.tick = lambda now: setattr(second, "closed", True) or True
+    for part in (first, second):
+        loop.add(part)
+    loop.turn()
+    assert second.ticks == []
+
+
 def test_pieces_without_an_end_hold_no_deadline_of_another_and_none_of_their_own(loop):
     soon = time.monotonic() + 0.05
     for own, others in ((NEVER, soon), (soon, NEVER)):
@@ -267,6 +292,22 @@ def test_worker_gives_results_and_errors_back_in_order(loop):
     turn_until(loop, lambda: len(outcomes) == 3)
     assert outcomes == ["test", "no", 3]
     worker.finish()
+
+
+def test_worker_may_be_told_to_give_failures_back_alone(loop):
+    worker = Worker(loop.post, "test")
+    outcomes, done = [], []
+
+    def fail():
+        raise OSError(errno.EIO, "no")
+
+    for call in (str, fail):
+        worker.do(call, outcomes.append, only_if_it_fails=True)
+    worker.do(str, done.append)
+    turn_until(loop, lambda: done)
+    assert len(outcomes) == 1
+    with pytest.raises(OSError, match="no"):
+        outcomes[0]()
 
 
 def test_worker_without_a_thread_fails_its_call_and_does_the_next_when_there_can_be_one(loop, monkeypatch):

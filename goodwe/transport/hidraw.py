@@ -314,7 +314,8 @@ class Hidraw:
 
         self._writing = True
         descriptor = self._descriptor
-        self._worker.do(write, then)
+        # Each step wakes the loop up: a write that has ended well is none.
+        self._worker.do(write, then, only_if_it_fails=True)
 
     def reset(self, failed: Callable[[Exception], None]) -> None:
         def then(outcome: Callable[[], None]) -> None:
