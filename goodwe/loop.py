@@ -226,7 +226,7 @@ class Loop:
         """Descriptor to the place of its part in `parts`."""
         for at, part in enumerate(parts):
             self._called = part
-            deadlines.append(part.deadline)
+            deadlines.append(float(part.deadline))
             wanted = part.poll_for()
             if wanted is not None:
                 poll.register(*wanted)
@@ -241,9 +241,12 @@ class Loop:
                 break
             at = late[0] if late else waiting[ready[0][0]]
             self._called = part = parts[at]
+            if part.closed:  # since the turn before
+                break
             nothing_else_changed = bool(part.tick(now) if late else part.ready(now))
             if nothing_else_changed:
-                deadlines[at] = part.deadline
+                deadlines[at] = float(part.deadline)
+            self._called = None
         for part in list(self._parts):
             self._called = part
             if part.closed:

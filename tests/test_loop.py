@@ -119,6 +119,54 @@ def test_closed_part_is_dropped_and_not_told_again(loop):
     assert part.ticks == []
 
 
+@pytest.mark.parametrize("how", ["due", "readable"])
+def test_part_that_was_closed_between_two_turns_is_not_told_though_it_is_the_only_one(loop, how):
+    part = Reader()
+    loop.add(part)
+    loop.post(lambda: None)
+    loop.turn()
+    part.closed = True
+    if how == "due":
+        part.deadline = 0.0
+    else:
+        os.write(part.write_end, b"1")
+    loop.turn()
+    assert (part.got, part.ticks) == ([], [])
+
+
+def test_part_whose_deadline_is_no_number_is_dropped_at_once_or_when_it_has_ticked(loop):
+    for ticks in (False, True):
+        part = Reader()
+        part.deadline = 0.0 if ticks else None
+        part.tick = lambda now, part=part: setattr(part, "deadline", None) or True
+        loop.add(part)
+        with pytest.raises(TypeError):
+            loop.turn()
+        loop.post(lambda: None)
+        loop.turn()
+
+
+def test_what_interrupts_a_later_sleep_of_a_turn_takes_no_part_with_it(loop, monkeypatch):
+    collector = Collector()
+    loop.add(collector)
+    os.write(collector.write_end, b"a")
+    sleep = loop._sleep
+
+    def interrupted(poll, deadline):
+        if collector.got:
+            raise KeyboardInterrupt
+        return sleep(poll, deadline)
+
+    monkeypatch.setattr(loop, "_sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.turn()
+    monkeypatch.undo()
+    os.write(collector.write_end, b".")
+    loop.post(lambda: None)
+    loop.turn()
+    assert collector.got == [b"a", b"."]
+
+
 def test_part_that_another_closed_in_the_same_turn_is_not_told(loop):
     victim = Reader()
 

@@ -314,7 +314,7 @@ class Hidraw:
 
         self._writing = True
         descriptor = self._descriptor
-        # Each step wakes the loop up: a write that has ended well is none.
+        # Each step wakes the loop up: a write that has ended well is none. The thread is there since open().
         self._worker.do(write, then, only_if_it_fails=True)
 
     def reset(self, failed: Callable[[Exception], None]) -> None:
