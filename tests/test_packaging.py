@@ -3,6 +3,7 @@
 import ast
 import atexit
 import fnmatch
+import importlib.metadata
 import os
 import runpy
 import shutil
@@ -264,6 +265,32 @@ def test_the_demo_needs_nothing_that_has_to_be_compiled(built, machine, wanted):
         if row.marker and row.marker.evaluate({"extra": "demo", "platform_machine": machine})
     ]
     assert [row.name for row in needed] == [*(["amqtt"] if wanted else []), "waitress"]
+
+
+HAVE_A_WHEEL_FOR_ANY_MACHINE_TOO = {"coverage", "simplejson"}
+
+
+def test_the_tests_need_nothing_that_has_to_be_compiled(built):
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    compiled, seen = set(), set()
+    left = [(row, "test") for row in metadata(built).get_all("Requires-Dist", [])]
+    while left:
+        row, extra = left.pop()
+        needed = Requirement(row)
+        name = canonicalize_name(needed.name)
+        # An older Raspberry Pi: nearly no package has a wheel of its own for it.
+        if needed.marker and not needed.marker.evaluate({"extra": extra, "platform_machine": "armv6l"}):
+            continue
+        if name not in seen:
+            seen.add(name)
+            found = importlib.metadata.distribution(name)
+            if "Root-Is-Purelib: true" not in (found.read_text("WHEEL") or "Root-Is-Purelib: true"):
+                compiled.add(name)
+            left += [(more, wanted) for more in found.requires or [] for wanted in (needed.extras or [""])]
+    assert {"pytest", "hypothesis", "trio"} <= seen
+    assert compiled <= HAVE_A_WHEEL_FOR_ANY_MACHINE_TOO
 
 
 def test_32_bit_system_on_a_64_bit_kernel_is_not_taken_for_a_64_bit_one(monkeypatch):
