@@ -26,9 +26,6 @@ T = TypeVar("T")
 
 BUSY_SECONDS = 5.0
 """How long a write waits for another one: a person corrects a day, say."""
-CACHE_KILOBYTES = 512
-LARGEST_ROW = 1_000_000
-"""Bytes; a row that promises more is damaged."""
 MOST_ASIDE = 9
 FAULTS_LOOKED_AT = 2000
 
@@ -114,9 +111,9 @@ def connected(path: str) -> sqlite3.Connection:
     """A connection to a file that has all tables and columns then. Raises sqlite3.Error."""
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     connection.text_factory = bytes  # a text that is damaged is no error to SQLite
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_ROW)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, schema.LARGEST_ROW)
     try:
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KILOBYTES}")
+        connection.execute(schema.CACHE)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > schema.VERSION:
             raise LaterVersionError(f"it is of version {version}, of a later program")

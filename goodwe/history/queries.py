@@ -21,8 +21,6 @@ from .scaling import scaled
 from .schema import COLUMNS, HIGH, LOW
 
 BUSY_SECONDS = 5.0
-LARGEST_ROW = 1_000_000
-"""Bytes; a row that promises more is damaged, and is not even begun to be read."""
 MOST_EVENTS = 10_000
 BY_DAY, BY_MONTH, BY_YEAR, ALL = "day", "month", "year", "all"
 PERIODS = {BY_DAY: "%Y-%m-%d", BY_MONTH: "%Y-%m", BY_YEAR: "%Y", ALL: "all"}
@@ -471,8 +469,9 @@ def _read_only(path: str) -> sqlite3.Connection:
 
 def _checked(connection: sqlite3.Connection) -> sqlite3.Connection:
     connection.text_factory = bytes  # a text that is damaged is no error to SQLite
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_ROW)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, schema.LARGEST_ROW)
     try:
+        connection.execute(schema.CACHE)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > schema.VERSION:
             raise HistoryError("the history is of a later version of the program")

@@ -4,9 +4,9 @@ It changes nothing, and waits for nothing but the history's file and, for a mome
 """
 
 import datetime
-import importlib.resources
 import ipaddress
 import logging
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -443,4 +443,5 @@ PERIODS = {"month": BY_DAY, "year": BY_MONTH, "years": BY_YEAR}
 
 
 def _static(name: str) -> bytes:
-    return (importlib.resources.files(__package__) / "static" / name).read_bytes()
+    with open(os.path.join(os.path.dirname(__file__), "static", name), "rb") as file:
+        return file.read()
