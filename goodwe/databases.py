@@ -2,6 +2,9 @@
 
 import os
 import sqlite3
+from typing import Literal
+
+Isolation = Literal["DEFERRED"] | None
 
 OF_THE_DISK = {
     sqlite3.SQLITE_PERM,
@@ -25,6 +28,21 @@ WRITE_VERSION, READ_VERSION = 18, 19
 KNOWN_VERSIONS = (1, 2)
 ENDINGS = ("", "-wal", "-shm", "-journal")
 """Of the files that are one database."""
+BUSY_SECONDS = 5.0
+"""How long a statement waits for another program: for a person who corrects a day, say."""
+LARGEST_ROW = 1_000_000
+"""Bytes; a row that promises more is damaged, and is not even begun to be read."""
+
+
+def connected(address: str, *, uri: bool = False, isolation_level: Isolation = None) -> sqlite3.Connection:
+    """A connection to whatever the file is, that no damage in it can hold up. Raises sqlite3.Error.
+
+    `address`, `uri` and `isolation_level` are those of sqlite3.connect().
+    """
+    connection = sqlite3.connect(address, timeout=BUSY_SECONDS, isolation_level=isolation_level, uri=uri)
+    connection.text_factory = bytes  # a text that is damaged is no error to SQLite
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_ROW)
+    return connection
 
 
 def is_damage(error: Exception, path: str) -> bool:

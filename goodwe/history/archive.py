@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-BUSY_SECONDS = 5.0
-"""How long a write waits for another one: a person corrects a day, say."""
 MOST_ASIDE = 9
 FAULTS_LOOKED_AT = 2000
 
@@ -109,9 +107,7 @@ class Archive:
 
 def connected(path: str) -> sqlite3.Connection:
     """A connection to a file that has all tables and columns then. Raises sqlite3.Error."""
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    connection.text_factory = bytes  # a text that is damaged is no error to SQLite
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, schema.LARGEST_ROW)
+    connection = databases.connected(path)
     try:
         connection.execute(schema.CACHE)
         (version,) = connection.execute("PRAGMA user_version").fetchone()

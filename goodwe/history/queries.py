@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
+from .. import databases
 from ..errors import HistoryError, NoHistoryError
 from . import dates, schema
 from .scaling import scaled
 from .schema import COLUMNS, HIGH, LOW
 
-BUSY_SECONDS = 5.0
 MOST_EVENTS = 10_000
 BY_DAY, BY_MONTH, BY_YEAR, ALL = "day", "month", "year", "all"
 PERIODS = {BY_DAY: "%Y-%m-%d", BY_MONTH: "%Y-%m", BY_YEAR: "%Y", ALL: "all"}
@@ -459,17 +459,15 @@ def _read_only(path: str) -> sqlite3.Connection:
     """A connection that can change nothing. Raises sqlite3.Error."""
     address = f"file:{quote(os.path.abspath(path))}?mode=ro"
     try:
-        return _checked(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None))
+        return _checked(databases.connected(address, uri=True))
     except sqlite3.OperationalError:
         # Nobody has it open, and we may not make the files beside it that SQLite wants for reading.
         if os.path.exists(f"{path}-wal"):
             raise
-        return _checked(sqlite3.connect(f"{address}&immutable=1", uri=True, isolation_level=None))
+        return _checked(databases.connected(f"{address}&immutable=1", uri=True))
 
 
 def _checked(connection: sqlite3.Connection) -> sqlite3.Connection:
-    connection.text_factory = bytes  # a text that is damaged is no error to SQLite
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, schema.LARGEST_ROW)
     try:
         connection.execute(schema.CACHE)
         (version,) = connection.execute("PRAGMA user_version").fetchone()

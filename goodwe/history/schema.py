@@ -14,8 +14,6 @@ VERSION = 1
 """Another number when a column changes its meaning; a further column changes nothing."""
 WATT_HOURS = 10
 """The energy of a slot stands in tenths of a watt-hour, that of a day in watt-hours."""
-LARGEST_ROW = 1_000_000
-"""Bytes; a row that promises more is damaged, and is not even begun to be read."""
 CACHE = "PRAGMA cache_size = -128"
 """KiB for each of several connections; with SQLite's own 2000 a page of ten years is no faster."""
 

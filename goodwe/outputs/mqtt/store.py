@@ -32,11 +32,8 @@ TRIM_EVERY = 500
 """Readings between two looks at size and age."""
 TRIM_TO = 0.9
 """The share that is kept of a file that was too large, so that not each reading has to make room."""
-BUSY_SECONDS = 5.0
 NO_CLOCK_BEFORE = 1_600_000_000.0
 """Seconds since 1970; a time before September 2020 is that of a clock that was not set."""
-LARGEST_ROW = 1_000_000
-"""Bytes; a row that promises more is damaged, and is not even begun to be read."""
 LAST_NUMBER = 2**62
 """Half of what there are; near the end SQLite finds none and calls its disk full."""
 REMEMBERED = 1000
@@ -183,9 +180,7 @@ class Store:
         return self._connection
 
     def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS)
-        connection.text_factory = bytes  # a text that is damaged is no error to SQLite
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_ROW)
+        connection = databases.connected(self._path, isolation_level="DEFERRED")
         try:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
