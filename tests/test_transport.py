@@ -406,48 +406,102 @@ def test_failed_open_is_told(loop):
     turn_until(loop, lambda: closed)
 
 
-def test_an_answer_may_be_answered_before_the_loop_hears_that_the_write_has_ended(loop):
-    wire = Opened(loop)
-    wire.kernel.settimeout(10)
-    for frame in (b"asked", b"answered"):
-        wire.hidraw.write(frame, wire.errors.append)
-        assert wire.kernel.recv(100) == wrap(frame)
-        wait_for(lambda: not wire.hidraw.status(0.0)["is_writing"], "written, while the loop took no turn")
+class Deaf:
+    """An opened wire whose device does not listen until it is told to, and a clock for it."""
+
+    def __init__(self, loop):
+        # a SEQPACKET socket without room blocks its writer as a device that does not listen does
+        self.kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.kernel.settimeout(10)
+        ours.setblocking(False)
+        try:
+            while True:
+                ours.send(b"x" * 1000)
+        except BlockingIOError:
+            ours.setblocking(True)
+        self.now = 0.0
+        self.hidraw = Hidraw(
+            "/dev/hidraw0",
+            lambda path: ours.detach(),
+            Worker(loop.post, "deaf"),
+            usb_node=str,
+            reset_port=str,
+            clock=lambda: self.now,
+        )
+        opened = []
+        self.errors = []
+        self.closed = []
+        self.hidraw.open(lambda: opened.append(True), self.errors.append)
+        turn_until(loop, lambda: opened)
+
+    def write(self, frame):
+        self.hidraw.write(frame, self.errors.append)
+
+    def write_until_it_holds(self, frame):
+        self.write(frame)
+        wait_for(lambda: not self.hidraw._waiting, "the thread has it")
+
+    def listen(self):
+        """What was written, from now on."""
+        while (message := self.kernel.recv(2000)) == b"x" * 1000:
+            pass
+        return message
+
+    def close(self, loop):
+        self.hidraw.close(lambda: self.closed.append(True))
+        threading.Thread(target=self._listen_on, daemon=True).start()
+        turn_until(loop, lambda: self.closed)
+
+    def _listen_on(self):
+        with contextlib.suppress(OSError):
+            while self.kernel.recv(2000):
+                pass
+
+
+def test_an_answer_may_be_answered_before_the_thread_knows_that_the_write_has_ended(loop):
+    wire = Deaf(loop)
+    wire.write_until_it_holds(b"asked")
+    wire.write(b"answered")  # as if the device had it by now: the thread is still in the write
+    assert wire.listen() == wrap(b"asked")
+    assert wire.kernel.recv(100) == wrap(b"answered")
+    wait_for(lambda: not wire.hidraw.status(0.0)["is_writing"], "both are written")
+    wire.write(b"and again")
+    assert wire.kernel.recv(100) == wrap(b"and again")
+    wire.close(loop)
     assert wire.errors == []
 
 
-def test_write_that_blocks_holds_nobody_and_the_next_is_refused(loop):
-    # a SEQPACKET socket without room blocks its writer as a device that does not listen does
-    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    try:
-        while True:
-            ours.send(b"x" * 1000)
-    except BlockingIOError:
-        ours.setblocking(True)
-    blocked = Hidraw(
-        "/dev/hidraw0", lambda path: ours.detach(), Worker(loop.post, "blocked"), usb_node=str, reset_port=str
-    )
-    opened, errors, closed = [], [], []
-    blocked.open(lambda: opened.append(True), errors.append)
-    turn_until(loop, lambda: opened)
-    blocked.write(b"first", errors.append)
+def test_frame_that_waited_longer_than_its_answer_is_waited_for_is_not_written(loop):
+    wire = Deaf(loop)
+    wire.write_until_it_holds(b"asked")
+    wire.write(b"stale")
+    wire.now = 0.6
+    assert wire.listen() == wrap(b"asked")
+    turn_until(loop, lambda: wire.errors)
+    assert [error.errno for error in wire.errors] == [errno.EBUSY]
+    wire.write(b"asked again")
+    assert wire.kernel.recv(100) == wrap(b"asked again")
+    wire.close(loop)
+
+
+def test_write_that_blocks_holds_nobody_and_one_frame_waits_at_most(loop):
+    blocked = Deaf(loop)
+    blocked.write_until_it_holds(b"first")
     began = time.monotonic()
-    blocked.write(b"second", errors.append)
+    blocked.write(b"second")
+    blocked.write(b"third")
+    assert [error.errno for error in blocked.errors] == [errno.EBUSY]
     other = Opened(loop)
     other.hidraw.write(b"not disturbed", other.errors.append)
     other.kernel.settimeout(10)
     assert other.kernel.recv(100) == wrap(b"not disturbed")
     assert time.monotonic() - began < 1.0
-    assert [error.errno for error in errors] == [errno.EBUSY]
-    blocked.close(lambda: closed.append(True))
+    blocked.hidraw.close(lambda: blocked.closed.append(True))
     loop.post(lambda: None)
     loop.turn()
-    assert closed == [], "closed while a write is under way"
-    threading.Thread(
-        target=lambda: [kernel.recv(2000) for _ in range(1000) if not closed], daemon=True
-    ).start()
-    turn_until(loop, lambda: closed)
+    assert blocked.closed == [], "closed while a write is under way"
+    threading.Thread(target=blocked._listen_on, daemon=True).start()
+    turn_until(loop, lambda: blocked.closed)
 
 
 # a stand-in

@@ -37,6 +37,9 @@ READ_SIZE = 4096
 CLOSED_WITHIN = 6.0
 """Seconds that a node may still be ours from before: the thread of that wire closes it behind its last write,
 which takes 5.2 s while the device does not listen (PROTOCOL 2.6)."""
+STALE_AFTER = 0.5
+"""Seconds that a frame may wait for the write before it: behind that the bus has given its answer up
+(PROTOCOL 9), and one that comes would be taken for the next frame's."""
 
 
 def wrap(frame: bytes) -> bytes:
@@ -259,19 +262,25 @@ class Hidraw:
         *,
         usb_node: Callable[[str], str],
         reset_port: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`path` is the node's. `open_node` gives a descriptor of it, `usb_node` the path of the USB device
         behind it, whose port `reset_port` resets; `worker` has a thread of this wire's own.
 
-        All three raise OSError or DeviceError; the first and the last may take their time.
+        All three raise OSError or DeviceError; the first and the last may take their time. `clock` gives
+        seconds that only grow, in any thread.
         """
         self.name = path
         self._open_node = open_node
         self._usb_node = usb_node
         self._reset_port = reset_port
         self._worker = worker
+        self._clock = clock
         self._descriptor = -1
+        self._waiting = False
+        """A frame has been given to the thread, which has not come to it."""
         self._writing = False
+        """The thread is in a write."""
 
     def open(self, opened: Callable[[], None], failed: Callable[[Exception], None]) -> None:
         def then(outcome: Callable[[], int]) -> None:
@@ -294,16 +303,20 @@ class Hidraw:
         return report
 
     def write(self, frame: bytes, failed: Callable[[OSError], None]) -> None:
-        if self._writing:
-            # The kernel still tries to get rid of the frame before; the bus repeats this one.
+        if self._waiting:
             failed(OSError(errno.EBUSY, "the write before has not ended yet"))
             return
+        since = self._clock()
 
         def write() -> int:
+            self._waiting = False
+            if self._clock() - since > STALE_AFTER:
+                # The kernel tried to get rid of the frame before; the bus repeats this one.
+                raise OSError(errno.EBUSY, "the write before did not end in time")
+            self._writing = True
             try:
                 return os.write(descriptor, wrap(frame))
             finally:
-                # Here, not in then(): the loop may read the answer, and write again, before it comes to that.
                 self._writing = False
 
         def then(outcome: Callable[[], int]) -> None:
@@ -312,7 +325,9 @@ class Hidraw:
             except OSError as error:
                 failed(error)
 
-        self._writing = True
+        # One frame waits, and none is refused at once because of a write under way: that write has ended
+        # when its answer is here, and the thread may still have to hear of it.
+        self._waiting = True
         descriptor = self._descriptor
         # Each step wakes the loop up: a write that has ended well is none. The thread is there since open().
         self._worker.do(write, then, only_if_it_fails=True)
@@ -342,7 +357,7 @@ class Hidraw:
             "name": self.name,
             "capacity": self.capacity,
             "has_envelope": self.has_envelope,
-            "is_writing": self._writing,
+            "is_writing": self._waiting or self._writing,
         }
 
 
