@@ -1,9 +1,11 @@
 """The page as a WSGI application: every page in every language, what may be asked, what is refused."""
 
+import contextlib
 import csv
 import io
 import json
 import re
+import sqlite3
 from dataclasses import replace
 from datetime import date, datetime
 from html.parser import HTMLParser
@@ -325,6 +327,33 @@ def test_events_are_newest_first_and_can_be_chosen(page):
     assert '<span class="fault">Fault: grid voltage out of range</span>' in page.body("/events")
 
 
+def test_events_of_all_years_are_reached_page_by_page(tmp_path):
+    path = web.history(tmp_path / "history.db")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        # 25 in each second, so that the hundredth is not the last of its second
+        several = [(NOW - 1000 - n // 25 * 60, "away", None, f"absence {n}") for n in range(680)]
+        several[105:115] = [(several[99][0], *row[1:]) for row in several[105:115]]
+        database.executemany("INSERT INTO events (at, kind, code, text) VALUES (?, ?, ?, ?)", several)
+        database.commit()
+    page = Page(path)
+    address, told, pages = "/events?kind=away", [], 0
+    while address:
+        found = Balance(page.body(address))
+        told += re.findall(r"Away: (absence \d+)", text_of(page.body(address)))
+        links = [a["href"] for name, a in found.found if name == "a" and "until=" in a.get("href", "")]
+        address = next((f"/{one}" for one in links if one.startswith("events?")), "")
+        pages += 1
+        assert pages < 10
+    assert sorted(told) == sorted(row[3] for row in several), "each once"
+    assert pages == 7
+    first = json.loads(page.body("/api/events?kind=away"))
+    assert len(first) == 501, "500, and what else happened in the second of the last one"
+    rest = json.loads(page.body(f"/api/events?kind=away&until={first[-1]['at_epoch']:.0f}"))
+    told = [one["text"] for one in first + rest if one["serial"] is None]
+    assert sorted(told) == sorted(row[3] for row in several)
+    assert "until=" in page.body(f"/events?until={NOW - 2000:.0f}"), "the files have what is shown"
+
+
 def test_events_say_of_which_kind_they_are_in_the_language_of_the_reader(page):
     words = text_of(page.body("/events", accept_language="nl"))
     assert f"{BARN.split('<')[0]}&lt;b&gt;&amp;02 Afwezig: unplugged" in words
@@ -456,6 +485,10 @@ def test_foreign_names_are_not(page, host):
         ("/day?serial=%00", 404),
         ("/day?show=sunshine", 400),
         ("/events?kind=party", 400),
+        ("/events?until=yesterday", 400),
+        ("/events?until=1e9", 400),
+        ("/events?until=999999999999", 200),
+        ("/events?until=0", 200),
         ("/chart/day.svg?size=huge", 400),
         ("/day?" + "a" * 2000, 414),
         ("/day?" + "&".join(f"a{n}=1" for n in range(30)), 400),

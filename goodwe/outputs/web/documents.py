@@ -42,7 +42,12 @@ DOCUMENTS = (
         "rows",
     ),
     Document("years", ("serial",), "All years.", "rows"),
-    Document("events", ("kind", "serial"), "What happened, newest first.", ""),
+    Document(
+        "events",
+        ("kind", "serial", "until"),
+        "What happened, newest first, 500 at once; until is the moment before which it happened.",
+        "",
+    ),
     Document("health", (), "How the program does: counters, last losses.", ""),
 )
 NAMES = tuple(one.name for one in DOCUMENTS)

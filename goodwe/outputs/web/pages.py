@@ -472,7 +472,13 @@ def _energy(value: float | None, words: Words) -> str | None:
 
 
 def events(rows: Sequence[JsonObject], chosen: JsonObject, names: Mapping[str, str], words: Words) -> Html:
-    """The page of what happened. `chosen` has `kind`, `serial`, `serials`, `names`."""
+    """The page of what happened.
+
+    `chosen` has `kind`, `serial`, `serials`, `names`, `until`, and `earlier`: the `until` of the page with
+    those before these, or None.
+    """
+    query = {"kind": chosen["kind"], "serial": chosen["serial"]}
+    earlier = chosen["earlier"]
     form = tag(
         "form",
         _select(
@@ -497,7 +503,11 @@ def events(rows: Sequence[JsonObject], chosen: JsonObject, names: Mapping[str, s
     return join(
         tag("div", form, class_="steps"),
         card(body),
-        downloads("events", {"kind": chosen["kind"], "serial": chosen["serial"]}, words),
+        earlier
+        and tag(
+            "p", tag("a", words.title("earlier"), href=address("events", {**query, "until": str(earlier)}))
+        ),
+        downloads("events", {**query, "until": chosen["until"]}, words),
     )
 
 

@@ -30,7 +30,11 @@ NO_HISTORY = "No history is kept; [history] in the configuration switches it on.
 LONGEST_QUERY = 1000
 FIRST_YEAR, LAST_YEAR = 1970, 9998
 """Years that are asked for; before and after, clocks and calendars end."""
-EVENTS_SHOWN = 500
+EVENTS_SHOWN, EVENTS_TOLD = 100, 500
+"""At once on the page, and to programs; those before them are asked for with `until`."""
+EVENTS_OF_A_MOMENT = 100
+"""More than those may come, so that none of the same second is left behind."""
+EPOCH = re.compile(r"\d{1,12}", re.ASCII)
 DAY = 86_400
 PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
 """A path below which a reverse proxy serves the page."""
@@ -282,8 +286,12 @@ class WebSite:
         words = request.words
         with self._history(words) as history:
             choice = self._choice(history, request)
-            rows = self._events_told(history, request, choice["serial"])
-        chosen = {**choice, "kind": request.query.get("kind", "")}
+            rows, earlier = self._events_told(history, request, choice["serial"], EVENTS_SHOWN)
+        chosen = {
+            **choice,
+            **{key: request.query.get(key, "") for key in ("kind", "until")},
+            "earlier": earlier,
+        }
         return self._page(
             request, "events", words.title("events"), pages.events(rows, chosen, choice["names"], words)
         )
@@ -326,7 +334,7 @@ class WebSite:
             if name == "day":
                 return data.day(history, date, serial)
             if name == "events":
-                return self._events_told(history, request, serial)
+                return self._events_told(history, request, serial, EVENTS_TOLD)[0]
             return data.period(history, PERIODS[name], date, serial)
 
     def _chart(self, request: Request) -> Response:
@@ -429,13 +437,25 @@ class WebSite:
             "span": (first, max(last, today)),
         }
 
-    def _events_told(self, history: Reader, request: Request, serial: str) -> list[data.JsonObject]:
+    def _events_told(
+        self, history: Reader, request: Request, serial: str, most: int
+    ) -> tuple[list[data.JsonObject], int | None]:
+        """The newest before `until`, `most` of them and all of the last one's second.
+
+        And the `until` for those before these, or None when there are none.
+        """
         kind = request.query.get("kind", "")
         if kind and kind not in schema.KINDS:
             raise Problem(HTTPStatus.BAD_REQUEST, f"kind is {', '.join(schema.KINDS)}.")
-        until = self._sources.wall_clock() + DAY
-        rows = history.events(0.0, until, kinds=[kind] if kind else (), serial=serial, most=EVENTS_SHOWN)
-        return data.events(rows)
+        text = request.query.get("until", "")
+        if text and not EPOCH.fullmatch(text):
+            raise Problem(HTTPStatus.BAD_REQUEST, "until is seconds since 1970.")
+        until = float(text) if text else self._sources.wall_clock() + DAY
+        rows = history.events(
+            0.0, until, kinds=[kind] if kind else (), serial=serial, most=most + EVENTS_OF_A_MOMENT
+        )
+        shown = rows[:most] + [row for row in rows[most:] if row.at == rows[most - 1].at]
+        return data.events(shown), int(shown[-1].at) if len(shown) < len(rows) else None
 
 
 PERIODS = {"month": BY_DAY, "year": BY_MONTH, "years": BY_YEAR}

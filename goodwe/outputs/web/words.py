@@ -90,6 +90,7 @@ _WORDS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "previous": ("vorige", "zurück", "précédent", "anterior", "anterior"),
     "next": ("volgende", "weiter", "suivant", "siguiente", "seguinte"),
+    "earlier": ("eerder", "früher", "plus tôt", "anteriores", "anteriores"),
     "highest": ("hoogste", "höchster Wert", "maximum", "máximo", "máximo"),
     "mean": ("gemiddeld", "Durchschnitt", "moyenne", "media", "média"),
     "best day": ("beste dag", "bester Tag", "meilleur jour", "mejor día", "melhor dia"),
