@@ -442,7 +442,7 @@ class Deaf:
         wait_for(lambda: not self.hidraw._waiting, "the thread has it")
 
     def listen(self):
-        """What was written, from now on."""
+        """Take the filler that is in the way; the first frame behind it."""
         while (message := self.kernel.recv(2000)) == b"x" * 1000:
             pass
         return message
