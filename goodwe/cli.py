@@ -248,7 +248,15 @@ def _program(call: Call) -> "GoodWe":
     settings, warnings = call.load()
     from .service import GoodWe
 
-    again = call._replace(config_file=call.config_file and os.path.abspath(call.config_file)).load
+    full = call._replace(config_file=call.config_file and os.path.abspath(call.config_file))
+    started_in = os.getcwd()
+
+    def again() -> tuple["Config", list[str]]:
+        from .config import parsers
+
+        with parsers.relative_to(started_in):
+            return full.load()
+
     return GoodWe(call.pidfile, settings, warnings, configuration=call.path, load=again)
 
 

@@ -414,6 +414,27 @@ def test_several_at_once_are_all_answered(reading):
     assert outcomes == {("nothing has changed\n", "", 0)}
 
 
+def test_relative_paths_begin_where_it_was_started_though_the_daemon_works_in_the_root(house, subscriber):
+    house.simulate()
+    house.config.write_text(house.config.read_text().replace(f"{house.folder}/", ""))
+    assert "device = unix:inv.sock\nlogfile = goodwe.log\n" in house.config.read_text()
+    command = [
+        sys.executable,
+        GOODWE,
+        "--config",
+        house.config.name,
+        "--pidfile",
+        house.pidfile.name,
+        "start",
+    ]
+    started = subprocess.run(command, cwd=house.folder, capture_output=True, text=True, timeout=60)
+    assert started.returncode == 0, started.stderr
+    subscriber.until(topic("online"), "1")
+    assert of_control(house("reload")) == (0, "nothing has changed\n", "")
+    os.kill(house.pid, signal.SIGHUP)
+    wait_for(lambda: "nothing has changed" in house.log.read_text(), "SIGHUP takes the same way")
+
+
 def test_reload_of_what_does_not_run_is_no_success(house):
     assert of_control(house("reload")) == (1, "", "GoodWe is not running\n")
     house.pidfile.write_text("99999999\n")

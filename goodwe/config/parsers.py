@@ -8,7 +8,9 @@ import re
 import shlex
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from ..paths import CONFIGURATION
 from ..writable import (
@@ -261,6 +263,20 @@ def _is_address(text: str) -> bool:
 # --- files
 
 
+FOLDER: ContextVar[str] = ContextVar("FOLDER", default="")
+"""Where relative paths begin; empty for the working directory."""
+
+
+@contextmanager
+def relative_to(folder: str) -> Iterator[None]:
+    """Read files with that in place of the working directory, which is / once the daemon runs."""
+    token = FOLDER.set(folder)
+    try:
+        yield
+    finally:
+        FOLDER.reset(token)
+
+
 def _path(raw: str, meant: str) -> str:
     """The full path: the daemon works in /. `meant` says what would be right."""
     if raw.lower() in NOT_A_PATH or raw[0] in QUOTES or not _is_text(raw):
@@ -269,7 +285,7 @@ def _path(raw: str, meant: str) -> str:
         raise ValueError(f"{meant}, from / on; ~, $ and file: are not replaced")
     if raw.endswith("/"):
         raise ValueError(f"{meant}, not a folder")
-    return os.path.abspath(raw)
+    return os.path.abspath(os.path.join(FOLDER.get(), raw))
 
 
 def _mode(path: str, meant: str) -> int:
