@@ -168,3 +168,13 @@ def test_refusal_has_the_brokers_own_words(fake):
     broker = fake(welcome=connack(135, reason_string="not from there"))
     with pytest.raises(GoodWeError, match=r"127\.0\.0\.1: it refuses us; .*\(it says: not from there\)"):
         clear(broker.port)
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_broker_that_never_answers_the_subscription_is_not_taken_for_one_that_keeps_nothing(
+    fake, monkeypatch, protocol
+):
+    monkeypatch.setattr(discovery, "PATIENCE", 0.3)
+    broker = fake(on_subscribe=lambda talk, topics: True)
+    with pytest.raises(GoodWeError, match=r"^MQTT 127\.0\.0\.1: it does not answer when it is asked"):
+        clear(broker.port, protocol=protocol)

@@ -24,6 +24,7 @@ from goodwe.tools.doctor.checks import Grade, Machine, Result, ShellCommand
 
 from .authority import CA
 from .broker import Mosquitto, free_port
+from .fake_broker import FakeBroker, obliging
 
 GOLDEN = Path(__file__).parent / "golden"
 USB = "/sys/bus/usb/devices"
@@ -585,6 +586,19 @@ def test_broker_that_accepts_and_never_answers(patient, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         patient.configure(f"[mqtt]\nserver = 127.0.0.1\nport = {deaf.getsockname()[1]}\n")
         check(patient("login"), Grade.FAIL, "it does not answer", "above")
+
+
+def test_broker_that_answers_no_subscription_is_not_said_to_keep_nothing(at_broker, monkeypatch):
+    monkeypatch.setattr(doctor.broker, "WITHIN", 0.3)
+    broker = FakeBroker(obliging(on_subscribe=lambda talk, topics: True))
+    try:
+        at_broker.configure(
+            f"[inverter]\nstatefile = /state.json\n[mqtt]\nserver = 127.0.0.1\nport = {broker.port}\n"
+        )
+        check(at_broker("login"), Grade.FAIL, "lets us in, and does not answer", "above")
+        check(at_broker("discovery"), Grade.SKIP, "does not let us look")
+    finally:
+        broker.close()
 
 
 def test_login_that_is_refused(patient, tmp_path):

@@ -217,13 +217,15 @@ def _kept(attempt: Attempt, asked: list[str]) -> list[str]:
 
 
 def _retained(attempt: Attempt, asked: list[str]) -> dict[str, bytes]:
-    """The messages that the broker keeps on these topics."""
+    """The messages that the broker keeps on these topics. Raises ClearError."""
     if not attempt.allowed.wildcards:
         asked = [topic for topic in asked if "+" not in topic]
     answered = len(attempt.acknowledged) + len(asked)
     for topics in _by(AT_ONCE, asked):
         attempt.subscribe(topics, time.monotonic())
-    _turn_until(attempt, lambda: len(attempt.acknowledged) >= answered)
+    if not _turn_until(attempt, lambda: len(attempt.acknowledged) >= answered):
+        # Nothing came, but not because nothing is kept.
+        raise ClearError(f"MQTT {attempt.host}: it does not answer when it is asked what it keeps")
     end, heard, count = time.monotonic() + PATIENCE, time.monotonic(), 0
     while time.monotonic() < min(heard + QUIET_FOR, end):
         if _turned(attempt):

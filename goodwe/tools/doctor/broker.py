@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WITHIN = 4.0
 """Seconds for each step: a name, a connection, an answer."""
 NO_ANSWER = "it does not answer"
+SILENT_INSIDE = "it lets us in, and does not answer when it is asked what it keeps"
 SOON = 21
 """Days before its end in which a certificate is worth a warning."""
 DAY = 86_400.0
@@ -419,6 +420,7 @@ def _log_in(settings: Config, host: str, serials: list[str]) -> Login:
 
     mqtt = settings.mqtt
     answers: list[Any] = []
+    subscribed: list[bool] = []
     kept: dict[str, bytes] = {}
     try:
         client = new_client(mqtt, f"{mqtt.clientid}-doctor", tls_for(mqtt, host))
@@ -435,7 +437,11 @@ def _log_in(settings: Config, host: str, serials: list[str]) -> Login:
         topics = [discovery_topic(prefix, serial) for serial in serials]
         topics += [_online_topic(settings, serial) for serial in serials]
         if code == 0 and topics:
+            client.on_subscribe = lambda *arguments: subscribed.append(True)
             client.subscribe([(topic, 0) for topic in topics])
+            _turn(client, WITHIN, lambda: bool(subscribed))
+            if not subscribed and client.socket() is not None:
+                return Login(host, None, SILENT_INSIDE, None, {})  # what it keeps is not known
             _turn(client, 1.0, lambda: len(kept) == len(topics))
         client.disconnect()
     except (OSError, ValueError) as error:
