@@ -387,10 +387,7 @@ def _is_empty(path: str) -> bool:
 
 def _not_ours_to_read(path: str, error: str) -> str:
     """A remedy for who may read it, about a program that may not."""
-    import pwd
+    from .users import name_of  # here, since only trouble needs it
 
-    try:
-        who = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # of a container
-        who = str(os.geteuid())
+    who = name_of(os.geteuid())
     return f"{error.partition(';')[0]}; the program runs as {who}: {opening_to(os.getegid(), path)}"

@@ -287,9 +287,11 @@ class GoodWe(Daemon):
         name = self._settings.inverter.user
         if not name:
             return
-        import pwd  # here, as the next one, since it is seldom wanted
+        import pwd  # here, as the next two, since it is seldom wanted
 
         from DaemonPy import user
+
+        from .users import name_of
 
         try:
             wanted = pwd.getpwnam(name)
@@ -298,7 +300,7 @@ class GoodWe(Daemon):
         if os.geteuid() == wanted.pw_uid:
             return
         if os.geteuid() != 0:
-            who = f"only root can become another, and it runs as {pwd.getpwuid(os.geteuid()).pw_name}"
+            who = f"only root can become another, and it runs as {name_of(os.geteuid())}"
             self._warnings = [*self._warnings, f"user = {name} in [inverter] has no effect: {who}"]
             return
         if self._log_file is not None and not user.give(

@@ -329,18 +329,20 @@ def test_foreground_of_root_goes_on_as_the_user_too(house, subscriber):
 
 
 @as_root
-def test_one_who_is_not_root_is_told_that_it_has_no_effect(house):
+@pytest.mark.parametrize(("uid", "name"), [(65534, "nobody"), (54321, "54321")])
+def test_one_who_is_not_root_is_told_that_it_has_no_effect(house, uid, name):
+    """Also one without a name, as in a container."""
     house.config.write_text(house.config.read_text().replace("user = nobody", "user = root"))
     house.folder.chmod(0o777)
     started = subprocess.run(
         [*python(), GOODWE, "--config", house.config, "--pidfile", house.pidfile, "start"],
         env=environment(),
-        user=65534,
+        user=uid,
         timeout=60,
         cwd="/",
     )
     assert started.returncode == 0
-    why = "only root can become another, and it runs as nobody"
+    why = f"only root can become another, and it runs as {name}"
     assert f"WARNING: user = root in [inverter] has no effect: {why}" in house.log.read_text()
 
 

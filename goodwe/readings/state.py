@@ -68,7 +68,9 @@ def remedy(path: str, error: OSError) -> str:
     reason = error.strerror or str(error)
     match error.errno:
         case errno.EACCES | errno.EPERM:
-            user, folder = _user(), os.path.dirname(path) or "."
+            from ..users import name_of  # here, since only trouble needs it
+
+            user, folder = name_of(os.geteuid()), os.path.dirname(path) or "."
             if os.path.isfile(path) and not os.access(path, os.R_OK):
                 return f"{reason} (sudo chown {user} {path})"
             return f"{reason} ({user} must be able to write to {folder}; or {ELSEWHERE})"
@@ -77,16 +79,6 @@ def remedy(path: str, error: OSError) -> str:
         case errno.ENOSPC | errno.EDQUOT:
             return f"{reason} (make room there, or {ELSEWHERE})"
     return reason
-
-
-def _user() -> str:
-    """The name of the user that the program runs as, or its number where it has none."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def _read(path: str) -> str:

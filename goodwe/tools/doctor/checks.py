@@ -3,7 +3,6 @@
 import contextlib
 import glob
 import os
-import pwd
 import re
 import shlex
 import shutil
@@ -22,6 +21,7 @@ from ...errors import ConfigError, StartError
 from ...instance import holder_of
 from ...program import HOME
 from ...transport.wire import Ids
+from ...users import name_of
 from .. import client
 
 if TYPE_CHECKING:
@@ -433,10 +433,7 @@ class Machine:
 
     def user(self, number: int) -> str:
         """Name of a user; its number where it has none."""
-        try:
-            return pwd.getpwuid(number).pw_name
-        except KeyError:
-            return str(number)
+        return name_of(number)
 
 
 class Check(NamedTuple):
