@@ -1,5 +1,6 @@
 """A topic for each value: what counts as news, and what is said again."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -80,6 +81,16 @@ def test_what_does_not_change_is_said_again_after_the_heartbeat():
     values.messages(reading(), 0.0)
     assert values.messages(reading(), 59.0) == []
     assert len(values.messages(reading(), 60.0)) == len(fields.RUNNING)
+
+
+@pytest.mark.parametrize(("interval", "heartbeat"), [(1.0, 1), (60.0, 60), (300.0, 300), (2.5, 10)])
+def test_heartbeat_is_of_the_reading_nearest_to_it_however_quick_the_answers(interval, heartbeat):
+    values = PublishedValues(TOPIC, settings(valuesheartbeat=heartbeat), interval)
+    delays = itertools.cycle([0.3, 0.05, 0.45, 0.1])
+    said = [at for n in range(40) for at in [n * interval + next(delays)] if values.messages(reading(), at)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(said)]
+    assert len(said) == 40 * interval // heartbeat
+    assert max(abs(gap - heartbeat) for gap in gaps) < 0.5
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])

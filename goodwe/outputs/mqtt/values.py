@@ -19,13 +19,17 @@ ROUNDING = 1e-6
 class PublishedValues:
     """The values of one inverter as last published. Times are seconds on a clock that only grows."""
 
-    def __init__(self, topic: str, settings: "MqttSettings") -> None:
+    def __init__(self, topic: str, settings: "MqttSettings", interval: float = 0.0) -> None:
         """`topic` is that of the inverter; each value stands below it under its key.
 
-        `settings` say how they are published, and how much a value has to change for it.
+        `settings` say how they are published, and how much a value has to change for it; readings come every
+        `interval` seconds, about.
         """
         self._topic = topic
         self._settings = settings
+        # An answer that is a little quicker than the one before must not cost a whole interval: it is the
+        # reading nearest to the time.
+        self._heartbeat = settings.valuesheartbeat - interval / 2
         self._sent: dict[str, tuple[float, float]] = {}
         """Key to the number that was published last, and when."""
 
@@ -52,7 +56,7 @@ class PublishedValues:
         sent, when = self._sent[row.key]
         # 0 is always exact: a power of 3 W that has gone is not 3 W.
         moved = abs(number - sent) > row.dead_band + ROUNDING or (number == 0 != sent)
-        return moved or now - when >= self._settings.valuesheartbeat
+        return moved or now - when >= self._heartbeat
 
 
 class ValueTopics(Feature):
@@ -70,8 +74,9 @@ class ValueTopics(Feature):
     forget = renew
 
     def published(self, inverter: PublishedInverter, reading: Reading | Resting) -> None:
+        interval = self._hub.context.config.inverter.pollinterval / 1000
         values = self._by_serial.setdefault(
-            inverter.serial, PublishedValues(inverter.topic, self._hub.settings)
+            inverter.serial, PublishedValues(inverter.topic, self._hub.settings, interval)
         )
         for message in values.messages(reading, self._clock()):
             if not self._hub.pool.publish(inverter.serial, message):
