@@ -68,6 +68,14 @@ def with_advice(error: Exception, path: str) -> Exception:
     return sqlite3.OperationalError(f"{error}: {advice(path)}")
 
 
+def inode(path: str) -> int:
+    """The number by which a file is told from the one that has its name next; 0 where there is none."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
 def make_folder(path: str) -> None:
     """Make the folder of a file. Raises OSError, with the remedy."""
     try:

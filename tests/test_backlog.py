@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -60,6 +61,17 @@ def test_it_survives_a_process_that_is_killed(path):
         os._exit(0)  # without closing anything, as a kill -9 leaves it
     os.waitpid(child, 0)
     assert [entry.data for entry in store(path).next(10, [])] == ["one"]
+
+
+def test_file_that_is_deleted_meanwhile_begins_anew_where_it_was(path, caplog):
+    kept = store(path)
+    before = kept.add(SERIAL, 1.7e9, "gone with it")
+    shutil.rmtree(os.path.dirname(path))
+    after = [kept.add(SERIAL, 1.7e9 + n, f"{n}") for n in range(3)]
+    kept.close()
+    assert caplog.text.count("is not there any more; beginning anew") == 1
+    assert min(after) > before, "no number is given twice"
+    assert [entry.data for entry in store(path).next(10, [])] == ["0", "1", "2"]
 
 
 def test_numbers_are_never_given_twice(path):

@@ -86,14 +86,14 @@ class Archive:
             return in_transaction(self._open(), call)
 
     def _open(self) -> sqlite3.Connection:
-        if self._connection is not None and self._inode != _inode(self._path):
+        if self._connection is not None and self._inode != databases.inode(self._path):
             log.warning("%s is not there any more; beginning anew", self._path)
             self.close()
         if self._connection is None:
             databases.make_folder(self._path)
             self._connection = connected(self._path)
             check(self._connection)
-            self._inode = _inode(self._path)
+            self._inode = databases.inode(self._path)
         return self._connection
 
     def _set_aside(self, error: Exception) -> None:
@@ -374,13 +374,6 @@ def _begin(batch: Batch, serial: str) -> float:
     """When an inverter was seen first in this batch."""
     moments = [slot.start for slot in batch.slots if slot.serial == serial]
     return min([*moments, *(event.at for event in batch.events if event.serial == serial)])
-
-
-def _inode(path: str) -> int:
-    try:
-        return os.stat(path).st_ino
-    except OSError:
-        return 0
 
 
 def _free(aside: str) -> str:

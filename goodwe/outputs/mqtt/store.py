@@ -68,6 +68,7 @@ class Store:
         self.kept: int | None = None
         """How many are kept, for whoever wants to show it: also in another thread, and None before a look."""
         self._connection: sqlite3.Connection | None = None
+        self._inode = 0
 
     def add(self, serial: str, taken: float, data: str) -> int:
         """Keep a reading, taken so many seconds after 1970; its number."""
@@ -173,9 +174,14 @@ class Store:
             return call(self._open())
 
     def _open(self) -> sqlite3.Connection:
+        if self._connection is not None and self._inode != databases.inode(self._path):
+            # What is added to a file without a name is gone with the next restart.
+            log.warning("%s is not there any more; beginning anew", self._path)
+            self.close()
         if self._connection is None:
             databases.make_folder(self._path)
             self._connection = self._connected()
+            self._inode = databases.inode(self._path)
             self.kept = _count(self._connection)
         return self._connection
 
