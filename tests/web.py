@@ -159,6 +159,7 @@ class Page:
         metrics: bool = False,
         hosts: Sequence[str] = ("localhost", "raspberrypi"),
         frame: str = "'none'",
+        fresh: float = 180.0,
     ) -> None:
         """`history` is the path of its file; `status` that of the app, or why there is none."""
         self.live = Latest(lambda: NOW)
@@ -177,6 +178,7 @@ class Page:
                 status=told,
                 program=lambda: PROGRAM,
                 metrics=(lambda: b"goodwe_up 1\n") if metrics else None,
+                fresh=fresh,
             ),
             hosts=lambda: hosts,
             frame=frame,

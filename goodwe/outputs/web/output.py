@@ -74,6 +74,7 @@ class WebOutput(Output, Timer):
                 status=lambda: self._ask(self._status),
                 program=self._program,
                 metrics=self._metrics() if settings.metrics else None,
+                fresh=self._fresh,
             ),
             hosts=lambda: own_names(socket.gethostname()) | set(settings.names),
             frame=settings.frame,

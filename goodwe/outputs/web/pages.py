@@ -74,10 +74,12 @@ def page(here: str, title: str, words: Words, base: str, *body: object) -> Html:
 # --- now
 
 
-def now(told: JsonObject, today: object, broker: object, words: Words, drawn: str = "") -> Html:
+def now(
+    told: JsonObject, today: object, broker: object, words: Words, *, drawn: str = "", fresh: float = FRESH
+) -> Html:
     """The page of this moment. `today` is the curve so far, if it is to be there; `broker` lines about it.
 
-    `drawn` changes whenever there is more of the curve.
+    `drawn` changes whenever there is more of the curve. A reading older than `fresh` seconds is a fault.
     """
     power = tag("div", words.power(told["power_watts"]), class_="big", data_live="power_watts")
     dial = told["rated_watts"] and Html(
@@ -103,7 +105,7 @@ def now(told: JsonObject, today: object, broker: object, words: Words, drawn: st
         data_drawn=drawn,
     )
     return join(
-        card(head), today and card(today), card(_inverters(told["inverters"], words)), lines_of_broker
+        card(head), today and card(today), card(_inverters(told["inverters"], words, fresh)), lines_of_broker
     )
 
 
@@ -112,7 +114,7 @@ def card(*body: object) -> Html:
     return tag("section", *body, class_="card")
 
 
-def _inverters(rows: Sequence[JsonObject], words: Words) -> Html:
+def _inverters(rows: Sequence[JsonObject], words: Words, fresh: float) -> Html:
     names = ("inverter", "power", "today", "temperature", "work mode", "strings", "phases", "last reading")
     head = tag("tr", *[tag("th", words.title(name), scope="col") for name in names])
     return join(
@@ -120,13 +122,13 @@ def _inverters(rows: Sequence[JsonObject], words: Words) -> Html:
         tag(
             "table",
             tag("thead", head),
-            tag("tbody", *[_inverter(row, names, words) for row in rows]),
+            tag("tbody", *[_inverter(row, names, words, fresh) for row in rows]),
             class_="cards",
         ),
     )
 
 
-def _inverter(row: JsonObject, names: Sequence[str], words: Words) -> Html:
+def _inverter(row: JsonObject, names: Sequence[str], words: Words, fresh: float) -> Html:
     power, warm = row["power_watts"], row["temperature_celsius"]
     cells: list[object] = [
         "" if power is None else words.power(power),
@@ -135,7 +137,7 @@ def _inverter(row: JsonObject, names: Sequence[str], words: Words) -> Html:
         _mode(row, words),
         _pairs(row["strings"], words),
         _pairs(row["lines"], words),
-        _seen(row, words),
+        _seen(row, words, fresh),
     ]
     keys = ("power", "today", "temperature", "mode", "strings", "lines", "seen")
     named = tag(
@@ -175,12 +177,12 @@ def _pairs(pairs: Sequence[JsonObject], words: Words) -> Html:
     return join(*[part for span in spans for part in (span, " ")])
 
 
-def _seen(row: JsonObject, words: Words) -> object:
+def _seen(row: JsonObject, words: Words, fresh: float) -> object:
     seconds = row["last_reading_seconds"]
     if seconds is None:
         return words["none"]
     text = words.duration(seconds)
-    return tag("span", text, class_="fault") if row["online"] and seconds > FRESH else text
+    return tag("span", text, class_="fault") if row["online"] and seconds > fresh else text
 
 
 # --- the day

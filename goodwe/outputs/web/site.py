@@ -114,6 +114,8 @@ class Sources:
     """version, uptime_seconds, memory_kilobytes."""
     metrics: Callable[[], bytes] | None = None
     """In the text format of Prometheus; None when it is off."""
+    fresh: float = data.FRESH
+    """Seconds for which the last reading of an inverter that is online is nothing to worry about."""
 
 
 class WebSite:
@@ -241,7 +243,14 @@ class WebSite:
         words = request.words
         kept = self._kept(words, curve=request.query.get("part") != "numbers")
         broker = health.broker(self._status_or_nothing(), words)
-        body = pages.now(self._now_told(kept, words), kept.today, broker, words, kept.drawn)
+        body = pages.now(
+            self._now_told(kept, words),
+            kept.today,
+            broker,
+            words,
+            drawn=kept.drawn,
+            fresh=self._sources.fresh,
+        )
         return self._page(request, "now", words.title("now"), body)
 
     def _kept(self, words: Words, *, curve: bool) -> _FromHistory:
