@@ -212,3 +212,10 @@ def test_lines_of_the_guest_become_a_report(qemu, capsys):
 def test_scenarios_are_chosen_by_a_part_of_their_names(words, wanted):
     names = ["s00_install", "s10_one", "s60_two"]
     assert [name for name in names if guest.is_wanted(name, ["quiet", *words])] == wanted
+
+
+def test_scenario_with_home_assistant_runs_only_where_there_is_one():
+    name = "s62_home_assistant"
+    assert not guest.is_wanted(name, ["quiet", "goodwe.only=s62"])
+    assert guest.is_wanted(name, ["quiet", "goodwe.home"])
+    assert not guest.is_wanted(name, ["quiet", "goodwe.home", "goodwe.only=s10"])

@@ -30,7 +30,10 @@ class Hangs(Exception):
 class Machine:
     """One QEMU, with its console and the line of the scenarios in files."""
 
-    def __init__(self, guest: Guest, disk: Path, folder: Path, accelerator: str, extra: str) -> None:
+    def __init__(
+        self, guest: Guest, disk: Path, folder: Path, accelerator: str, extra: str, port: int
+    ) -> None:
+        """`extra` are words for the kernel; with a `port` here, the guest's broker is reached there."""
         self.console = folder / "console.log"
         self._line = folder / "line.log"
         self._line.write_bytes(b"")  # of this machine only
@@ -41,7 +44,12 @@ class Machine:
         command += ["-append", f"{KERNEL} {extra}"]
         command += ["-drive", f"file={guest.disk},if=virtio,format=raw,snapshot=on"]
         command += ["-drive", f"file={disk},if=virtio,format=raw,snapshot=on"]
-        command += ["-display", "none", "-monitor", "none", "-nic", "none"]
+        command += ["-display", "none", "-monitor", "none"]
+        if port:  # nothing else goes through, and nothing in the other direction
+            through = f"user,id=home,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:1883"
+            command += ["-netdev", through, "-device", "virtio-net-pci,netdev=home,romfile="]
+        else:
+            command += ["-nic", "none"]
         command += ["-serial", f"file:{self.console}", "-serial", f"file:{self._line}"]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self._reader: IO[str] = self._line.open(errors="replace")
@@ -88,13 +96,16 @@ def kvm_is_usable() -> bool:
     return os.access(KVM, os.R_OK | os.W_OK)
 
 
-def boot(guest: Guest, disk: Path, folder: Path, extra: str) -> Machine:
-    """A guest that has come up, with KVM where that works. Raises Hangs when it does not."""
+def boot(guest: Guest, disk: Path, folder: Path, extra: str, port: int = 0) -> Machine:
+    """A guest that has come up, with KVM where that works; `port` as for Machine.
+
+    Raises Hangs when it does not come up.
+    """
     memory = image.cache_folder() / "accelerator"
     kvm = kvm_is_usable() and not (memory.exists() and memory.read_text() == "tcg")
     for accelerator in ("kvm", "tcg") if kvm else ("tcg",):
         began = time.monotonic()
-        machine = Machine(guest, disk, folder, accelerator, extra)
+        machine = Machine(guest, disk, folder, accelerator, extra, port)
         try:
             machine.expect("READY", BOOT_WITHIN[accelerator])
         except Hangs as error:
@@ -157,6 +168,11 @@ def main() -> int:
     parser.add_argument(
         "--suite", choices=image.SUITES, default=next(iter(image.SUITES)), help="Debian's release"
     )
+    parser.add_argument(
+        "--home",
+        action="store_true",
+        help="with a real Home Assistant here, which the scenario home_assistant needs",
+    )
     parser.add_argument("--keep", action="store_true", help="keep console and disk of the run, and say where")
     parser.add_argument("--build", action="store_true", help="build the guest if there is none, and end")
     parser.add_argument("--shell", action="store_true", help="no scenarios: a shell in the guest")
@@ -183,15 +199,25 @@ def run(options: argparse.Namespace, folder: Path) -> int:
         return 0
     image.wheels(folder / "wheels", image.SUITES[options.suite].python)
     image.debs(folder / "debs")
+    if options.home:
+        image.project_wheel(folder / "wheels")
     image.project_disk(folder / "project.ext4", folder / "wheels", folder / "debs")
     if options.shell:
         return shell(guest, folder / "project.ext4")
     chosen = {"only": options.only, "without": options.without}
     extra = " ".join(f"goodwe.{key}={names}" for key, names in chosen.items() if names)
+    witness = None
+    if options.home:
+        from .home import Witness  # it needs what the other scenarios do not
+
+        witness = Witness()
+        extra += " goodwe.home"
     machine = None
     passed = failed = 0
     try:
-        machine = boot(guest, folder / "project.ext4", folder, extra)
+        machine = boot(guest, folder / "project.ext4", folder, extra, witness.port if witness else 0)
+        if witness:
+            witness.start()
         passed, failed = follow(machine)
     except Hangs as error:
         print(f"FAIL the guest hangs: {error}")
@@ -199,6 +225,8 @@ def run(options: argparse.Namespace, folder: Path) -> int:
             print(tail(machine.console))
         failed += 1
     finally:
+        if witness:
+            witness.stop()
         if machine is not None:
             machine.end()
     print(f"{passed} passed, {failed} failed", flush=True)

@@ -24,6 +24,8 @@ from tests.system import kit  # noqa: E402 (the path is set above)
 LINE = Path("/dev/ttyS1")
 ONLY, WITHOUT = "goodwe.only=", "goodwe.without="
 """Words of the kernel's command line, with parts of names behind them."""
+HOME = "goodwe.home"
+"""There if a Home Assistant looks at this machine's broker."""
 STATE = Path("/var/lib/system-tests.json")
 SCENARIO_WITHIN = 400
 
@@ -84,6 +86,8 @@ def is_wanted(name: str, words: list[str]) -> bool:
     )
     if name.endswith("_install"):
         return True
+    if name.endswith("_home_assistant") and HOME not in words:
+        return False
     return not any(part in name for part in without) and (not only or any(part in name for part in only))
 
 

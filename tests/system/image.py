@@ -24,6 +24,10 @@ DEPENDENCIES = ("python3-paho-mqtt", "python3-pyudev", "python3-simplejson")
 """The packages that the Debian package needs and PACKAGES do not bring."""
 
 
+PIPX = ("pipx",)
+"""And what the way with pipx begins with."""
+
+
 class Suite(NamedTuple):
     """One release of Debian."""
 
@@ -86,6 +90,9 @@ chroot . systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.t
 mkdir -p var/cache/goodwe-debs
 APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get install -qy --no-install-recommends --download-only $DEPENDENCIES
 mv var/cache/apt/archives/*.deb var/cache/goodwe-debs/
+mkdir -p var/cache/pipx-debs
+APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get install -qy --no-install-recommends --download-only $PIPX
+mv var/cache/apt/archives/*.deb var/cache/pipx-debs/
 rm -rf var/lib/apt/lists/*
 """
 
@@ -139,7 +146,7 @@ def lock(suite: str) -> int:
 def guest(suite: str) -> Guest:
     """The guest of a suite, from the cache or built now."""
     packages = PACKAGES + SUITES[suite].more
-    recipe = repr((suite, packages, DEPENDENCIES, UNIT, SET_UP, FINISH))
+    recipe = repr((suite, packages, DEPENDENCIES, PIPX, UNIT, SET_UP, FINISH))
     folder = cache_folder() / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     built = Guest(folder / "guest.ext4", folder / "vmlinuz", folder / "initrd.img")
     if not (folder / "complete").exists():
@@ -164,23 +171,29 @@ def _build(built: Guest, suite: str, packages: tuple[str, ...]) -> None:
         ]
         command += [f'--essential-hook=sh {work / "set-up"} "$1"']
         command += [f'--customize-hook=sh {work / "finish"} "$1"']
-        told = {"UNIT_FILE": str(work / "unit"), "DEPENDENCIES": " ".join(DEPENDENCIES)}
+        told = {"UNIT_FILE": str(work / "unit")}
+        told |= {"DEPENDENCIES": " ".join(DEPENDENCIES), "PIPX": " ".join(PIPX)}
         _run([*command, suite, str(tree)], env={**os.environ, **told})
         for pattern, target in (("vmlinuz-*", built.kernel), ("initrd.img-*", built.initrd)):
             shutil.copy(next((tree / "boot").glob(pattern)), target)
         _disk(tree, built.disk, "3G")
 
 
-def project_disk(target: Path, wheels: Path, debs: Path) -> None:
-    """A disk with the committed and uncommitted files of this checkout, what pip needs, and its packages."""
+def _checkout(target: Path) -> None:
+    """Copy the committed and uncommitted files of this checkout."""
     listed = _run(["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+    for file in filter(None, listed.split("\0")):
+        source, copy = ROOT / file, target / file
+        if source.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, copy)
+
+
+def project_disk(target: Path, wheels: Path, debs: Path) -> None:
+    """A disk with the files of this checkout, what pip needs, and its packages."""
     with tempfile.TemporaryDirectory(prefix="goodwe-project-") as name:
         tree = Path(name)
-        for file in filter(None, listed.split("\0")):
-            source, copy = ROOT / file, tree / "checkout" / file
-            if source.exists():
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, copy)
+        _checkout(tree / "checkout")
         shutil.copytree(wheels, tree / "wheels")
         shutil.copytree(debs, tree / "debs")
         _disk(tree, target, "200M")
@@ -204,6 +217,15 @@ def wheels(target: Path, python: str) -> None:
     platforms = ["--platform", "manylinux2014_x86_64", "--platform", "manylinux_2_17_x86_64"]
     where += [*platforms, "--platform", "manylinux_2_28_x86_64"]
     _run([*pip, *where, "setuptools>=77", *requirements()])
+
+
+def project_wheel(wheels: Path) -> None:
+    """The wheel of this checkout beside those that `wheels` made there, and what pipx wants to begin with."""
+    pip = str(wheels.parent / "pip" / "bin" / "pip")
+    with tempfile.TemporaryDirectory(prefix="goodwe-wheel-") as name:
+        _checkout(Path(name))
+        _run([pip, "wheel", "-q", "--disable-pip-version-check", "--no-deps", "-w", str(wheels), name])
+    _run([pip, "download", "-q", "--disable-pip-version-check", "-d", str(wheels), "pip", "wheel"])
 
 
 def debs(target: Path) -> None:

@@ -27,6 +27,12 @@ PATIENCE = 90.0
 
 SERIALS = ("15000SIM268W0001", "15000SIM268W0002")
 
+ASKED, SEEN = "witness/asked", "witness/seen"
+"""Topics by which a scenario waits for what Home Assistant shows on the host: the question, and the same once it is
+seen, or why it is not."""
+GONE, LIVE = "gone", "live"
+"""Answers that can be waited for: no inverter is there; one is there, and feeds."""
+
 OTHER_DEVICE = ("1209", "0001")
 """USB numbers of another maker's HID device: pid.codes gives them to nobody, so no other driver takes it."""
 
@@ -327,9 +333,9 @@ def alive(pid: int) -> bool:
     return os.path.exists(f"/proc/{pid}")
 
 
-def steps(heading: str) -> Iterator[str]:
-    """The shell blocks of one section of etc/doc/install.md, in order."""
-    text = (INSTALLED / "etc" / "doc" / "install.md").read_text("utf-8")
+def steps(heading: str, document: str = "etc/doc/install.md") -> Iterator[str]:
+    """The shell blocks of one section of a document, in order."""
+    text = (INSTALLED / document).read_text("utf-8")
     body = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     for at, block in enumerate(body.split("```")):
         if at % 2:
