@@ -419,6 +419,48 @@ def test_own_export_comes_back_as_it_was(path, tmp_path):
     assert run(other, "all").splitlines()[0] == run(path, "all").splitlines()[0]
 
 
+PADDED, BARE = "AB C 12         ", "AB C 12"
+
+
+@pytest.fixture
+def padded(tmp_path):
+    """A history of one inverter whose serial is filled up with blanks."""
+    path = str(tmp_path / "padded.db")
+    connection = archive.connected(path)
+    inverter = archive.number_of(connection, PADDED, noon())
+    archive.put_day(connection, inverter, dates.number(TODAY), DayFacts(schema.IMPORTED, 7_000))
+    archive.put_event(connection, inverter, Happened(noon(), PADDED, schema.FAULT_ON, 9, "utility loss"))
+    connection.close()
+    return path
+
+
+def test_serial_that_ends_with_blanks_comes_back_as_the_same_inverter(padded, tmp_path):
+    """The blanks of its cells were left out: the energy was there twice, for two inverters."""
+    file = tmp_path / "export.csv"
+    file.write_text(run(padded, "export"))
+    assert f",{PADDED}," in file.read_text()
+    assert "1 the same as before" in run(padded, "import", str(file))
+    other = str(tmp_path / "other.db")  # from there the program goes on with the serial as it is sent
+    assert "1 new" in run(other, "import", str(file))
+    file.write_text(file.read_text().replace(PADDED, BARE))
+    for path in (padded, other):
+        assert "1 the same as before" in run(path, "import", str(file))
+        assert run(path, "all").startswith("all years: 7.0 kWh")
+        with Reader(path) as reader:
+            assert [inverter.serial for inverter in reader.inverters()] == [PADDED]
+
+
+def test_serial_is_known_without_its_blanks(padded):
+    assert run(padded, "all", "--serial", BARE).startswith("all years: 7.0 kWh")
+    assert "utility loss" in run(padded, "events", "--serial", BARE)
+    assert "utility loss" in run(padded, "export", "events", "--serial", BARE)
+    assert "8.0 kWh in place of 7.0 kWh" in run(padded, "correct", "today", "8", "--serial", BARE)
+    assert run(padded, "name", BARE, "the roof") == f"{BARE} is called the roof\n"
+    with pytest.raises(HistoryError, match="cannot take the place"):
+        run(padded, "replace", PADDED, BARE)
+    assert run(padded, "replace", BARE, NEW) == f"{PADDED} was replaced by {NEW}\n"
+
+
 @pytest.mark.parametrize("order", ["dmy", "mdy"])
 @pytest.mark.parametrize("first", [datetime.date(2025, 1, 1), datetime.date(2026, 2, 3)])
 def test_order_of_day_and_month_is_found_out(order, first):

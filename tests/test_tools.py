@@ -783,6 +783,19 @@ def test_discovery_clear_names_what_it_knows_from_two_places_once(announced, mos
         assert out.getvalue().splitlines().count(f"cleared {topic}") == 1
 
 
+@pytest.mark.parametrize("known", [{}, {"AB C 12         ": None}])
+def test_discovery_clear_finds_a_serial_that_an_inverter_fills_up_with_blanks(
+    announced, mosquitto, monkeypatch, known
+):
+    monkeypatch.setattr(discovery.state, "load", lambda path: known)
+    kept = ["homeassistant/device/goodwe_AB_C_12_________/config", "goodwe/AB C 12         /online"]
+    for topic in kept:
+        announce(mosquitto.port, topic, '{"o": {"name": "GoodWeUSBLogger"}}')
+    out = io.StringIO()
+    discovery.main(["clear", "AB C 12"], announced, out=out)
+    assert out.getvalue().splitlines()[:2] == [f"cleared {topic}" for topic in kept]
+
+
 def test_discovery_clear_does_not_take_what_a_program_says_just_now_for_kept(announced, mosquitto, run):
     running = run(mosquitto.port)
     stop = threading.Event()

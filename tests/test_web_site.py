@@ -289,6 +289,11 @@ def test_one_inverter_alone(page):
     assert datetime.fromisoformat(noon["time"]).timestamp() == noon["from_epoch"]
 
 
+def test_blanks_around_a_serial_are_not_looked_at(page):
+    told = page.body(asked("/api/day", date="2026-06-21", serial=BARN))
+    assert page.body(asked("/api/day", date="2026-06-21", serial=f" {BARN}  ")) == told
+
+
 def test_previous_and_next_lead_as_far_as_there_is_anything(page):
     first = page.body(asked("/day", date="2025-06-20", serial=ROOF))
     assert 'href="day?date=2025-06-19' not in first

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from .. import databases
 from ..errors import HistoryError, NoHistoryError
+from ..protocol import fields
 from . import archive, dates, schema
 from .days import DayFacts
 from .queries import Reader, chain
@@ -53,6 +54,7 @@ def correct(path: str, serial: str, date: datetime.date, kwh: float | None, *, n
     """Set the energy of a day, or with None take that back; what was done, in words."""
     number = dates.number(date)
     with writing(path) as connection:
+        serial = _as_known(connection, serial)
         inverter = _known(connection, serial)
         row = connection.execute(
             "SELECT coalesce(corrected, energy) FROM days WHERE inverter = ? AND day = ?", (inverter, number)
@@ -81,6 +83,8 @@ def replace(path: str, old: str, new: str, *, now: float) -> str:
     """
     with Reader(path) as reader:
         inverters = reader.inverters()
+    known = [inverter.serial for inverter in inverters]
+    old, new = fields.known_serial(old, known), fields.known_serial(new, known)
     if new and (new == old or new in chain(inverters, old)):
         raise HistoryError(f"{new} cannot take the place of {old}, since {old} took its place")
     with writing(path) as connection:
@@ -104,7 +108,7 @@ def replace(path: str, old: str, new: str, *, now: float) -> str:
 def name(path: str, serial: str, given: str) -> None:
     """Give an inverter a name; an empty one takes it away."""
     with writing(path) as connection:
-        number = _known(connection, serial)
+        number = _known(connection, _as_known(connection, serial))
         connection.execute("UPDATE inverters SET name = ? WHERE number = ?", (given, number))
 
 
@@ -122,7 +126,8 @@ def put_imported(
     with contextlib.suppress(_DryRunEnd), writing(path, create=True) as connection:
         for day in sorted(days, key=lambda day: day.date):
             since = dates.bounds(day.date).start
-            number = archive.number_of(connection, day.serial or serial, since)
+            inverter = _as_known(connection, day.serial or serial)
+            number = archive.number_of(connection, inverter, since)
             connection.execute("UPDATE inverters SET since = min(since, ?) WHERE number = ?", (since, number))
             counts[_put(connection, number, day)] += 1
         if dry_run:
@@ -150,6 +155,14 @@ def _put(connection: sqlite3.Connection, inverter: int, day: ImportedDay) -> str
 def _known(connection: sqlite3.Connection, serial: str) -> int:
     row = connection.execute("SELECT number FROM inverters WHERE serial = ?", (serial,)).fetchone()
     if row is None:
-        known = [bytes(one).decode() for (one,) in connection.execute("SELECT serial FROM inverters")]
-        raise HistoryError(f"{serial} is not known; known are {', '.join(known) or 'none yet'}")
+        known = ", ".join(_serials(connection)) or "none yet"
+        raise HistoryError(f"{serial} is not known; known are {known}")
     return int(row[0])
+
+
+def _as_known(connection: sqlite3.Connection, serial: str) -> str:
+    return fields.known_serial(serial, _serials(connection))
+
+
+def _serials(connection: sqlite3.Connection) -> list[str]:
+    return [bytes(one).decode() for (one,) in connection.execute("SELECT serial FROM inverters")]

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..errors import HistoryError
+from ..protocol.fields import SERIAL_LENGTH
 
 MOST_BYTES = 32 * 2**20
 SEPARATOR_LINE = "sep="
@@ -75,6 +76,8 @@ class Sheet(NamedTuple):
 class _Row(NamedTuple):
     line: int
     cells: list[str]
+    as_written: list[str]
+    """The same cells with the blanks around them."""
 
 
 class _Columns(NamedTuple):
@@ -161,7 +164,7 @@ def _rows(text: str, separator: str) -> list[_Row]:
         for cells in reader:
             stripped = [cell.strip() for cell in cells]
             if any(stripped):
-                rows.append(_Row(reader.line_num, stripped))
+                rows.append(_Row(reader.line_num, stripped, cells))
     except csv.Error as error:
         raise HistoryError(f"line {reader.line_num} is no CSV: {error}") from error
     return rows
@@ -389,7 +392,14 @@ def _day(row: _Row, date: datetime.date, columns: _Columns, scale: float, *, tho
     energy = round(number * scale)
     if not 0 <= energy <= LARGEST_KWH * 1000:
         raise ValueError(f"{cell!r:.40} cannot be the energy of a day")
-    return ImportedDay(date, energy, _peak(row, columns), _cell(row, columns.serial))
+    return ImportedDay(date, energy, _peak(row, columns), _serial(row, columns))
+
+
+def _serial(row: _Row, columns: _Columns) -> str:
+    """The serial, with the blanks that belong to it where the cell has the length of one."""
+    serial = _cell(row, columns.serial)
+    whole = row.as_written[columns.serial] if serial else ""
+    return whole if len(whole) == SERIAL_LENGTH else serial
 
 
 def _peak(row: _Row, columns: _Columns) -> int | None:
@@ -405,7 +415,8 @@ def _peak(row: _Row, columns: _Columns) -> int | None:
 
 def _add(days: dict[tuple[str, datetime.date], ImportedDay], day: ImportedDay) -> None:
     """Raises ValueError if the day is there already with more: then they are no count that grows."""
-    before = days.get((day.serial, day.date))
+    key = day.serial.strip(), day.date
+    before = days.get(key)
     if before is not None and day.watt_hours < before.watt_hours:
         raise ValueError(f"{day.date} is there already, with more energy")
-    days[day.serial, day.date] = day
+    days[key] = day

@@ -270,6 +270,15 @@ def decode_serial(data: bytes) -> str:
     return data.decode("ascii")
 
 
+def known_serial(serial: str, known: Iterable[str]) -> str:
+    """A serial that a person or a file gives, as it is spelled among the known ones; unchanged if it is new.
+
+    Blanks around it are not looked at (PROTOCOL 9.4): people and spreadsheets leave them out.
+    """
+    alike = [one for one in known if serial.strip() and one.strip() == serial.strip()]
+    return serial if serial in alike or not alike else alike[0]
+
+
 def rated_power(serial: str) -> int | None:
     """Watts by the second to fifth character, 3600 or 010K; None where those are something else."""
     digits = serial[1:5]

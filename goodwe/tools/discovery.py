@@ -58,7 +58,9 @@ def main(arguments: list[str], settings: Config, *, out: TextIO = sys.stdout) ->
     options = parse(arguments)
     prefix = settings.homeassistant.prefix
     # Some brokers give what they keep only to who asks by the exact topic.
-    known = options.serial or list(state.load(settings.inverter.statefile))
+    known = list(state.load(settings.inverter.statefile))
+    if options.serial:
+        known = [spelled for serial in options.serial for spelled in _spellings(serial, known)]
     asked = [discovery_topic(prefix, serial) for serial in known]
     if not options.serial:
         asked.append(f"{prefix}/device/+/config")
@@ -81,7 +83,8 @@ def main(arguments: list[str], settings: Config, *, out: TextIO = sys.stdout) ->
         print(f"cleared {topic}", file=out)
     attempt.client.disconnect()
     if not announced and not kept:
-        print(f"nothing of this program is announced on {', '.join(asked)}", file=out)
+        told = [discovery_topic(prefix, serial) for serial in options.serial] or asked
+        print(f"nothing of this program is announced on {', '.join(told)}", file=out)
     if announced and settings.homeassistant.discovery:
         print(STAYS, file=out)
     if kept:
@@ -114,6 +117,12 @@ def _checked_serial(text: str) -> str:
     if not text.isprintable() or set(text) & set("+#/"):
         raise argparse.ArgumentTypeError(f"{text!r} is no serial")
     return text
+
+
+def _spellings(serial: str, known: list[str]) -> Iterable[str]:
+    """How the serial may stand in topics: a person leaves out the blanks at its end."""
+    spelled = fields.known_serial(serial, known)
+    return [spelled] if spelled in known else dict.fromkeys((serial, serial.ljust(fields.SERIAL_LENGTH)))
 
 
 def _serial(topic: str, announcement: bytes) -> str:

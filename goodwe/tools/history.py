@@ -20,6 +20,7 @@ from ..config import Config
 from ..errors import HistoryError, NoHistoryError
 from ..history import changes, dates, schema, soundness, spreadsheets
 from ..history.queries import ALL, BY_DAY, BY_MONTH, BY_YEAR, DayRow, Reader, SlotRow, SumRow
+from ..protocol import fields
 from .tables import TableRow, lines
 
 PERIODS = {"day": None, "month": BY_DAY, "year": BY_MONTH, "all": BY_YEAR}
@@ -203,7 +204,7 @@ class _Session:
         period = self._range()
         since, until = dates.bounds(period.first).start, dates.bounds(period.last).end
         with self._reader() as history:
-            found = history.events(since, until, kinds=self._options.kind or (), serial=self._options.serial)
+            found = history.events(since, until, kinds=self._options.kind or (), serial=self._serial(history))
         records = [_event_record(event) for event in reversed(found)]
         if self._options.json or self._options.csv:
             self._records(records)
@@ -223,7 +224,7 @@ class _Session:
             what = self._options.what
             if what == EVENTS:
                 since, until = dates.bounds(period.first).start, dates.bounds(period.last).end
-                found = history.events(since, until, serial=self._options.serial, most=10**9)
+                found = history.events(since, until, serial=self._serial(history), most=10**9)
                 self._records([_event_record(event) for event in reversed(found)])
             elif what == DAYS:
                 self._records([_day_record(day) for day in history.days(*period, serials)])
@@ -333,13 +334,19 @@ class _Session:
             raise HistoryError(f"{path}: {error}") from error
 
     def _serials(self, history: Reader) -> list[str] | None:
-        serial = self._options.serial
+        serial = self._serial(history)
         if not serial:
             return None
         known = [inverter.serial for inverter in history.inverters()]
         if serial not in known:
             raise HistoryError(f"{serial} is not known; known are {', '.join(known) or 'none yet'}")
         return history.chain(serial)
+
+    def _serial(self, history: Reader) -> str:
+        """The serial that is asked for, as the file has it; empty for none."""
+        return fields.known_serial(
+            self._options.serial, [inverter.serial for inverter in history.inverters()]
+        )
 
     def _one_serial(self) -> str:
         if self._options.serial:

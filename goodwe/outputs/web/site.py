@@ -19,6 +19,7 @@ import simplejson
 from ...errors import GoodWeError
 from ...history import schema
 from ...history.queries import BY_DAY, BY_MONTH, BY_YEAR, Reader
+from ...protocol import fields
 from . import charts, data, documents, health, pages
 from .latest import Latest
 from .markup import tag
@@ -434,8 +435,9 @@ class WebSite:
     def _choice(self, history: Reader, request: Request) -> dict[str, Any]:
         inverters = history.inverters()
         serials = [one.serial for one in inverters if not one.replaced_by]
-        serial = request.query.get("serial", "")
-        if serial and serial not in {one.serial for one in inverters}:
+        known = [one.serial for one in inverters]
+        serial = fields.known_serial(request.query.get("serial", ""), known)
+        if serial and serial not in known:
             raise Problem(HTTPStatus.NOT_FOUND, "No inverter has that serial number.")
         today = self._date("")
         first, last = history.span() or (today, today)
