@@ -490,6 +490,8 @@ def device(raw: str) -> str:
     if raw.startswith(("/dev/bus/", "/dev/input/", "/dev/disk/", "/dev/net/")):
         raise ValueError(f"{meant}; this is another kind of device")
     mode = _mode(raw, meant)
+    if not mode and name in ("", ".", ".."):  # once the node is there, nothing is at such a path
+        raise ValueError(f"{meant}, without a slash at the end")
     if mode and not (stat.S_ISCHR(mode) and _may_be_hidraw(raw)):
         raise ValueError(f"{meant}; this is there, and is no hidraw node")
     if why := why_never(raw):
