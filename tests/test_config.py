@@ -1,5 +1,6 @@
 """Every row of the configuration; every mistake with file, line, key, value and what would be right."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -841,6 +842,32 @@ def test_switch_word_in_place_of_a_name_is_a_warning(key, word, advice):
     settings, warnings = config.parse(f"[mqtt]\n{key} = {word}\n", PATH)
     assert warnings == [f"{PATH}: {key} = {word} is taken for a name; {advice}"]
     assert getattr(settings.mqtt, key) in (word, (word,))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "advice"),
+    [
+        ("mqtt", "commandtopic", "commands is the switch, leave this out for the usual one"),
+        ("homeassistant", "prefix", "discovery is the switch, leave this out for the usual one"),
+        ("web", "names", "leave it empty for none"),
+        ("web", "frame", "leave it empty for none"),
+    ],
+)
+def test_switch_word_in_place_of_a_name_is_a_warning_in_every_section(section, key, advice):
+    _, warnings = config.parse(f"[{section}]\n{key} = off\n", PATH)
+    assert warnings == [f"{PATH}: {key} = off is taken for a name; {advice}"]
+
+
+def test_no_switch_word_becomes_a_name_without_a_word():
+    """A switch, refused or a warning: also in an option that comes later."""
+    for name, kind in config.all_kinds().items():
+        for option in kind.options():
+            for word in ("on", "off"):
+                with contextlib.suppress(ConfigError):
+                    settings, warnings = config.parse(f"[{name}]\n{option.key} = {word}\n", PATH)
+                    value = getattr(settings.sections[name], option.attribute)
+                    told = any(f"{option.key} = {word} is taken for a name; " in one for one in warnings)
+                    assert option.secret or isinstance(value, bool) or told, f"{option.key} = {word}"
 
 
 def test_topic_of_the_brokers_own_is_a_warning():

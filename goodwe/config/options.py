@@ -38,6 +38,8 @@ class Option(NamedTuple):
     """True if the sample file and the table have it."""
     takes_restart: bool
     """True if a running program cannot follow a change of it."""
+    no_switch: str = ""
+    """Advice, where the value is a name of any form, to who puts a word such as on or off there."""
 
     @property
     def attribute(self) -> str:
@@ -68,9 +70,10 @@ def option(
     secret: bool = False,
     listed: bool = True,
     takes_restart: bool = False,
+    no_switch: str = "",
 ) -> Any:
     """A field for the key `name`, if that is not the field's own name; the other arguments as in `Option`."""
-    row = (name, default, parse, meaning, secret, listed, takes_restart)
+    row = (name, default, parse, meaning, secret, listed, takes_restart, no_switch)
     return field(metadata={"option": row})
 
 

@@ -23,6 +23,8 @@ from .parsers import (
 
 OUT_OF_REACH = "is not known here; to run, it"
 """Words of the warning about a secret that only the daemon can read."""
+SWITCH_WORDS = {*("on", "off", "yes", "no", "true", "false", "none", "null", "disabled", "enabled")}
+"""Typed by people where a name is wanted."""
 ANSWER_WITHIN = 5.0
 """Seconds for the kernel to say who may read a file, which can be on a network."""
 
@@ -173,6 +175,7 @@ def _may(name: str, right: str, path: str) -> bool:
 def check(section: Section) -> Iterator[Complaint]:
     """Yield the settings of a section that do not fit together."""
     yield from _tls(section)
+    yield from _switch_words(section)
     for row in secrets(section):
         yield from _secret(section, row)
 
@@ -185,6 +188,17 @@ def _tls(section: Section) -> Iterator[Complaint]:
             yield Complaint(one, f"{one} is set; {other} must be set too")
     if given and "tls" in keys and not getattr(section, "tls"):  # noqa: B009 (not every section has it)
         yield Complaint(given[0], f"{given[0]} is set, but TLS is off; add tls = on")
+
+
+def _switch_words(section: Section) -> Iterator[Complaint]:
+    """Yield what was probably meant as a switch, and is a name here: there can be such a name."""
+    for option in section.options():
+        if option.no_switch:
+            value = getattr(section, option.attribute)
+            for word in value if isinstance(value, tuple) else (value,):
+                if word.lower() in SWITCH_WORDS:
+                    why = f"{option.key} = {word} is taken for a name; {option.no_switch}"
+                    yield Complaint(option.key, why, is_warning=True)
 
 
 def _secret(section: Section, row: SecretRow) -> Iterator[Complaint]:

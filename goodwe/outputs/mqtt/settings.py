@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ...config import Config
 
 
-SWITCH_WORDS = {*("on", "off", "yes", "no", "true", "false", "none", "null", "disabled", "enabled")}
-"""Typed by people where a name is wanted."""
 LONGEST_DATABASE = 500
 """Bytes of a path that SQLite takes, with some to spare."""
 
@@ -30,13 +28,24 @@ class MqttSettings(OutputSection):
         "localhost",
         parsers.servers,
         "Broker's host; several with the same port, separated by commas, are tried in turn.",
+        no_switch="enabled = off switches MQTT off",
     )
     port: int = option("1883", whole(1, 65535), "Broker's port; with TLS mostly 8883.")
-    topic: str = option("goodwe", parsers.topic, "Topics begin with this; it may have several levels.")
-    clientid: str = option(
-        "goodwe-usb", parsers.client_id, "Name of our connection; no two programs may share it."
+    topic: str = option(
+        "goodwe",
+        parsers.topic,
+        "Topics begin with this; it may have several levels.",
+        no_switch="leave it out for the usual one",
     )
-    username: str = option("", parsers.text, "Login at the broker; empty for none.")
+    clientid: str = option(
+        "goodwe-usb",
+        parsers.client_id,
+        "Name of our connection; no two programs may share it.",
+        no_switch="leave it out for the usual one",
+    )
+    username: str = option(
+        "", parsers.text, "Login at the broker; empty for none.", no_switch="leave it empty for no login"
+    )
     password: Secret = option(  # noqa: RUF009 (it makes a field)
         "", parsers.password, "Password of the login; taken as it stands, # and % included.", secret=True
     )
@@ -103,7 +112,12 @@ class MqttSettings(OutputSection):
         switch,
         "Obey what is published on <commandtopic>/<serial>/<command>: poll, register, discovery, loglevel.",
     )
-    commandtopic: str = option("goodwe-command", parsers.topic, "Topic of the commands, not below topic.")
+    commandtopic: str = option(
+        "goodwe-command",
+        parsers.topic,
+        "Topic of the commands, not below topic.",
+        no_switch="commands is the switch, leave this out for the usual one",
+    )
     control: bool = option(
         "off",
         switch,
@@ -116,7 +130,6 @@ class MqttSettings(OutputSection):
             yield Complaint("control", "control is on, but commands are off; add commands = on")
         if self.enabled and self.alarms and not _has_history(config):
             yield Complaint("alarms", "alarms come out of the history; add a section [history]")
-        yield from self._words()
         yield from _slashes("topic", self.topic)
         if self.topic.startswith("$"):
             why = f"topic = {quoted(self.topic)}: what begins with $ is the broker's own, and not for others"
@@ -128,20 +141,6 @@ class MqttSettings(OutputSection):
                 yield Complaint(
                     "commandtopic", f"{why}, whose readers take everything for values", with_value=True
                 )
-
-    def _words(self) -> Iterator[Complaint]:
-        """Yield what was probably meant as a switch, and is a name here: there can be such a name."""
-        instead = {
-            "server": "enabled = off switches MQTT off",
-            "username": "leave it empty for no login",
-            "clientid": "leave it out for the usual one",
-            "topic": "leave it out for the usual one",
-        }
-        for key, advice in instead.items():
-            value = getattr(self, key)
-            for word in value if isinstance(value, tuple) else (value,):
-                if word.lower() in SWITCH_WORDS:
-                    yield Complaint(key, f"{key} = {word} is taken for a name; {advice}", is_warning=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +154,12 @@ class HomeAssistantSettings(Section):
         switch,
         "Tell Home Assistant (Domoticz, openHAB) about the inverters, on retained topics below prefix.",
     )
-    prefix: str = option("homeassistant", parsers.announcement_topic, "Where it listens for that.")
+    prefix: str = option(
+        "homeassistant",
+        parsers.announcement_topic,
+        "Where it listens for that.",
+        no_switch="discovery is the switch, leave this out for the usual one",
+    )
 
     def check(self, config: "Config") -> Iterator[Complaint]:
         if not self.discovery:

@@ -64,9 +64,15 @@ class WebSettings(OutputSection):
         "127.0.0.1:8765", address, "Address and port of the page; 0.0.0.0:8765 shows it to the whole house."
     )
     names: tuple[str, ...] = option(
-        "", names, "Further host names by which the page is called, separated by commas."
+        "",
+        names,
+        "Further host names by which the page is called, separated by commas.",
+        no_switch="leave it empty for none",
     )
     frame: str = option(
-        "", frame, "Pages that may embed ours, such as http://homeassistant.local:8123; empty for none."
+        "",
+        frame,
+        "Pages that may embed ours, such as http://homeassistant.local:8123; empty for none.",
+        no_switch="leave it empty for none",
     )
     metrics: bool = option("off", switch, "Serve /metrics for Prometheus.")
