@@ -1117,6 +1117,12 @@ def test_shown_settings_are_a_file_with_the_same_meaning():
     assert parse(config.shown(settings)) == settings
 
 
+def test_every_section_is_shown_as_a_file_with_the_same_meaning():
+    for text in ("", *(f"[{name}]\n" for name in config.all_kinds())):
+        settings = parse(text)
+        assert parse(config.shown(settings)) == settings
+
+
 def test_shipped_file_is_the_rows_and_means_the_defaults():
     shipped = (ROOT / "etc" / "goodwe.conf").read_text("utf-8")
     assert shipped == config.sample(), "write it anew: python3 -m goodwe.tools.documents"

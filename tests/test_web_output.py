@@ -89,6 +89,46 @@ def test_names_and_frames_are_taken_apart():
     assert parsed("[web]\n").web.frame == "'none'"
 
 
+@pytest.mark.parametrize(
+    ("raw", "frame"),
+    [
+        ("'self'", "'self'"),
+        ("'SELF'", "'self'"),
+        ("'self' http://a", "'self' http://a"),
+        ("http://a 'self'", "http://a 'self'"),
+        ("'none'", "'none'"),
+        ("'None'", "'none'"),
+        ("", "'none'"),
+        ("selfish", "selfish"),
+    ],
+)
+def test_words_of_the_policy_have_their_quotes_and_are_shown_so(raw, frame):
+    settings = parsed(f"[web]\nframe = {raw}\n")
+    assert settings.web.frame == frame
+    assert parsed(config.shown(settings)) == settings
+
+
+@pytest.mark.parametrize("raw", ["self", "Self", '"self"', "\u2018self\u2019", "http://a self"])
+def test_word_of_the_policy_without_its_quotes_is_told_of_them(raw):
+    with pytest.raises(ConfigError) as caught:
+        parsed(f"[web]\nframe = {raw}\n")
+    assert str(caught.value).endswith(": must be 'self' in single quotes; bare it is the name of a host")
+
+
+@pytest.mark.parametrize("raw", ["none", '"None"', "'none' http://a", "'self' 'none'"])
+def test_nobody_and_somebody_may_not_both_embed_the_page(raw):
+    with pytest.raises(
+        ConfigError, match=r"must be 'none' in single quotes and alone; bare it is the name of a host$"
+    ):
+        parsed(f"[web]\nframe = {raw}\n")
+
+
+def test_origin_in_quotes_is_none():
+    for raw in ("'http://a'", '"http://a"', "'a'", "'"):
+        with pytest.raises(ConfigError, match="must be origins separated by blanks, without quotes, such as"):
+            parsed(f"[web]\nframe = {raw}\n")
+
+
 def test_settings_are_shown_as_they_are_written():
     shown = config.shown(parsed("[web]\nlisten = [::1]:80\nnames = a, b\nmetrics = on\n"))
     assert "listen = [::1]:80\nnames = a, b\n" in shown

@@ -16,7 +16,7 @@ from ..guard import missing
 from . import rules
 from .inverter import InverterSettings
 from .options import Complaint, Config, Option, Section
-from .parsers import COMMENT, FILE_NAME, OF_FILES, QUOTES, password_file, servers
+from .parsers import COMMENT, FILE_NAME, OF_FILES, OWN_QUOTES, QUOTES, password_file, servers
 from .source import Source, quoted, quoted_name, read
 
 SEEN_BY_ALL = "can be read by everybody"
@@ -213,7 +213,7 @@ class _Parsing:
         try:
             return _parsed(option, raw)
         except ValueError as error:
-            hint = "" if option.secret else _hint(raw.partition("\n")[0])
+            hint = "" if option.secret else _hint(option, raw.partition("\n")[0])
             told = f"{option.key}{_quoted(option, raw)}: must be {error}{hint}"
             # The default is what most people want, but not for where the broker is.
             droppable = bool(option.default) and option.parse is not servers
@@ -244,16 +244,17 @@ def _parsed(option: Option, raw: str) -> Any:
     # A comment or quotes would be a part of the file's name, of the client id, of the login.
     if not option.secret and COMMENT.search(raw):
         raise ValueError("alone on its line")
-    if not option.secret and len(raw) > 1 and raw[0] in QUOTES and raw[-1] in QUOTES:
+    in_quotes = len(raw) > 1 and raw[0] in QUOTES and raw[-1] in QUOTES
+    if in_quotes and not option.secret and option.parse not in OWN_QUOTES:
         raise ValueError("the bare text")
     return value
 
 
-def _hint(raw: str) -> str:
+def _hint(option: Option, raw: str) -> str:
     """A likely reason why a value is none."""
     if COMMENT.search(raw):
         return "; a comment needs a line of its own"
-    if raw and (raw[0] in QUOTES or raw[-1] in QUOTES):
+    if option.parse not in OWN_QUOTES and raw and (raw[0] in QUOTES or raw[-1] in QUOTES):
         return "; without the quotes"
     return ""
 

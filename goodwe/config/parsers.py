@@ -510,5 +510,7 @@ def _may_be_hidraw(node: str) -> bool:
 
 WRITTEN: set[Callable[[str], str]] = {log_file}
 """The parsers of names of files that we write."""
+OWN_QUOTES: set[Callable[[str], object]] = set()
+"""The parsers of values in which quotes have a meaning."""
 OF_FILES: set[Callable[[str], str]] = {log_file, existing_file, password_file}
 """The parsers of values that are the name of a file."""

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from ...config.options import OutputSection, option
-from ...config.parsers import switch
+from ...config.parsers import OWN_QUOTES, QUOTES, switch
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Address:
 
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
+SELF, NOBODY = "'self'", "'none'"
+"""Words of Content-Security-Policy, which have their quotes: bare, they are names of hosts."""
 FRAME = re.compile(r"'self'|\*|(https?://)?[A-Za-z0-9.*_-]+(:(\d{1,5}|\*))?")
 
 
@@ -47,11 +49,22 @@ def names(raw: str) -> tuple[str, ...]:
 
 def frame(raw: str) -> str:
     """Who may show the page within his own: sources of Content-Security-Policy, separated by blanks."""
-    if not raw:
-        return "'none'"
-    if not all(FRAME.fullmatch(one) for one in raw.split()):
-        raise ValueError("origins separated by blanks, such as http://homeassistant.local:8123")
-    return " ".join(raw.split())
+    sources = [one.lower() if one.lower() in (SELF, NOBODY) else one for one in raw.split()]
+    if not sources or sources == [NOBODY]:
+        return NOBODY
+    words = [one.strip(QUOTES).lower() for one in sources if one != SELF]
+    for word in words:
+        if word in ("self", "none"):
+            alone = " and alone" if word == "none" else ""
+            raise ValueError(f"'{word}' in single quotes{alone}; bare it is the name of a host")
+    if not all(FRAME.fullmatch(one) for one in sources):
+        raise ValueError(
+            "origins separated by blanks, without quotes, such as http://homeassistant.local:8123"
+        )
+    return " ".join(sources)
+
+
+OWN_QUOTES.add(frame)
 
 
 @dataclass(frozen=True, kw_only=True)
