@@ -306,8 +306,8 @@ VERBS = (
                 "has the running program, however it was started, read its configuration again, and says what"
                 " changed; what is wrong is refused, and all stays as it was. SIGHUP does the same for the"
                 " daemon and under systemd",
-                "0, also when a change waits for a restart, which is said; 1 not running, cannot be asked, or a"
-                " part did not begin; 2 bad configuration, the one before stays in force",
+                "0, also when a change waits for a restart, which is said; 1 not running, cannot be asked, or"
+                " a part did not begin; 2 bad configuration, the one before stays in force",
             ),
         ),
     ),
