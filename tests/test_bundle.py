@@ -276,6 +276,15 @@ def test_secrets_of_a_text():
     assert files_with_secrets("passwordfile = /a\n# keyfile = /b\nlogfile = /c\n") == ["/a", "/b"]
 
 
+@pytest.mark.parametrize("mark", ["\f", "\x85", "\u2028"])
+def test_secret_goes_on_to_the_end_of_its_line(mark):
+    """It does for the configuration; what stood behind such a character was not masked."""
+    text = f"[mqtt]\rpassword = summer{mark}winter\r\n#token: z"
+    assert secrets_in(text) == {f"summer{mark}winter", "summer", "z"}
+    assert Masker(secrets_in(text))(f"summer and winter, summer{mark}winter") == f"{MASK} and {MASK}, {MASK}"
+    assert files_with_secrets(f"passwordfile = a{mark}b\rkeyfile=c") == [f"a{mark}b", "c"]
+
+
 # what is in it
 
 

@@ -419,6 +419,15 @@ def test_own_export_comes_back_as_it_was(path, tmp_path):
     assert run(other, "all").splitlines()[0] == run(path, "all").splitlines()[0]
 
 
+@pytest.mark.parametrize("mark", ["\f", "\v", "\x1c", "\x85", "\u2028"])
+def test_line_ends_where_an_editor_ends_it(mark):
+    lines = ["date;kWh;remark", f"2026-01-01;1,5;fine{mark}then rain", "2026-01-02;12,3;", "what;x;"]
+    for end in ("\n", "\r", "\r\n"):
+        sheet = spreadsheets.read(end.join(lines), today=TODAY)
+        assert [(day.date.day, day.watt_hours) for day in sheet.days] == [(1, 1_500), (2, 12_300)]
+        assert [refused.line for refused in sheet.refused] == [4]
+
+
 PADDED, BARE = "AB C 12         ", "AB C 12"
 
 

@@ -18,6 +18,8 @@ MOST_BYTES = 32 * 2**20
 SEPARATOR_LINE = "sep="
 """Begins the line by which Excel knows the separator."""
 SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
+LINE_END = re.compile(r"\r\n|\r|\n")
+"""As an editor counts lines: a form feed or one of Unicode's separators may stand in a cell."""
 HEADING_WITHIN = 40
 """Lines; portals put a page about the plant above their tables."""
 LARGEST_KWH = 4000.0
@@ -151,14 +153,14 @@ def _separator(text: str) -> str:
     said = text.removeprefix(SEPARATOR_LINE)[:1]
     if said != text[:1] and said in SEPARATORS:
         return said
-    first = [line for line in text.splitlines() if line.strip()][:20]
+    first = [line for line in LINE_END.split(text) if line.strip()][:20]
     counts = {mark: min((line.count(mark) for line in first), default=0) for mark in SEPARATORS}
     return next((mark for mark in SEPARATORS if counts[mark]), ";" if ";" in text else ",")
 
 
 def _rows(text: str, separator: str) -> list[_Row]:
     csv.field_size_limit(MOST_BYTES)
-    reader = csv.reader(text.replace("\0", "").splitlines(), delimiter=separator)
+    reader = csv.reader(LINE_END.split(text.replace("\0", "")), delimiter=separator)
     rows = []
     try:
         for cells in reader:

@@ -13,7 +13,7 @@ from urllib.parse import quote, quote_plus, unquote
 
 from ..config import all_kinds
 from ..config.parsers import COMMENT, FILE_NAME, password_file
-from ..config.source import HEADING, KEY, TELLING, quoted, quoted_name
+from ..config.source import HEADING, KEY, TELLING, normalized, quoted, quoted_name
 
 MASK = "***"
 SHORT = 4
@@ -79,7 +79,7 @@ class Masker:
 def secrets_in(text: str) -> set[str]:
     """Texts that a configuration, whole or broken, has for secrets, in settings and comments alike."""
     found: set[str] = set()
-    for line in text.splitlines():
+    for line in normalized(text).split("\n"):
         bare = line.strip().lstrip("#; \t")
         name, sign, value = _split(bare)
         value = value.strip()
@@ -95,7 +95,7 @@ def secrets_in(text: str) -> set[str]:
 
 def files_with_secrets(text: str) -> list[str]:
     """Paths or names that a configuration names for its secrets: passwordfile, keyfile."""
-    settings = (_split(line.strip().lstrip("#; \t")) for line in text.splitlines())
+    settings = (_split(line.strip().lstrip("#; \t")) for line in normalized(text).split("\n"))
     named = re.compile(r"(?i)(?:pass\w*|key|token|secret)file")
     return [value.strip() for name, sign, value in settings if sign and named.fullmatch(name)]
 
