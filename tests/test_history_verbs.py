@@ -1,6 +1,7 @@
 """`history`: tables, CSV and JSON, imports, corrections, and what is said of the file."""
 
 import contextlib
+import csv
 import datetime
 import io
 import json
@@ -13,7 +14,7 @@ import pytest
 
 from goodwe import cli
 from goodwe.errors import HistoryError
-from goodwe.history import archive, dates, madeup, schema, spreadsheets
+from goodwe.history import alarms, archive, dates, madeup, schema, spreadsheets
 from goodwe.history.days import DayFacts
 from goodwe.history.madeup import MadeUpRoof
 from goodwe.history.queries import Reader
@@ -568,6 +569,31 @@ def test_first_and_last_of_all_days(path, date):
         assert run(path, verb, date).startswith("nothing of")
     assert run(path, "events", "--from", date) is not None
     assert run(path, "export", "slots", "--to", date) is not None
+
+
+@pytest.mark.parametrize("moment", [10**12, -(10**12), 9 * 10**18, -9 * 10**18])
+def test_moment_that_is_no_date_is_unknown(path, moment):
+    with archive.connected(path) as connection:
+        connection.execute("UPDATE days SET peak = 5, peak_at = ?, first = ?, last = ?", [moment] * 3)
+        connection.execute("UPDATE inverters SET since = ?, replaced_at = ?", [moment] * 2)
+        connection.execute(
+            "UPDATE slots SET start = ? WHERE start = (SELECT min(start) FROM slots)", [moment]
+        )
+        connection.execute("UPDATE events SET at = ? WHERE kind = 'started'", [moment])
+    for what in ("day", "month", "year"):
+        for look in ((), ("--csv",), ("--json",)):
+            run(path, what, "2026-06-21", *look)
+    run(path, "all")
+    told = run(path, "day", "2026-06-21")
+    assert "peak 5 W\n" in told.replace(",", "\n")
+    assert "light from" not in told
+    (day,) = [day for day in csv.DictReader(io.StringIO(run(path, "export"))) if day["date"] == "2026-06-21"]
+    assert (day["peak_w"], day["peak_time"], day["first_light"], day["last_light"]) == ("5.0", "", "", "")
+    assert "utility loss" in run(path, "events")
+    for what in ("slots", "events"):
+        run(path, "export", what)
+    with Reader(path) as reader:
+        assert alarms.look(reader, noon(), {OLD: 1.0})[OLD].faults.now
 
 
 # the made-up history

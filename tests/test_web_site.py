@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import sqlite3
 from dataclasses import replace
 from datetime import date, datetime
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from goodwe.errors import GoodWeError
 from goodwe.events import Found, Info, Offline, Online, Reading, Remembered, Resting
-from goodwe.history import changes, schema
+from goodwe.history import archive, changes, schema
 from goodwe.history.queries import Reader
 from goodwe.outputs.web import documents
 from goodwe.outputs.web.markup import EMPTY, Html, join, tag
@@ -292,6 +293,22 @@ def test_one_inverter_alone(page):
 def test_blanks_around_a_serial_are_not_looked_at(page):
     told = page.body(asked("/api/day", date="2026-06-21", serial=BARN))
     assert page.body(asked("/api/day", date="2026-06-21", serial=f" {BARN}  ")) == told
+
+
+@pytest.mark.parametrize("moment", [5 * 10**11, 9 * 10**18, -9 * 10**18])
+def test_moment_that_is_no_date_is_unknown(path, tmp_path, moment):
+    page = Page(shutil.copy(path, tmp_path))
+    with archive.connected(page.history) as connection:
+        connection.execute("UPDATE days SET peak = 5, peak_at = ?, first = ?, last = ?", [moment] * 3)
+        connection.execute("UPDATE events SET at = ? WHERE kind = 'started'", [moment])
+        connection.execute(
+            "UPDATE slots SET start = ? WHERE start = (SELECT max(start) FROM slots)", [moment]
+        )
+    told = json.loads(page.body(asked("/api/day", date="2026-06-21")))
+    assert [(day["peak_epoch"], day["first_light_epoch"]) for day in told["days"]] == [(None, None)] * 2
+    assert "5 W" in text_of(page.body(asked("/day", date="2026-06-21")))
+    for address in (*PAGES, "/api/events?until=999999999999", "/events?until=999999999999"):
+        assert page.ask(address)[0] == 200, address
 
 
 def test_previous_and_next_lead_as_far_as_there_is_anything(page):

@@ -292,6 +292,8 @@ class _Writing:
         if day_row is None or not all(isinstance(value, int) for value in day_row):
             return None
         day, energy, total, until = day_row
+        if not (dates.FIRST <= day <= dates.LAST and until >= dates.FIRST_MOMENT):
+            return None  # no date: the file is damaged
         slot_row = self._connection.execute(
             "SELECT pac FROM slots WHERE inverter = ? AND start <= ? AND readings > 0"
             " ORDER BY start DESC LIMIT 1",

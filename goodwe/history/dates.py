@@ -14,6 +14,8 @@ SLOT = 300
 EPOCH = datetime.date(1970, 1, 1).toordinal()
 FIRST, LAST = 1 - EPOCH, datetime.date.max.toordinal() - EPOCH
 """Numbers of the first and the last day that there are."""
+FIRST_MOMENT, LAST_MOMENT = (FIRST + 3) * 86400, LAST * 86400
+"""Seconds since 1970 within which every moment is a date, whatever the time zone."""
 
 LocalTime = Callable[[float], time.struct_time]
 """Seconds since 1970 to local time. Raises OverflowError, OSError or ValueError for what it cannot show."""

@@ -247,7 +247,7 @@ class Reader:
             " LEFT JOIN inverters ON inverters.number = events.inverter"
             f" WHERE at >= ? AND at < ?{f' AND kind IN ({marks})' if kinds else ''}"
             f"{' AND serial = ?' if serial else ''} ORDER BY at DESC, events.number DESC LIMIT ?",
-            (_whole(since), _whole(until), *kinds, *([serial] if serial else []), most),
+            (*_dated(since, until), *kinds, *([serial] if serial else []), most),
         )
         return [
             EventRow(_int(n), float(_int(at)), _text(who), _text(kind), _maybe(code), _text(text))
@@ -335,7 +335,7 @@ class Reader:
     def _slot(self, row: tuple[Any, ...]) -> SlotRow | None:
         """None for a row that is damaged: SQLite does not notice a flipped bit."""
         inverter, start, readings, energy, *numbers = row
-        if not isinstance(start, int) or not isinstance(energy, int) or not self._serial(inverter):
+        if _moment(start) is None or not isinstance(energy, int) or not self._serial(inverter):
             return None
         sides: dict[str, dict[str, float]] = {LOW: {}, HIGH: {}}
         values: dict[str, float] = {}
@@ -363,9 +363,9 @@ class Reader:
             _text(source),
             None if total is None else _kwh(total),
             _scaled(peak, 1),
-            _scaled(peak_at, 1),
-            _scaled(first, 1),
-            _scaled(last, 1),
+            _moment(peak_at),
+            _moment(first),
+            _moment(last),
             _scaled(feeding, 3600),
             _scaled(low, 10),
             _scaled(high, 10),
@@ -525,6 +525,18 @@ def _share(seen: int | None, feeding: int | None) -> float | None:
     return min(1.0, max(0.0, seen / feeding))
 
 
-def _whole(seconds: float) -> int:
-    """Seconds as SQLite takes them, whatever somebody has asked for."""
-    return int(max(-(2.0**62), min(2.0**62, seconds)))
+def _moment(value: object) -> float | None:
+    """Seconds since 1970; None for what is no date, as in a file that is damaged."""
+    return float(value) if isinstance(value, int) and _is_date(value) else None
+
+
+def _is_date(seconds: float) -> bool:
+    return dates.FIRST_MOMENT <= seconds <= dates.LAST_MOMENT
+
+
+def _dated(since: float, until: float) -> tuple[int, int]:
+    """Both in whole seconds, within the moments that are a date."""
+    first, last = (
+        int(max(dates.FIRST_MOMENT, min(dates.LAST_MOMENT, seconds))) for seconds in (since, until)
+    )
+    return first, last
