@@ -249,7 +249,10 @@ def _program(call: Call) -> "GoodWe":
     from .service import GoodWe
 
     full = call._replace(config_file=call.config_file and os.path.abspath(call.config_file))
-    started_in = os.getcwd()
+    try:
+        started_in = os.getcwd()
+    except FileNotFoundError:  # it was deleted, and then all paths are from / on
+        started_in = "/"
 
     def again() -> tuple["Config", list[str]]:
         from .config import parsers
