@@ -43,12 +43,14 @@ class Call(NamedTuple):
             *(["--pidfile", os.path.abspath(self.pidfile)] if self.pidfile != paths.PIDFILE else []),
         ]
 
-    def load(self, *, to_run: bool = True) -> tuple["Config", list[str]]:
+    def load(self, *, to_run: bool = True, logs_in: bool = True) -> tuple["Config", list[str]]:
         """The settings in force, and warnings about them, as config.load() has them. Raises ConfigError."""
         from . import config
 
-        settings, warnings = config.load(self.path, required=self.config_file is not None, to_run=to_run)
-        if settings.mqtt.tls:
+        settings, warnings = config.load(
+            self.path, required=self.config_file is not None, to_run=to_run, logs_in=logs_in
+        )
+        if settings.mqtt.tls and logs_in:
             from .outputs.mqtt.tls import tls_for  # here, since only TLS needs it before the fork
 
             try:
@@ -166,7 +168,7 @@ def _discovery(call: Call) -> int:
 def _history(call: Call) -> int:
     from .tools import history
 
-    return history.main(call.rest, lambda: call.load(to_run=False)[0])
+    return history.main(call.rest, lambda: call.load(to_run=False, logs_in=False)[0])
 
 
 def _doctor(call: Call) -> int:
@@ -184,7 +186,7 @@ def _bundle(call: Call) -> int:
 def _capture(call: Call) -> int:
     from .tools import capture
 
-    return capture.main(call.rest, call.pidfile, lambda: call.load()[0])
+    return capture.main(call.rest, call.pidfile, lambda: call.load(to_run=False, logs_in=False)[0])
 
 
 def _decode(call: Call) -> int:

@@ -610,6 +610,12 @@ def test_capture_of_nothing_leaves_no_file_and_names_the_doctor(house):
     assert not (house.folder / "one.capture").exists()
 
 
+def test_capture_needs_no_password_of_the_broker(house):
+    house.configure(house.port, mqtt="username = me\npasswordfile = mqtt-password\n")
+    said, code = Capturing(house, house.folder / "one.capture", "--seconds", 1).end()
+    assert (code, "nothing went over a wire" in said) == (1, True), said
+
+
 def test_capture_of_a_device_that_cannot_be_opened_says_why_at_once(house):
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         other.bind(str(house.socket))

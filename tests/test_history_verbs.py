@@ -563,6 +563,18 @@ def test_verb_of_the_command_line(path, tmp_path, capsys):
     assert "no history is kept" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("key", ["cafile", "certfile", "keyfile", "passwordfile"])
+def test_files_of_a_login_that_this_user_may_not_read_hinder_no_history(path, tmp_path, monkeypatch, key):
+    pem, conf = tmp_path / "pem", tmp_path / "goodwe.conf"
+    pem.touch()
+    pair = f"certfile = {pem}\nkeyfile = {pem}\n" if key in ("certfile", "keyfile") else f"{key} = {pem}\n"
+    tls = "" if key == "passwordfile" else "tls = on\n"
+    conf.write_text(f"[mqtt]\nusername = me\n{tls}{pair}[history]\nfile = {path}\n")
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda name, mode: name != str(pem) and real(name, mode))
+    assert cli.main(["--config", str(conf), "history", "day", "2026-06-21", "--json"]) == 0
+
+
 @pytest.mark.parametrize("date", ["0001-01-01", "9999-12-31", "9999", "0001"])
 def test_first_and_last_of_all_days(path, date):
     for verb in ("day", "month", "year"):

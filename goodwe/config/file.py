@@ -16,7 +16,7 @@ from ..guard import missing
 from . import rules
 from .inverter import InverterSettings
 from .options import Complaint, Config, Option, Section
-from .parsers import COMMENT, FILE_NAME, OF_FILES, OWN_QUOTES, QUOTES, password_file, servers
+from .parsers import COMMENT, FILE_NAME, OF_FILES, OWN_QUOTES, QUOTES, OutOfReach, password_file, servers
 from .source import Source, quoted, quoted_name, read
 
 SEEN_BY_ALL = "can be read by everybody"
@@ -30,11 +30,12 @@ DOMOTICZ = "domoticz"
 Kinds = dict[str, type[Section]]
 
 
-def load(path: str, *, required: bool, to_run: bool = True) -> tuple[Config, list[str]]:
+def load(path: str, *, required: bool, to_run: bool = True, logs_in: bool = True) -> tuple[Config, list[str]]:
     """The settings in the file at `path`, and warnings about it.
 
     A missing file means all defaults unless it is `required`. Without `to_run` nothing is to be started:
-    a password that only the daemon can get at is a warning then. Raises ConfigError.
+    a password that only the daemon can get at is a warning then. Without `logs_in` certificates and keys
+    need not be readable either. Raises ConfigError.
     """
     try:
         content, mode = read(path)
@@ -42,13 +43,13 @@ def load(path: str, *, required: bool, to_run: bool = True) -> tuple[Config, lis
         if required:
             raise ConfigError(f"{path}: no such file; leave --config out to run with the defaults") from None
         return parse("", path, to_run=to_run)
-    config, warnings = parse(content, path, to_run=to_run)
+    config, warnings = parse(content, path, to_run=to_run, logs_in=logs_in)
     if mode & stat.S_IROTH and any(map(rules.stands_in_the_file, config.sections.values())):
         warnings.append(f"{path} has a password in it and {SEEN_BY_ALL}; chmod 640 it")
     return config, warnings
 
 
-def parse(content: str, path: str, *, to_run: bool = True) -> tuple[Config, list[str]]:
+def parse(content: str, path: str, *, to_run: bool = True, logs_in: bool = True) -> tuple[Config, list[str]]:
     """The settings in the text of a file, and warnings about it, as `load` gives them. Raises ConfigError."""
     source = Source(content, path)
     parser = source.parsed()
@@ -56,7 +57,7 @@ def parse(content: str, path: str, *, to_run: bool = True) -> tuple[Config, list
     warnings = [f"{path}: [{name}] is left out: {why}" for name, why in broken.items()]
     for name, kind in kinds.items():
         warnings += _check_keys(source, kind, parser.options(name) if name in parser else [])
-    parsing = _Parsing(source, parser)
+    parsing = _Parsing(source, parser, logs_in=logs_in)
     config = Config({name: parsing.section(kind) for name, kind in kinds.items()})
     for name in kinds:
         config, about = parsing.with_secrets(config, name, to_run=to_run)
@@ -184,8 +185,12 @@ def meant(name: str, known: Iterable[str]) -> str:
 class _Parsing:
     """One file on its way to the settings."""
 
-    def __init__(self, source: Source, parser: configparser.ConfigParser) -> None:
-        """`source` is the text of the file, `parser` its sections and raw values."""
+    def __init__(self, source: Source, parser: configparser.ConfigParser, *, logs_in: bool) -> None:
+        """`source` is the text of the file, `parser` its sections and raw values.
+
+        Without `logs_in` a file that we may not read keeps its name.
+        """
+        self._logs_in = logs_in
         self._source = source
         self._parser = parser
 
@@ -213,6 +218,8 @@ class _Parsing:
         try:
             return _parsed(option, raw)
         except ValueError as error:
+            if isinstance(error, OutOfReach) and not self._logs_in:
+                return raw
             hint = "" if option.secret else _hint(option, raw.partition("\n")[0])
             told = f"{option.key}{_quoted(option, raw)}: must be {error}{hint}"
             # The default is what most people want, but not for where the broker is.

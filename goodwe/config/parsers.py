@@ -384,7 +384,7 @@ def existing_file(raw: str) -> str:
     else:
         allowed = os.access(path, os.R_OK)
     if is_file and not allowed:
-        raise ValueError(f"{meant} (Permission denied; run this with sudo, or chown and chmod 640)")
+        raise OutOfReach(f"{meant} (Permission denied; run this with sudo, or chown and chmod 640)")
     if not is_file:
         raise ValueError(meant)
     return path
