@@ -304,6 +304,20 @@ def test_decode_says_what_is_wrong_with_a_file_and_where(content, said, option, 
     assert not out.exists()
 
 
+@pytest.mark.parametrize("option", [("--summary",), ("--pcapng", "out")])
+@pytest.mark.parametrize("name", ["nosuch", "AA55"])
+def test_whatever_stands_behind_such_an_option_is_a_file(option, name, tmp_path, monkeypatch, capsys):
+    """It was left out where it had neither a dot nor a slash, and the standard input was read."""
+    monkeypatch.chdir(tmp_path)
+    said = f"decode: cannot read {name}: No such file or directory\n"
+    text = text_of(["(1.0) wire < aa55807f00000001fe"])
+    assert decoded(*option, name, source=text) == (1, "", said)
+    with pytest.raises(SystemExit) as ended:
+        decoded(*option, name, name, source=text)
+    assert (ended.value.code, "take one file" in capsys.readouterr().err) == (2, True)
+    assert "cannot read" not in decoded(*option, "-", source=text)[2]
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\n\n", b"\x7fELF\x02\x01", b"hello\n", random.Random(1).randbytes(100_000)]
 )

@@ -25,7 +25,7 @@ PREFIX_LENGTH = len(ENVELOPE) + 1
 LOGGED = re.compile(r" [<>] ((?:[0-9a-f]{2})+)(?: \(.*)?$", re.MULTILINE)
 """Bytes in a line of our own log, from the inverter or to it."""
 DIGITS = re.compile(r"[0-9a-fA-FxX,\s]+")
-STDIN = "standard input"
+STDIN, STDIN_SIGN = "standard input", "-"
 MOST_TEXT = 100_000_000
 """Characters of a text that is no capture; it is decoded as a whole."""
 
@@ -39,7 +39,7 @@ def main(
 ) -> int:
     """Decode the arguments, or the source without any; 0 if there was at least one frame."""
     options = parse(arguments)
-    path = _file_among(options.hex)
+    path = _file_counted(options) if options.summary or options.pcapng else _file_among(options.hex)
     try:
         if options.hex and path is None and not (options.summary or options.pcapng):
             return _decoded(" ".join(options.hex), out)
@@ -76,6 +76,13 @@ def parser() -> argparse.ArgumentParser:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The options; a wrong one ends the program with usage and exit code 2."""
     return parser().parse_args(arguments)
+
+
+def _file_counted(options: argparse.Namespace) -> str | None:
+    """The file that is counted or converted, whatever its name; None for the standard input."""
+    if len(options.hex) > 1:
+        parser().error("--summary and --pcapng take one file")
+    return next((path for path in options.hex if path != STDIN_SIGN), None)
 
 
 def _file_among(arguments: list[str]) -> str | None:
