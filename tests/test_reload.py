@@ -52,7 +52,10 @@ def sockets(pid: int, path: Path) -> set[str]:
     """The open descriptors, with the inodes, of a process's connections to anything but a file."""
     links = {}
     for number in os.listdir(f"/proc/{pid}/fd"):
-        target = os.readlink(f"/proc/{pid}/fd/{number}")
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{number}")
+        except FileNotFoundError:  # closed meanwhile
+            continue
         if target.startswith("socket:"):
             links[f"{number} {target}"] = target
     return set(links)

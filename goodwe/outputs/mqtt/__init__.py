@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SECTIONS = (MqttSettings, HomeAssistantSettings)
 READS = ("inverter.statefile", "inverter.offlinevalues")
-READS_IF = {"mqtt.alarms": "history"}
+READS_IF = {"mqtt.alarms": "history", "mqtt.values": "inverter.pollinterval"}
 
 
 def make(settings: MqttSettings, context: Context) -> "MqttOutput":
