@@ -572,6 +572,9 @@ def main(arguments: list[str] | None = None) -> int:
         _discard_output()
         return 1
     except OSError as error:
+        if error.errno == errno.ENOENT and _is_folder_gone():
+            _complain("the folder that you are in was deleted; change to another, as with cd")
+            return 1
         if error.errno not in UNWRITABLE:
             raise
         _discard_output()
@@ -692,6 +695,15 @@ def _complain(text: object) -> None:
     except OSError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _is_folder_gone() -> bool:
+    """True where the working directory was deleted: no relative path leads anywhere then."""
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 def _discard_output() -> None:

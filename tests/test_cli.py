@@ -308,3 +308,22 @@ def test_words_that_call_the_program_wherever_it_lies(
     monkeypatch.setattr(sysconfig, "get_path", lambda name: at(scripts))
     monkeypatch.setattr(program, "SUDO_PATH", (*program.SUDO_PATH, *filter(None, [at(links)])))
     assert (str(program.executable()), program.command()) == (at(executable), at(command))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--pidfile", "x.pid", verb] for verb in ("start", "stop", "status", "doctor", "setup")),
+        ["simulate", "--listen", "unix:sim"],
+        ["--config", "CONF", "check-config"],
+    ],
+)
+def test_folder_that_was_deleted_is_told_in_a_line(arguments, tmp_path, monkeypatch, capsys):
+    conf, folder = tmp_path / "t.conf", tmp_path / "gone"
+    conf.write_text("[inverter]\nstatefile = state.json\n")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert cli.main([str(conf) if word == "CONF" else word for word in arguments]) == 1
+    said = "the folder that you are in was deleted; change to another, as with cd\n"
+    assert capsys.readouterr() == ("", said)
