@@ -88,11 +88,11 @@ class Verb(NamedTuple):
 
 
 def _start(call: Call) -> int:
-    return _program(call).start()
+    return _daemon(call).start()
 
 
 def _restart(call: Call) -> int:
-    return _program(call).restart()
+    return _daemon(call).restart()
 
 
 def _foreground(call: Call) -> int:
@@ -150,11 +150,25 @@ def _refused_by_start(call: Call, settings: "Config") -> Iterator[tuple[str, boo
     from .instance import why_no_start
     from .writable import why_not_now
 
+    for trouble in _one_file_twice(call, settings):
+        yield trouble, True
     log = settings.inverter.logfile
     if why := why_not_now(log):
         yield f"{call.path}: logfile = {log}: cannot be written ({why})", log != paths.LOG
     if why := why_no_start(call.pidfile):
         yield f"--pidfile {call.pidfile}: cannot be used ({why})", call.pidfile != paths.PIDFILE
+
+
+def _one_file_twice(call: Call, settings: "Config") -> Iterator[str]:
+    """Yield what names the pid file or the control socket beside it: neither can be a second file as well.
+
+    `foreground` makes no pid file.
+    """
+    from . import config
+
+    pidfile = os.path.abspath(call.pidfile)
+    ours = {paths.socket_beside(pidfile): "the control socket", pidfile: "the pid file"}
+    yield from config.apart_from(settings, call.path, {path: f"{of} {path}" for path, of in ours.items()})
 
 
 def _discovery(call: Call) -> int:
@@ -246,11 +260,26 @@ def _machine(call: Call) -> "Machine":
     )
 
 
-def _program(call: Call) -> "GoodWe":
+def _daemon(call: Call) -> "GoodWe":
+    """The program, to run in the background."""
+    return _program(call, _load_for_daemon)
+
+
+def _load_for_daemon(call: Call) -> tuple["Config", list[str]]:
     settings, warnings = call.load()
+    for trouble in _one_file_twice(call, settings):
+        raise ConfigError(trouble)
+    return settings, warnings
+
+
+def _program(call: Call, load: Callable[[Call], tuple["Config", list[str]]] = Call.load) -> "GoodWe":
+    settings, warnings = load(call)
     from .service import GoodWe
 
-    full = call._replace(config_file=call.config_file and os.path.abspath(call.config_file))
+    full = call._replace(
+        config_file=call.config_file and os.path.abspath(call.config_file),
+        pidfile=os.path.abspath(call.pidfile),
+    )
     try:
         started_in = os.getcwd()
     except FileNotFoundError:  # it was deleted, and then all paths are from / on
@@ -260,7 +289,7 @@ def _program(call: Call) -> "GoodWe":
         from .config import parsers
 
         with parsers.relative_to(started_in):
-            return full.load()
+            return load(full)
 
     return GoodWe(call.pidfile, settings, warnings, configuration=call.path, load=again)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 CONFIGURATION = "/etc/goodwe.conf"
 LOG = "/var/log/goodwe.log"
 PIDFILE = "/var/run/goodwecomm.pid"
+LOCK = ".lock"
+"""Behind the name of the state file: the file that one program has locked."""
 SYSTEMD_SOCKET = "/run/goodwe/control.sock"
 """The control socket of the unit's program: RuntimeDirectory=goodwe."""
 

@@ -46,8 +46,6 @@ STATUS_EVERY = 30.0
 """Seconds between two lines for systemd."""
 LOOK_EVERY = 60.0
 """Seconds between two looks whether pid file and control socket are still there."""
-LOCK = ".lock"
-"""Behind the name of the state file: the file that one program has locked."""
 LOG_FORMAT = "%(asctime)-15s %(funcName)s(%(lineno)d) - %(levelname)s: %(message)s"
 """The form that users' log readers know (CONTRACT 5)."""
 
@@ -360,7 +358,7 @@ class GoodWe(Daemon):
 
     def follow(self, config: Config) -> None:
         held, statefile = self._state_lock, config.inverter.statefile
-        moves = held is None or held.path != f"{statefile}{LOCK}"
+        moves = held is None or held.path != f"{statefile}{paths.LOCK}"
         taken = lock_state(statefile) if moves else held
         path = config.inverter.logfile
         if self._log_file is not None and path != self._log_file.baseFilename:
@@ -509,7 +507,7 @@ def lock_state(statefile: str) -> PidFile | None:
     """
     if not statefile:
         return None
-    lock = PidFile(f"{statefile}{LOCK}")
+    lock = PidFile(f"{statefile}{paths.LOCK}")
     try:
         os.makedirs(os.path.dirname(statefile), exist_ok=True)
         try:

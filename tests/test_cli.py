@@ -232,6 +232,41 @@ def test_pid_file_that_start_could_not_use_is_refused_by_check_config_too(config
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe", "t.conf"]
 
 
+@pytest.mark.parametrize("verb", ["check-config", "start", "restart"])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[inverter]\nlogfile = {0}/pid\n", "logfile and the pid file {0}/pid"),
+        ("[inverter]\nstatefile = {0}/pid\n", "statefile and the pid file {0}/pid"),
+        ("[inverter]\nstatefile = {0}/state\n", "the lock of statefile and the pid file {0}/state.lock"),
+        ("[mqtt]\nbacklog = {0}/link/pid\n", "backlog and the pid file {0}/pid"),
+        ("[history]\nfile = {0}/pid\n", "file and the pid file {0}/pid"),
+        ("[history]\nfile = {0}/pid.sock\n", "file and the control socket {0}/pid.sock"),
+        ("[inverter]\ndevice = unix:{0}/pid.sock\n", "device and the control socket {0}/pid.sock"),
+    ],
+)
+def test_file_that_is_the_pid_file_or_the_socket_beside_it_is_refused(
+    configuration, tmp_path, text, told, verb
+):
+    (tmp_path / "link").symlink_to(tmp_path)
+    configuration.write_text(text.format(tmp_path))
+    pidfile = tmp_path / ("state.lock" if "lock" in told else "pid")
+    done = goodwe("--config", configuration, "--pidfile", pidfile, verb)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{configuration}: {told.format(tmp_path)} are one file; name another\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "t.conf"]
+
+
+@pytest.mark.parametrize("verb", ["check-config", "start"])
+def test_configuration_is_no_pid_file(configuration, verb):
+    """Its text would be gone, with a number in its place."""
+    configuration.write_text("[mqtt]\n")
+    done = goodwe("--config", configuration, "--pidfile", configuration, verb)
+    assert done.returncode == 2
+    assert "this configuration and the pid file" in done.stderr
+    assert configuration.read_text() == "[mqtt]\n"
+
+
 def test_read_only_file_system_is_refused_where_it_was_chosen(configuration, monkeypatch, capsys, tmp_path):
     """The defaults are not used in the foreground, where a container or a unit may see everything read-only."""
     found = os.statvfs(tmp_path)

@@ -414,6 +414,10 @@ def test_file_that_we_write_is_no_folder_and_no_shell_word(tmp_path, section, ke
     [
         ("[inverter]\nstatefile = {0}/x\n[mqtt]\nbacklog = {0}/x\n", "{1}:4: backlog and statefile are one"),
         ("[inverter]\nstatefile = {0}/x\nlogfile = {0}/x\n", "{1}:2: statefile and logfile are one"),
+        (
+            "[inverter]\nstatefile = {0}/x\nlogfile = {0}/x.lock\n",
+            "{1}:2: the lock of statefile and logfile are one",
+        ),
         ("[mqtt]\nbacklog = {0}/link/x\n[inverter]\nlogfile = {0}/x\n", "{1}:2: backlog and logfile are one"),
         ("[mqtt]\nbacklog = /etc/goodwe.conf\n", "{1}:2: backlog and this configuration are one"),
         ("[mqtt]\ntls = on\ncafile = {0}/pem\nbacklog = {0}/pem\n", "{1}:4: backlog and cafile are one"),

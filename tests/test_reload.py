@@ -313,6 +313,12 @@ def test_backlog_that_is_switched_on_keeps_what_no_broker_takes(reading, subscri
 # what is refused
 
 
+def test_pid_file_is_no_file_of_the_configuration_that_is_read_again(reading):
+    text = reading.config.read_text()
+    reading.config.write_text(re.sub("logfile = .*", f"logfile = {reading.pidfile}", text))
+    assert f"logfile and the pid file {reading.pidfile} are one file" in refused(reading)
+
+
 def refused(house: House) -> str:
     """The reason of a reload that is refused; readings go on in the meantime."""
     done = house("reload")

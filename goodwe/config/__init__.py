@@ -6,7 +6,7 @@ from .file import DEFAULT_OUTPUT, LEFT_OVER, SEEN_BY_ALL, all_kinds, load, neare
 from .inverter import InverterSettings
 from .options import Complaint, Config, Option, OutputSection, Section, option
 from .parsers import Secret, is_below, make_log_folder
-from .rules import OUT_OF_REACH, own_files
+from .rules import OUT_OF_REACH, apart_from, own_files
 
 __all__ = [
     "DEFAULT_OUTPUT",
@@ -22,6 +22,7 @@ __all__ = [
     "Secret",
     "Section",
     "all_kinds",
+    "apart_from",
     "is_below",
     "load",
     "make_log_folder",

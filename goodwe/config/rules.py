@@ -3,10 +3,12 @@
 import os
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from ..paths import LOCK
+from ..transport import STAND_IN
 from .options import Complaint, Config, Option, Section
 from .parsers import (
     COMMENT,
@@ -25,6 +27,7 @@ OUT_OF_REACH = "is not known here; to run, it"
 """Words of the warning about a secret that only the daemon can read."""
 SWITCH_WORDS = {*("on", "off", "yes", "no", "true", "false", "none", "null", "disabled", "enabled")}
 """Typed by people where a name is wanted."""
+ONE_FILE = "are one file; name another"
 ANSWER_WITHIN = 5.0
 """Seconds for the kernel to say who may read a file, which can be on a network."""
 
@@ -100,16 +103,37 @@ def files_apart(config: Config, path: str) -> Iterator[tuple[Section, Complaint]
     A file that holds something else than it should is set aside as damaged: a second name would lose it.
     """
     named = {os.path.realpath(path): ("this configuration", False)}
+    for section, key, label, file, is_written in _named(config):
+        if not file.startswith("/"):
+            continue
+        other, other_is_written = named.setdefault(os.path.realpath(file), (label, is_written))
+        if other != label and (is_written or other_is_written):
+            yield section, Complaint(key, f"{label} and {other} {ONE_FILE}")
+
+
+def apart_from(config: Config, path: str, others: Mapping[str, str]) -> Iterator[str]:
+    """Yield what names one of the `others`, which are paths and what they are of.
+
+    They are files that a daemon makes besides; `path` is the configuration.
+    """
+    taken = {os.path.realpath(other): of for other, of in others.items()}
+    named = [(label, file.removeprefix(STAND_IN)) for _, _, label, file, _ in _named(config)]
+    for label, file in (("this configuration", os.path.abspath(path)), *named):
+        if file.startswith("/") and (of := taken.get(os.path.realpath(file))):
+            yield f"{path}: {label} and {of} {ONE_FILE}"
+
+
+def _named(config: Config) -> Iterator[tuple[Section, str, str, str, bool]]:
+    """Yield each file that the configuration names, and the lock beside one.
+
+    The section, the key, what a message calls it, the value, and True if we write it.
+    """
     for section in config.sections.values():
         for option in section.options():
-            value = _value(section, option)
-            if option.parse not in OF_FILES or not value.startswith("/"):
-                continue
-            other, is_written = named.setdefault(
-                os.path.realpath(value), (option.key, option.parse in WRITTEN)
-            )
-            if other != option.key and (is_written or option.parse in WRITTEN):
-                yield section, Complaint(option.key, f"{option.key} and {other} are one file; name another")
+            if option.parse in OF_FILES:
+                yield section, option.key, option.key, _value(section, option), option.parse in WRITTEN
+    if statefile := config.inverter.statefile:
+        yield config.inverter, "statefile", "the lock of statefile", f"{statefile}{LOCK}", True
 
 
 def out_of_reach_of_user(config: Config) -> Iterator[tuple[Section, Complaint]]:
