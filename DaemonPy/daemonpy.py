@@ -21,6 +21,8 @@ READY = b"\0"
 """The daemon's word through the pipe when it is up; anything else is why it is not."""
 READY_WITHIN = 60.0
 KILLED_WITHIN = 5.0
+ENDED_WITHIN = 5.0
+"""Seconds for a daemon that could not start to end, once it has said why."""
 NUMBER_WITHIN = 2.0
 """Seconds from the lock of the pid file to the number in it, with a lot to spare."""
 
@@ -74,6 +76,9 @@ class Daemon:
         self._is_ready = True
         self.notifier.ready()
         self._tell_parent(READY)
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
 
     def keep_pidfile(self) -> None:
         """Make our pid file anew, if it was removed; to be called now and then, since `stop` needs it."""
@@ -207,18 +212,21 @@ class Daemon:
         # The parent may have given up or been killed; the daemon is up all the same.
         with contextlib.suppress(BrokenPipeError):
             os.write(self._pipe, message[:4000])
-        os.close(self._pipe)
-        self._pipe = -1
 
     def _wait_until_ready(self, reader: int, child: int) -> int:
         os.waitpid(child, 0)  # it ends at once, its own child is the daemon
         if not select.select([reader], [], [], READY_WITHIN)[0]:
             return self._trouble(f"{self.name} is not ready after {READY_WITHIN:.0f} s; see its log", 1)
         message = os.read(reader, 4096)
-        os.close(reader)
         if message == READY:
+            os.close(reader)
             holder = self._pidfile.holder()
             return self._say(f"{self.name} started, pid {holder.pid}", 0)
+        # The end of the pipe is that of the process. It may have become another user, who cannot remove the
+        # pid file that we have made.
+        select.select([reader], [], [], ENDED_WITHIN)
+        os.close(reader)
+        self._remove_stale()
         reason = message.decode(errors="replace") or "it ended before it was ready; see its log"
         return self._trouble(f"{self.name} could not start: {reason}", 1)
 

@@ -88,11 +88,18 @@ class Verb(NamedTuple):
 
 
 def _start(call: Call) -> int:
-    return _daemon(call).start()
+    return _background(call, _daemon(call).start)
 
 
 def _restart(call: Call) -> int:
-    return _daemon(call).restart()
+    return _background(call, _daemon(call).restart)
+
+
+def _background(call: Call, start: Callable[[], int]) -> int:
+    code = start()
+    if code:
+        _remove_socket_left(call)
+    return code
 
 
 def _foreground(call: Call) -> int:
@@ -104,13 +111,19 @@ def _stop(call: Call) -> int:
     from .instance import known_daemon
 
     code = known_daemon(call.pidfile).stop()
+    if code == 0:
+        _remove_socket_left(call)
+    return code
+
+
+def _remove_socket_left(call: Call) -> None:
+    """Remove a control socket that nobody listens on: one that went on as another user may not do so."""
     socket = paths.socket_beside(os.path.abspath(call.pidfile))
-    if code == 0 and os.path.exists(socket):  # one that went on as another user may not remove it
+    if os.path.exists(socket):
         from . import control
 
         with contextlib.suppress(OSError):
             control.remove_stale(socket)
-    return code
 
 
 def _reload(call: Call) -> int:
@@ -147,11 +160,16 @@ def _refused_by_start(call: Call, settings: "Config") -> Iterator[tuple[str, boo
 
     The default paths need not be right where only `foreground` is run: in a container, in a unit of systemd.
     """
-    from .instance import why_no_start
+    from .config.rules import may
+    from .instance import why_no_start, why_not_as
     from .writable import why_not_now
 
     for trouble in _one_file_twice(call, settings):
         yield trouble, True
+    user = settings.inverter.user
+    # Another than root goes on as itself, and root as root may read everything.
+    if user and os.geteuid() == 0 and (why := why_not_as(user, lambda path: may(user, "-r", path))):
+        yield f"{call.path}: {why}", True
     log = settings.inverter.logfile
     if why := why_not_now(log):
         yield f"{call.path}: logfile = {log}: cannot be written ({why})", log != paths.LOG

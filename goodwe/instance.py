@@ -1,6 +1,7 @@
 """The program as others see it who did not start it: by its pid file. That needs no configuration."""
 
 import os
+from collections.abc import Callable
 from typing import TextIO
 
 from DaemonPy import Daemon, Holder, PidFile, PidFileError
@@ -28,6 +29,20 @@ def why_no_start(pidfile: str) -> str:
 
     path = os.path.abspath(pidfile)
     return PidFile(path).why_unusable() or why_never(path) or why_not_now(path)
+
+
+def why_not_as(user: str, may_read: Callable[[str], bool]) -> str:
+    """Why the program cannot go on as this user, who `may_read` some files; empty for no reason known.
+
+    Much is imported later. Python and its packages may lie where only root may look.
+    """
+    import simplejson  # here, since stop and status do not need it
+
+    for path in (os.__file__, simplejson.__file__, __file__):
+        if not may_read(path):
+            why = f"{user} may not read {path}, which it runs with"
+            return f"user = {user} in [inverter]: {why}; install all where everybody may read"
+    return ""
 
 
 def holder_of(pidfile: str) -> Holder:

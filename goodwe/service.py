@@ -17,8 +17,6 @@ from random import Random
 from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals, getsignal
 from typing import TYPE_CHECKING, Any
 
-import simplejson
-
 from DaemonPy import AlreadyRunning, Daemon, DaemonStartError, Notifier, PidFile, PidFileError
 from DaemonPy.logfile import LogFile
 from DaemonPy.memory import give_back, keep_one_heap
@@ -28,7 +26,7 @@ from . import __version__, config, control, paths
 from .app import OF_THE_MACHINE, App, TimeOfDay, context_of, outputs
 from .config import Config, make_log_folder
 from .errors import GoodWeError, RestartError, StartError
-from .instance import NAME, OLDER_ONES
+from .instance import NAME, OLDER_ONES, why_not_as
 from .loop import NEVER, Group, Loop, Timer
 from .snapshot import VERSION, Snapshot
 from .traffic import HearsLine
@@ -312,11 +310,8 @@ class GoodWe(Daemon):
         for folder in folders:
             user.make_folder(folder, wanted)
         user.become(wanted)
-        # Much is imported later. Python and its packages may lie where only root may look.
-        for module in (os, simplejson, control):
-            if not os.access(str(module.__file__), os.R_OK):
-                why = f"{name} may not read {module.__file__}, which it runs with"
-                raise StartError(f"user = {name} in [inverter]: {why}; install all where everybody may read")
+        if why := why_not_as(name, lambda path: os.access(path, os.R_OK)):
+            raise StartError(why)
         log.info("Going on as user %s", name)
         for folder in dict.fromkeys(folders):
             if not os.access(folder, os.W_OK | os.X_OK):

@@ -285,7 +285,7 @@ def test_remedy_for_a_user_whose_group_has_no_name(monkeypatch, tmp_path):
         raise KeyError(number)
 
     monkeypatch.setattr("grp.getgrgid", unknown)
-    monkeypatch.setattr(rules, "_may", lambda name, right, path: right == "-x")
+    monkeypatch.setattr(rules, "may", lambda name, right, path: right == "-x")
     file = tmp_path / "secret"
     group = pwd.getpwnam("nobody").pw_gid
     assert rules._opening("nobody", str(file)) == f"sudo chgrp {group} {file} && sudo chmod 640 {file}"
@@ -372,3 +372,38 @@ def test_python_that_the_user_may_not_read_is_said(tmp_path, mosquitto):
     assert started.returncode == 1
     assert "user = nobody in [inverter]: nobody may not read /" in started.stderr
     assert "install all where everybody may read" in started.stderr
+    assert not house.pidfile.exists()
+    assert not house.pidfile.with_suffix(".sock").exists()
+    checked = subprocess.run(
+        [
+            sys.executable,
+            hidden / "GoodWe.py",
+            "--config",
+            house.config,
+            "--pidfile",
+            house.pidfile,
+            "check-config",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (checked.returncode, checked.stdout) == (2, "")
+    assert checked.stderr.removeprefix(f"{house.config}: ") == started.stderr.removeprefix(
+        "GoodWe could not start: "
+    )
+
+
+@as_root
+def test_start_that_failed_as_the_user_leaves_neither_pid_file_nor_socket(reading):
+    """The user may not remove them: the folder is root's."""
+    other = reading.folder / "other.pid"
+    assert "with the same statefile" in reading("--pidfile", other, "start").stderr
+    assert not other.exists()
+    assert not other.with_suffix(".sock").exists()
+
+
+@as_root
+def test_what_the_user_may_read_is_right_for_check_config(house):
+    done = house("check-config")
+    assert (done.returncode, done.stderr) == (0, "")

@@ -147,7 +147,7 @@ def out_of_reach_of_user(config: Config) -> Iterator[tuple[Section, Complaint]]:
     for section in config.sections.values():
         for option in section.options():
             path = _value(section, option)
-            if option.parse in (existing_file, password_file) and path and not _may(name, "-r", path):
+            if option.parse in (existing_file, password_file) and path and not may(name, "-r", path):
                 why = f"{name}, as whom the program goes on, may not read {path}"
                 yield section, Complaint(option.key, f"{why}; {_opening(name, path)}", is_warning=True)
 
@@ -157,7 +157,7 @@ def _opening(name: str, path: str) -> str:
     import pwd
 
     folder = os.path.dirname(os.path.realpath(path))
-    if not _may(name, "-x", folder):
+    if not may(name, "-x", folder):
         return f"put it into a folder that {name} may enter: not {folder}"
     return opening_to(pwd.getpwnam(name).pw_gid, path)
 
@@ -174,7 +174,7 @@ def opening_to(number: int, path: str) -> str:
     return f"sudo chgrp {group} {file} && sudo chmod 640 {file}"
 
 
-def _may(name: str, right: str, path: str) -> bool:
+def may(name: str, right: str, path: str) -> bool:
     """True if the user has a right of test(1); the kernel knows, with all groups and lists. For root."""
     import pwd  # here, as the next one, since few have the option
     import subprocess
