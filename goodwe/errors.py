@@ -15,6 +15,8 @@ A cable that is pulled is not in this tree: it is an OSError to the link and an 
 
 NOT_A_REQUEST = "not a request"
 """Begins what the control socket says of a request that it does not know (CONTRACT 9)."""
+MAY_NOT_READ = "run this with sudo, or let your group read it (chgrp, chmod 640)"
+"""The remedy for a file that this user may not read."""
 
 
 class GoodWeError(Exception):

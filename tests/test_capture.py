@@ -1,5 +1,6 @@
 """Captures: what the program tells of its wires to who captures them, and the verbs that write, play and count them."""
 
+import errno
 import io
 import json
 import os
@@ -337,6 +338,12 @@ def test_decode_of_a_folder_and_of_what_it_may_not_read(tmp_path):
     assert (code, "No such file" in err) == (1, True)
 
 
+def test_file_that_may_not_be_read_is_told_with_what_helps():
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    told = str(captures.unreadable("one.capture", denied))
+    assert told.startswith("cannot read one.capture: Permission denied; run this with sudo, or let")
+
+
 def test_decode_of_a_huge_file_that_is_no_capture_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "MOST_TEXT", 1000)
     path = tmp_path / "huge"
@@ -481,6 +488,7 @@ def test_pcapng_replaces_no_file_and_leaves_no_half_one(tmp_path):
     )
     assert path.read_text() == "precious"
     assert "cannot write /nowhere/x: No such file" in decoded("--pcapng", "/nowhere/x", str(BAD_WIRE))[2]
+    assert decoded("--pcapng", "/nowhere/x", str(BAD_WIRE))[2].endswith("; name another file\n")
 
 
 # the verb

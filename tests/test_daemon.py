@@ -428,6 +428,13 @@ def test_user_without_the_right_is_told_to_use_sudo(example):
     started = example("start", uid=65534, pidfile=example.folder / "another.pid")
     assert started.returncode == 1
     assert "permission denied; run with sudo, or choose another with --pidfile" in started.stderr
+    example.pidfile.chmod(0o600)
+    for verb in ("status", "stop"):
+        looked = example(verb, uid=65534)
+        assert looked.returncode == 1
+        told = "permission denied; run with sudo, or as a user of its group"
+        assert looked.stderr.startswith(f"cannot open the pid file {example.pidfile}: {told}\n")
+    example.pidfile.chmod(0o644)
     stale = example.folder / "stale.pid"
     stale.write_text("99999999\n")
     not_running = example("stop", uid=65534, pidfile=stale)

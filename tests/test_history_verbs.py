@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import datetime
+import errno
 import io
 import json
 import os
@@ -397,7 +398,11 @@ def test_refused_lines_are_named_and_can_be_skipped(path, tmp_path):
     assert "2 new" in run(path, "import", str(file), "--skip")
 
 
-def test_import_before_the_program_ever_ran(tmp_path):
+def denied(*_):
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_import_before_the_program_ever_ran(tmp_path, monkeypatch):
     file = tmp_path / "sheet.csv"
     file.write_text("date,kWh\n2026-01-01,1\n")
     path = str(tmp_path / "new" / "history.db")
@@ -410,6 +415,10 @@ def test_import_before_the_program_ever_ran(tmp_path):
         run(path, "import", str(file), "--serial", "\x07")
     with pytest.raises(HistoryError, match=r"no-such\.csv: No such file"):
         run(path, "import", "no-such.csv")
+    with monkeypatch.context() as patched:
+        patched.setattr(history.Path, "read_bytes", denied)
+        with pytest.raises(HistoryError, match=r"sheet\.csv: Permission denied; run this with sudo, or"):
+            run(path, "import", str(file))
 
 
 def test_own_export_comes_back_as_it_was(path, tmp_path):

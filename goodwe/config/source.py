@@ -8,7 +8,7 @@ import os
 import re
 from typing import NoReturn
 
-from ..errors import ConfigError
+from ..errors import MAY_NOT_READ, ConfigError
 from .parsers import COMMENT, wide_encoding
 
 HEADING = re.compile(r"\[(?P<header>[^]]+)\]")
@@ -34,8 +34,7 @@ def read(path: str) -> tuple[str, int]:
     except FileNotFoundError:
         raise
     except PermissionError as error:
-        remedy = "run this with sudo, or let your group read it (chgrp, chmod 640)"
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; {MAY_NOT_READ}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     return normalized(decoded(data, path)), mode

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TextIO
 
 from .. import capture
-from ..errors import GoodWeError
+from ..errors import MAY_NOT_READ, GoodWeError
 from ..protocol.fields import SERIAL_LENGTH
 from ..protocol.frame import Packet, Splitter, checksum, either_way, to_the_ap, to_the_inverter
 from ..traffic import NOTED, READ, WRITTEN
@@ -173,7 +173,8 @@ def opened(path: str) -> TextIO:
 
 def unreadable(path: str, error: OSError) -> CaptureFileError:
     """The error for a file that cannot be read."""
-    return CaptureFileError(f"cannot read {path}: {error.strerror}")
+    remedy = f"; {MAY_NOT_READ}" if isinstance(error, PermissionError) else ""
+    return CaptureFileError(f"cannot read {path}: {error.strerror}{remedy}")
 
 
 # --- frames out of the records

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TextIO
 
 from .. import program
 from ..config import Config
-from ..errors import HistoryError, NoHistoryError
+from ..errors import MAY_NOT_READ, HistoryError, NoHistoryError
 from ..history import changes, dates, schema, soundness, spreadsheets
 from ..history.queries import ALL, BY_DAY, BY_MONTH, BY_YEAR, DayRow, Reader, SlotRow, SumRow
 from ..protocol import fields
@@ -257,7 +257,8 @@ class _Session:
         try:
             data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         except OSError as error:
-            raise HistoryError(f"{file}: {error.strerror}") from error
+            remedy = f"; {MAY_NOT_READ}" if isinstance(error, PermissionError) else ""
+            raise HistoryError(f"{file}: {error.strerror}{remedy}") from error
         try:
             text = spreadsheets.decoded(data)
             sheet = spreadsheets.read(

@@ -38,7 +38,7 @@ def main(reader: CaptureReader, path: str) -> int:
     except FileExistsError:
         raise GoodWeError(f"{path} is there already; name another file") from None
     except OSError as error:
-        raise GoodWeError(f"cannot write {path}: {error.strerror}") from error
+        raise GoodWeError(f"cannot write {path}: {error.strerror}; name another file") from error
     try:
         for block in blocks(reader):
             _doing(path, partial(file.write, block))
