@@ -147,6 +147,7 @@ def _check_config(call: Call) -> int:
         if is_chosen:
             raise ConfigError(trouble)
         warnings = [*warnings, f"{trouble}; start needs it, foreground does not"]
+    warnings += _left_out(call, settings)
     print(config.shown(settings), end="")
     if not os.path.exists(call.path):
         warnings = [f"{call.path}: no such file; these are the defaults", *warnings]
@@ -175,6 +176,19 @@ def _refused_by_start(call: Call, settings: "Config") -> Iterator[tuple[str, boo
         yield f"{call.path}: logfile = {log}: cannot be written ({why})", log != paths.LOG
     if why := why_no_start(call.pidfile):
         yield f"--pidfile {call.pidfile}: cannot be used ({why})", call.pidfile != paths.PIDFILE
+
+
+def _left_out(call: Call, settings: "Config") -> Iterator[str]:
+    """Yield a warning for each output that lacks a library. Raises ConfigError if no output can begin."""
+    from . import outputs
+    from .config import Section
+
+    whys, is_all = outputs.that_cannot_begin(settings)
+    if is_all:
+        raise ConfigError(f"{call.path}: no output can begin: {'; '.join(whys.values())}")
+    for name, why in whys.items():
+        if type(settings.sections[name]) is not Section:  # else its section could not be read, which is said
+            yield f"{call.path}: [{name}] is left out: {why}"
 
 
 def _one_file_twice(call: Call, settings: "Config") -> Iterator[str]:

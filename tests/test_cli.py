@@ -267,6 +267,43 @@ def test_configuration_is_no_pid_file(configuration, verb):
     assert configuration.read_text() == "[mqtt]\n"
 
 
+WITHOUT = "{} is not installed; run pip install 'goodwe-usb-logger[web]'"
+
+
+@pytest.fixture
+def without(monkeypatch, tmp_path, library):
+    """A Python in which nobody has installed that library."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(f"import sys\nsys.modules['{library}'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+
+
+@pytest.mark.parametrize(("library", "text"), [("waitress", ""), ("prometheus_client", "metrics = on\n")])
+@pytest.mark.usefixtures("without")
+def test_configuration_without_any_output_that_can_begin_is_refused_by_check_config_too(
+    configuration, tmp_path, library, text
+):
+    off = f"[inverter]\nlogfile = {tmp_path}/log\nstatefile =\n[mqtt]\nenabled = off\n"
+    configuration.write_text(f"{off}[web]\n{text}")
+    why = f"no output can begin: {WITHOUT.format(library)}\n"
+    before = ("--config", configuration, "--pidfile", tmp_path / "pid")
+    done = goodwe(*before, "check-config")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{configuration}: {why}")
+    done = goodwe(*before, "start")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"GoodWe could not start: {why}")
+
+
+@pytest.mark.parametrize("library", ["waitress"])
+@pytest.mark.usefixtures("without")
+def test_output_of_several_that_cannot_begin_is_a_warning(configuration, tmp_path, library):
+    before = ("--config", configuration, "--pidfile", tmp_path / "pid")
+    left_out = f"{configuration}: [web] is left out: {WITHOUT.format(library)}\n"
+    for text, told in (("[web]\n", left_out), ("[web]\nenabled = off\n", "")):
+        configuration.write_text(f"[inverter]\nlogfile = {tmp_path}/log\n{text}")
+        done = goodwe(*before, "check-config")
+        assert (done.returncode, done.stderr) == (0, told)
+
+
 def test_read_only_file_system_is_refused_where_it_was_chosen(configuration, monkeypatch, capsys, tmp_path):
     """The defaults are not used in the foreground, where a container or a unit may see everything read-only."""
     found = os.statvfs(tmp_path)

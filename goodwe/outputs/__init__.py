@@ -7,12 +7,15 @@ An output is a module of this package, a file or a folder, named like its sectio
     READS: tuple[str, ...]                    what else of the configuration it is made of, if anything:
                                               another section by its name, an option as section.option
     READS_IF: dict[str, str]                  the same, where the option that stands before it is on
+    NEEDS: tuple[str, ...]                    libraries of others that it cannot begin without, if any
+    NEEDS_IF: dict[str, str]                  the same, where the option that stands before it is on
 
 The module is imported only when its section is there, so it loads what it needs in `make`. A library
 that may be missing belongs to an extra of the package with the output's name.
 """
 
 import importlib
+import importlib.util
 import logging
 import pkgutil
 from collections.abc import Callable
@@ -24,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..errors import StartError
 from ..events import Ask, Happening
-from ..guard import Guard
+from ..guard import Guard, missing
 from ..loop import Host
 
 if TYPE_CHECKING:
@@ -254,9 +257,34 @@ def make_outputs(config: "Config", context: Context) -> Fanout:
 
 def maker(name: str, config: "Config", context: Context) -> Callable[[Host], Output] | None:
     """The function that makes this output for its share of the loop; None where `config` has it off."""
+    return partial(_make, name, getattr(config, name), context) if _is_on(name, config) else None
+
+
+def that_cannot_begin(config: "Config") -> tuple[dict[str, str], bool]:
+    """Why outputs that are on in `config` cannot begin, by their names, and whether that leaves none.
+
+    As far as it shows without making them.
+    """
+    on = [name for name in names() if _is_on(name, config)]
+    whys = {name: why for name in on if (why := _why_not(name, config))}
+    return whys, bool(whys) and len(whys) == len(on)
+
+
+def _why_not(name: str, config: "Config") -> str:
+    try:
+        module = load(name)
+    except Exception as error:  # `make` meets the same error, and says it in full
+        return missing(name, error) or f"{type(error).__name__}: {error}"
+    depends: dict[str, str] = getattr(module, "NEEDS_IF", {})
+    more = [library for option, library in depends.items() if _value(option, config)]
+    needs = [*getattr(module, "NEEDS", ()), *more]
+    lacking = (library for library in needs if importlib.util.find_spec(library) is None)
+    return next((missing(name, ModuleNotFoundError(name=library)) for library in lacking), "")
+
+
+def _is_on(name: str, config: "Config") -> bool:
     settings = getattr(config, name, None)
-    is_on = settings is not None and getattr(settings, "enabled", True)
-    return partial(_make, name, settings, context) if is_on else None
+    return settings is not None and getattr(settings, "enabled", True)
 
 
 def differs(name: str, old: Context, new: Context) -> bool:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from .output import WebOutput
 
 SECTIONS = (WebSettings,)
+NEEDS = ("waitress",)
+NEEDS_IF = {"web.metrics": "prometheus_client"}
 READS = ("history", "mqtt.language", "inverter.pollinterval")
 
 
