@@ -547,6 +547,33 @@ def test_capture_from_the_inverter_itself_where_no_program_runs(house):
     assert not (house.folder / "state.json").exists(), "it only looks"
 
 
+def test_capture_asks_no_inverter_that_is_never_to_be_asked(house):
+    house.config.write_text(house.config.read_text().replace("pollinterval = 500", "pollinterval = 1000"))
+    shy = {"identity": {"id_info": None, "setting_info": None, "shy": True, "losses": 3}}
+    kept = json.dumps({"version": 1, "inverters": {"15000SIM268W0001": shy}})
+    (house.folder / "state.json").write_text(kept)
+    house.simulate("--delay", "0", "--report-interval", "0")
+    one = Capturing(house, house.folder / "one.capture", "--seconds", 7)
+    assert one.end()[1] == 0
+    text = one.file.read_text()
+    count = summary.CaptureCount(CaptureReader(lines_of(io.StringIO(text), "test"), "test"))
+    assert count.believed > 3
+    assert not {"query_id_info", "query_setting_info"} & {*count.frames}
+    assert (house.folder / "state.json").read_text() == kept
+
+
+def test_who_may_be_asked_is_known_by_the_state_file(tmp_path):
+    path = tmp_path / "state.json"
+    assert not capture._is_shy("", SERIAL)
+    assert not capture._is_shy(str(path), SERIAL)
+    for content in ("", "[]", '{"inverters": {}}', "\xff", '{"inverters": 1}'):
+        path.write_text(content, encoding="latin-1")
+        assert not capture._is_shy(str(path), SERIAL)
+    path.write_text(json.dumps({"inverters": {SERIAL: {"identity": {"shy": True}}}}))
+    assert capture._is_shy(str(path), SERIAL)
+    assert capture._is_shy(str(tmp_path), SERIAL), "what cannot be read may say so"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_capture_that_is_interrupted_is_a_whole_file(house, number):
     house.simulate()

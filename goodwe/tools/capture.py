@@ -17,6 +17,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import simplejson
+
 from .. import paths, program
 from ..capture import MISSED, CaptureFeed, facts
 from ..config import Config
@@ -252,9 +254,14 @@ class DeviceSource(Timer):
                 self._writer.fact(f"{captures.inverter(serial, self._models.get(serial), wire)}\n")
             case Reading(serial):
                 self._readings[serial] = self._readings.get(serial, 0) + 1
-                if self._readings[serial] == STEADY and self._config.inverter.identity:
+                if self._readings[serial] == STEADY and self._may_ask(serial):
                     for question in ("query_id_info", "query_setting_info"):
                         self._links[wire].ask(serial, question, answered=partial(self._told, wire))
+
+    def _may_ask(self, serial: str) -> bool:
+        """False for an inverter that is not to be asked who it is: that did it harm (PROTOCOL 5.6)."""
+        inverter = self._config.inverter
+        return inverter.identity and not _is_shy(inverter.statefile, serial)
 
     def _told(self, wire: str, outcome: Outcome) -> None:
         if isinstance(outcome, Answer) and outcome.question == "query_id_info":
@@ -393,6 +400,17 @@ def running(pidfile: str) -> tuple[dict[str, Any], socket.socket, bytes] | None:
     if trouble:
         raise CaptureError(f"GoodWe: {trouble}")
     return None
+
+
+def _is_shy(statefile: str, serial: str) -> bool:
+    """True if the program has learnt never to ask it, and where that may not be read."""
+    try:  # not by readings.state: that sets a damaged file aside
+        with open(statefile, encoding="ascii") as file:
+            return bool(simplejson.load(file)["inverters"][serial]["identity"]["shy"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    except OSError:
+        return True
 
 
 def _are_facts(told: Any) -> bool:
