@@ -542,6 +542,12 @@ def test_check_of_a_damaged_file(path):
         assert "the file is damaged" in told.getvalue()
 
 
+def test_folder_in_place_of_the_file_is_said(tmp_path):
+    for words in (["day"], ["check"], ["export"], ["replace", OLD, NEW], ["correct", "today", "1"]):
+        with pytest.raises(HistoryError, match=rf"^{tmp_path} is a folder; name the file of the history"):
+            run(str(tmp_path), *words)
+
+
 def test_path_comes_from_the_configuration(path):
     out = io.StringIO()
     settings = SimpleNamespace(history=SimpleNamespace(file=path))

@@ -11,6 +11,7 @@ HistoryError, whose text can be shown to anybody: it names no path.
 import datetime
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
@@ -140,14 +141,16 @@ class Reader:
     def __init__(self, path: str) -> None:
         """`path` of the file. Raises NoHistoryError without one, HistoryError for one that cannot be read."""
         try:
-            os.stat(path)
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
             may_read = os.access(path, os.R_OK)
         except PermissionError:
-            may_read = False
+            is_folder = may_read = False
         except OSError:
             raise NoHistoryError("there is no history yet") from None
         if not may_read:
             raise HistoryError(f"this user may not read {path}; run it with sudo, or as the program's user")
+        if is_folder:  # SQLite says that the disk is broken
+            raise HistoryError(f"{path} is a folder; name the file of the history in it")
         self._connection = _asked(lambda: _read_only(path))
         self._serials: dict[int, str] | None = None
 
