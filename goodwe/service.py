@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from DaemonPy import AlreadyRunning, Daemon, DaemonStartError, Notifier, PidFile, PidFileError
 from DaemonPy.logfile import LogFile
-from DaemonPy.memory import give_back, keep_one_heap
 from DaemonPy.signals import Wakeup
 
 from . import __version__, config, control, paths
@@ -28,6 +27,7 @@ from .config import Config, make_log_folder
 from .errors import GoodWeError, RestartError, StartError
 from .instance import NAME, OLDER_ONES, why_not_as
 from .loop import NEVER, Group, Loop, Timer
+from .memory import give_back, keep_one_heap
 from .snapshot import VERSION, Snapshot
 from .traffic import HearsLine
 

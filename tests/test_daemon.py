@@ -20,9 +20,9 @@ import pytest
 
 from DaemonPy import Notifier, PidFile
 from DaemonPy.logfile import LogFile
-from DaemonPy.memory import give_back, keep_one_heap
 from DaemonPy.pidfile import AlreadyRunning, PidFileError
 from DaemonPy.signals import Wakeup
+from goodwe.memory import give_back, keep_one_heap
 
 from .broker import PATIENCE, wait_for
 from .children import unmeasured
@@ -667,7 +667,7 @@ def in_a_process_of_its_own(script: str) -> subprocess.CompletedProcess:
 def test_memory_that_is_free_below_something_in_use_goes_back():
     done = in_a_process_of_its_own(
         """
-from DaemonPy.memory import give_back
+from goodwe.memory import give_back
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 held = [bytes(2000) for _ in range(20_000)]  # each of malloc, 40 MB
@@ -687,7 +687,7 @@ def test_threads_share_one_heap(call, heaps):
     done = in_a_process_of_its_own(
         f"""
 import ctypes, threading
-from DaemonPy.memory import keep_one_heap
+from goodwe.memory import keep_one_heap
 {call}
 barrier = threading.Barrier(4)
 def work():

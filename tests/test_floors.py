@@ -14,7 +14,7 @@ FLOORS = [
     ["errors", "events", "tally", "protocol", "protocol.frame", "protocol.fields", "readings"],
     ["protocol.bus", "protocol.simulator", "protocol.identity", "protocol.texts"],
     ["readings.plausibility", "ladder", "traffic", "recurrences"],
-    ["loop", "program", "paths", "on_demand", "users", "writable"],
+    ["loop", "program", "paths", "memory", "on_demand", "users", "writable"],
     ["transport.wire"],
     ["transport.hidraw"],
     ["transport.udev", "transport.standin"],

@@ -41,8 +41,8 @@ DAEMON = (
     STOP
     | CHECK_CONFIG
     | {
-        *("DaemonPy.logfile", "DaemonPy.memory", "DaemonPy.signals"),
-        *("goodwe.app", "goodwe.control", "goodwe.service", "goodwe.snapshot"),
+        *("DaemonPy.logfile", "DaemonPy.signals"),
+        *("goodwe.app", "goodwe.control", "goodwe.memory", "goodwe.service", "goodwe.snapshot"),
         *(
             "goodwe.ladder",
             "goodwe.link",

@@ -8,6 +8,7 @@ from typing import Any
 
 from waitress.server import create_server
 
+from ...memory import trim
 from .settings import Address
 
 THREADS = 2
@@ -45,6 +46,16 @@ def listening(address: Address) -> socket.socket:
     return made
 
 
+def _thrifty(application: Callable[..., Any]) -> Callable[..., Any]:
+    """The same application, which first hands back what the page before has left: some 100 KiB."""
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        trim()
+        return application(environ, start_response)
+
+    return answer
+
+
 class Server:
     """Answers at a socket until it is closed."""
 
@@ -55,7 +66,7 @@ class Server:
         self._map: dict[int, Any] = {}
         self._pulled = threading.Event()
         """Set once `close` has written to the server's own pipe, which may be closed then."""
-        self._server: Any = create_server(application, map=self._map, sockets=[at], **LIMITS)
+        self._server: Any = create_server(_thrifty(application), map=self._map, sockets=[at], **LIMITS)
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._thread.start()
 
