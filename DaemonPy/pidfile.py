@@ -167,8 +167,8 @@ class PidFile:
             reason = f"{NO_FOLDER}; choose another with --pidfile"
         except PermissionError:
             # Who only looks, looks for the program of this very file.
-            other = "choose another with --pidfile" if flags & os.O_CREAT else "as a user of its group"
-            reason = f"permission denied; run with sudo, or {other}"
+            other = ", or choose another with --pidfile" if flags & os.O_CREAT else ""
+            reason = f"permission denied; run with sudo{other}"
         except OSError as error:
             reason = f"{error.strerror}; choose another with --pidfile"
         raise PidFileError(f"cannot open the pid file {self.path}: {reason}")

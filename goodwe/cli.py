@@ -96,9 +96,13 @@ def _restart(call: Call) -> int:
 
 
 def _background(call: Call, start: Callable[[], int]) -> int:
+    from .instance import holder_of
+
     code = start()
     if code:
-        _remove_socket_left(call)
+        with contextlib.suppress(StartError):
+            if not holder_of(call.pidfile).locked:
+                _remove_socket_left(call)
     return code
 
 

@@ -4,6 +4,8 @@ import contextlib
 import ctypes
 import gc
 
+LIBRARY = ctypes.CDLL(None)
+"""The C library of this process."""
 M_ARENA_MAX = -8
 """The number of that parameter in glibc's malloc.h."""
 
@@ -14,7 +16,7 @@ def keep_one_heap() -> None:
     glibc gives each its own, so that they need not wait for each other; Python lets one at a time run anyway.
     """
     with contextlib.suppress(AttributeError):  # a C library without it: musl has one heap only
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+        LIBRARY.mallopt(M_ARENA_MAX, 1)
 
 
 def give_back() -> None:
@@ -24,6 +26,6 @@ def give_back() -> None:
 
 
 def trim() -> None:
-    """Hand back what is free already; it takes half a millisecond, in which other threads go on."""
+    """Hand back what is free already, which takes half a millisecond."""
     with contextlib.suppress(AttributeError):  # as above
-        ctypes.CDLL(None).malloc_trim(0)
+        LIBRARY.malloc_trim(0)

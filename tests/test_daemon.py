@@ -432,7 +432,7 @@ def test_user_without_the_right_is_told_to_use_sudo(example):
     for verb in ("status", "stop"):
         looked = example(verb, uid=65534)
         assert looked.returncode == 1
-        told = "permission denied; run with sudo, or as a user of its group"
+        told = "permission denied; run with sudo"
         assert looked.stderr.startswith(f"cannot open the pid file {example.pidfile}: {told}\n")
     example.pidfile.chmod(0o644)
     stale = example.folder / "stale.pid"

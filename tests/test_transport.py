@@ -439,7 +439,7 @@ class Deaf:
 
     def write_until_it_holds(self, frame):
         self.write(frame)
-        wait_for(lambda: not self.hidraw._waiting, "the thread has it")
+        wait_for(lambda: self.hidraw._writing, "the thread has it")
 
     def listen(self):
         """Take the filler that is in the way; the first frame behind it."""

@@ -37,9 +37,9 @@ READ_SIZE = 4096
 CLOSED_WITHIN = 6.0
 """Seconds that a node may still be ours from before: the thread of that wire closes it behind its last write,
 which takes 5.2 s while the device does not listen (PROTOCOL 2.6)."""
-STALE_AFTER = 0.5
-"""Seconds that a frame may wait for the write before it: behind that the bus has given its answer up
-(PROTOCOL 9), and one that comes would be taken for the next frame's."""
+STALE_AFTER = 0.2
+"""Seconds that a frame may wait for the write before it: its answer must come well before the bus asks again
+(PROTOCOL 9.5), or it would be taken for that of the next frame."""
 
 
 def wrap(frame: bytes) -> bytes:
@@ -306,11 +306,11 @@ class Hidraw:
         if self._waiting:
             failed(OSError(errno.EBUSY, "the write before has not ended yet"))
             return
-        since = self._clock()
+        since, is_behind = self._clock(), self._writing
 
         def write() -> int:
             self._waiting = False
-            if self._clock() - since > STALE_AFTER:
+            if is_behind and self._clock() - since > STALE_AFTER:
                 # The kernel tried to get rid of the frame before; the bus repeats this one.
                 raise OSError(errno.EBUSY, "the write before did not end in time")
             self._writing = True

@@ -45,7 +45,7 @@ DOCUMENTS = (
     Document(
         "events",
         ("kind", "serial", "until"),
-        "What happened, newest first, 500 at once; until is the moment before which it happened.",
+        "What happened, newest first, 500 at once; with at_epoch of the last one as until, what was before.",
         "",
     ),
     Document("health", (), "How the program does: counters, last losses.", ""),

@@ -22,6 +22,7 @@ class Address:
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 SELF, NOBODY = "'self'", "'none'"
 """Words of Content-Security-Policy, which have their quotes: bare, they are names of hosts."""
+WORDS = {"self": SELF, "none": NOBODY}
 FRAME = re.compile(r"'self'|\*|(https?://)?[A-Za-z0-9.*_-]+(:(\d{1,5}|\*))?")
 
 
@@ -49,14 +50,12 @@ def names(raw: str) -> tuple[str, ...]:
 
 def frame(raw: str) -> str:
     """Who may show the page within his own: sources of Content-Security-Policy, separated by blanks."""
-    sources = [one.lower() if one.lower() in (SELF, NOBODY) else one for one in raw.split()]
+    # Bare, or in other quotes, they would be the names of hosts, which nobody means.
+    sources = [WORDS.get(one.strip(QUOTES).lower(), one) for one in raw.split()]
     if not sources or sources == [NOBODY]:
         return NOBODY
-    words = [one.strip(QUOTES).lower() for one in sources if one != SELF]
-    for word in words:
-        if word in ("self", "none"):
-            alone = " and alone" if word == "none" else ""
-            raise ValueError(f"'{word}' in single quotes{alone}; bare it is the name of a host")
+    if NOBODY in sources:
+        raise ValueError(f"{NOBODY} alone, or the origins without it")
     if not all(FRAME.fullmatch(one) for one in sources):
         raise ValueError(
             "origins separated by blanks, without quotes, such as http://homeassistant.local:8123"

@@ -35,7 +35,8 @@ EVENTS_SHOWN, EVENTS_TOLD = 100, 500
 """At once on the page, and to programs; those before them are asked for with `until`."""
 EVENTS_OF_A_MOMENT = 100
 """More than those may come, so that none of the same second is left behind."""
-EPOCH = re.compile(r"\d{1,12}", re.ASCII)
+EPOCH = re.compile(r"\d{1,12}(?:\.\d*)?", re.ASCII)
+"""Seconds since 1970, as at_epoch of an event says them."""
 DAY = 86_400
 PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
 """A path below which a reverse proxy serves the page."""
