@@ -469,6 +469,18 @@ def test_serial_that_ends_with_blanks_comes_back_as_the_same_inverter(padded, tm
             assert [inverter.serial for inverter in reader.inverters()] == [PADDED]
 
 
+def test_what_was_imported_without_the_blanks_is_that_of_the_inverter_once_it_is_read(tmp_path):
+    path, file = str(tmp_path / "first.db"), tmp_path / "days.csv"
+    file.write_text("date;kWh\n2026-01-01;7\n")
+    assert "1 new" in run(path, "import", str(file), "--serial", BARE)
+    for serial in (PADDED, PADDED):
+        with contextlib.closing(archive.connected(path)) as connection:
+            inverter = archive.number_of(connection, serial, noon())
+    with Reader(path) as reader:
+        assert [(one.number, one.serial) for one in reader.inverters()] == [(inverter, PADDED)]
+        assert reader.total_kwh(PADDED) == 7.0
+
+
 def test_serial_is_known_without_its_blanks(padded):
     assert run(padded, "all", "--serial", BARE).startswith("all years: 7.0 kWh")
     assert "utility loss" in run(padded, "events", "--serial", BARE)

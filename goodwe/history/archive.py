@@ -146,11 +146,18 @@ def in_transaction(connection: sqlite3.Connection, call: Callable[[sqlite3.Conne
 
 def number_of(connection: sqlite3.Connection, serial: str, since: float) -> int:
     """The number of an inverter, which is made if it is new: seen for the first time at `since`."""
-    found = connection.execute("SELECT number FROM inverters WHERE serial = ?", (serial,)).fetchone()
+    # What was imported before it was read for the first time has its serial without the blanks around it.
+    alike = (
+        "SELECT number, serial = ?1 FROM inverters WHERE trim(serial) = trim(?1) ORDER BY serial = ?1 DESC"
+    )
+    found = connection.execute(alike, (serial,)).fetchone()
     if found is None:
         new = "INSERT INTO inverters (serial, since) VALUES (?, ?)"
         return int(connection.execute(new, (serial, round(since))).lastrowid or 0)
-    return int(found[0])
+    number, is_the_same = found
+    if not is_the_same:
+        connection.execute("UPDATE inverters SET serial = ? WHERE number = ?", (serial, number))
+    return int(number)
 
 
 def put_event(connection: sqlite3.Connection, inverter: int | None, event: Happened) -> None:
