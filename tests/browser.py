@@ -121,6 +121,21 @@ class Browser:
         waiting = WebDriverWait(self.driver, PATIENCE, poll_frequency=0.1)
         return waiting.until(lambda _: condition(), what)
 
+    def follow(self, how: str, what: str) -> None:
+        """Click on the element that leads to another page, and wait for that: the click does not always."""
+        from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+
+        before = self.driver.find_element("css selector", "footer")
+        self.driver.find_element(how, what).click()
+
+        def is_there() -> bool:
+            try:
+                return bool(self.driver.find_element("css selector", "footer") != before)
+            except (NoSuchElementException, StaleElementReferenceException):
+                return False
+
+        self.wait(is_there, f"the page behind {what}")
+
     def picture(self, path: Path, *, height: int | None = None) -> None:
         """Keep the whole page as PNG, or its first so many pixels."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]

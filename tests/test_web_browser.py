@@ -282,16 +282,16 @@ def test_forms_and_steps_lead_on_without_scripts(browser, address):
     driver = browser.driver
     browser.scripts(False)
     driver.get(f"{address}/day?date=2026-06-19")
-    driver.find_element("link text", "previous").click()
+    browser.follow("link text", "previous")
     assert driver.title.startswith("18 June 2026")
     Select(driver.find_element("name", "serial")).select_by_visible_text(BARN)
     Select(driver.find_element("name", "show")).select_by_visible_text("temperature")
-    driver.find_element("css selector", "form button").click()
+    browser.follow("css selector", "form button")
     assert "show=temperature" in driver.current_url
     assert f"serial={BARN}" in driver.current_url
     assert driver.title.startswith("18 June 2026")
-    driver.find_element("link text", "Month").click()
-    driver.find_element("css selector", ".wide svg a").click()
+    browser.follow("link text", "Month")
+    browser.follow("css selector", ".wide svg a")
     assert re.match(r"1 June 2026", driver.title)
 
 
@@ -309,10 +309,10 @@ def test_page_below_a_path_of_a_proxy(browser, path):
     with served(proxy) as address:
         browser.driver.get(f"{address}/home/solar/")
         for link in ("Day", "Month", "Year", "All years", "Events", "Health", "Now"):
-            browser.driver.find_element("link text", link).click()
+            browser.follow("link text", link)
             assert browser.driver.current_url.startswith(f"{address}/home/solar/")
         browser.driver.get(f"{address}/home/solar/day?date=2026-06-19")
-        browser.driver.find_element("link text", "next").click()
+        browser.follow("link text", "next")
         assert browser.driver.current_url.startswith(f"{address}/home/solar/day?date=2026-06-20")
         nothing_is_wrong(browser, address)
 
