@@ -309,12 +309,13 @@ class Hidraw:
         since, is_behind = self._clock(), self._writing
 
         def write() -> int:
-            self._waiting = False
-            if is_behind and self._clock() - since > STALE_AFTER:
-                # The kernel tried to get rid of the frame before; the bus repeats this one.
-                raise OSError(errno.EBUSY, "the write before did not end in time")
+            # In this order: at no moment is it in neither state.
             self._writing = True
+            self._waiting = False
             try:
+                if is_behind and self._clock() - since > STALE_AFTER:
+                    # The kernel tried to get rid of the frame before; the bus repeats this one.
+                    raise OSError(errno.EBUSY, "the write before did not end in time")
                 return os.write(descriptor, wrap(frame))
             finally:
                 self._writing = False
