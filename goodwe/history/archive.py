@@ -146,16 +146,17 @@ def in_transaction(connection: sqlite3.Connection, call: Callable[[sqlite3.Conne
 
 def number_of(connection: sqlite3.Connection, serial: str, since: float) -> int:
     """The number of an inverter, which is made if it is new: seen for the first time at `since`."""
-    # What was imported before it was read for the first time has its serial without the blanks around it.
+    # An import may leave out the blanks around it: the longer one is what the inverter itself says.
     alike = (
-        "SELECT number, serial = ?1 FROM inverters WHERE trim(serial) = trim(?1) ORDER BY serial = ?1 DESC"
+        "SELECT number, length(serial) < length(?1) FROM inverters WHERE trim(serial) = trim(?1)"
+        " ORDER BY serial = ?1 DESC"
     )
     found = connection.execute(alike, (serial,)).fetchone()
     if found is None:
         new = "INSERT INTO inverters (serial, since) VALUES (?, ?)"
         return int(connection.execute(new, (serial, round(since))).lastrowid or 0)
-    number, is_the_same = found
-    if not is_the_same:
+    number, is_shorter = found
+    if is_shorter:
         connection.execute("UPDATE inverters SET serial = ? WHERE number = ?", (serial, number))
     return int(number)
 

@@ -126,8 +126,7 @@ def put_imported(
     with contextlib.suppress(_DryRunEnd), writing(path, create=True) as connection:
         for day in sorted(days, key=lambda day: day.date):
             since = dates.bounds(day.date).start
-            inverter = _as_known(connection, day.serial or serial)
-            number = archive.number_of(connection, inverter, since)
+            number = archive.number_of(connection, day.serial or serial, since)
             connection.execute("UPDATE inverters SET since = min(since, ?) WHERE number = ?", (since, number))
             counts[_put(connection, number, day)] += 1
         if dry_run:
