@@ -69,6 +69,18 @@ class House:
             f"[mqtt]\nserver = 127.0.0.1\nport = {port}\n{mqtt}"
         )
 
+    def command(self, *arguments: str) -> list[str]:
+        """The command line that runs a verb here."""
+        return [
+            sys.executable,
+            GOODWE,
+            "--config",
+            str(self.config),
+            "--pidfile",
+            str(self.pidfile),
+            *arguments,
+        ]
+
     def __call__(self, *arguments) -> subprocess.CompletedProcess:
         return goodwe("--config", self.config, "--pidfile", self.pidfile, *arguments)
 
@@ -86,16 +98,7 @@ class House:
         """`before` is a command that runs another one; `env` its environment, else that of the tests."""
         with (self.folder / "foreground.log").open("wb") as log:
             program = subprocess.Popen(
-                [
-                    *before,
-                    sys.executable,
-                    GOODWE,
-                    "--config",
-                    str(self.config),
-                    "--pidfile",
-                    str(self.pidfile),
-                    "foreground",
-                ],
+                [*before, *self.command("foreground")],
                 stderr=log,
                 env=env,
                 # However the tests themselves were started.

@@ -447,18 +447,9 @@ def test_relative_paths_begin_where_it_was_started_though_the_daemon_works_in_th
 def test_folder_that_was_deleted_is_no_reason_not_to_start_in_it(house, subscriber):
     gone = house.folder / "gone"
     gone.mkdir()
-    command = [
-        sys.executable,
-        GOODWE,
-        "--config",
-        str(house.config),
-        "--pidfile",
-        str(house.pidfile),
-        "start",
-    ]
     in_there = ["sh", "-c", f'cd {gone} && rmdir {gone} && exec "$@"', "sh"]
     house.simulate()
-    started = subprocess.run([*in_there, *command], capture_output=True, text=True, timeout=60)
+    started = subprocess.run([*in_there, *house.command("start")], capture_output=True, text=True, timeout=60)
     assert started.returncode == 0, started.stderr
     subscriber.until(topic("online"), "1")
     assert of_control(house("reload")) == (0, "nothing has changed\n", "")

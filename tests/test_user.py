@@ -355,39 +355,18 @@ def test_python_that_the_user_may_not_read_is_said(tmp_path, mosquitto):
     shutil.copy(GOODWE, hidden)
     hidden.chmod(0o700)
     house = UserHouse(tmp_path, mosquitto.port)
-    started = subprocess.run(
-        [
-            sys.executable,
-            hidden / "GoodWe.py",
-            "--config",
-            house.config,
-            "--pidfile",
-            house.pidfile,
-            "start",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+
+    def run(verb: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, hidden / "GoodWe.py", "--config", house.config, "--pidfile", house.pidfile]
+        return subprocess.run([*command, verb], capture_output=True, text=True, timeout=60)
+
+    started = run("start")
     assert started.returncode == 1
     assert "user = nobody in [inverter]: nobody may not read /" in started.stderr
     assert "install all where everybody may read" in started.stderr
     assert not house.pidfile.exists()
     assert not house.pidfile.with_suffix(".sock").exists()
-    checked = subprocess.run(
-        [
-            sys.executable,
-            hidden / "GoodWe.py",
-            "--config",
-            house.config,
-            "--pidfile",
-            house.pidfile,
-            "check-config",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    checked = run("check-config")
     assert (checked.returncode, checked.stdout) == (2, "")
     assert checked.stderr.removeprefix(f"{house.config}: ") == started.stderr.removeprefix(
         "GoodWe could not start: "
